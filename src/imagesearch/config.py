@@ -1,0 +1,315 @@
+"""Every setting, where it may be set, and where its value came from.
+
+Later layers win: defaults < ``config.yaml`` < environment < flags (or the ``overrides`` of Python callers).
+An environment variable names its section and key with two underscores between them:
+``IMAGESEARCH_MILVUS__URI=http://localhost:19530``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from imagesearch.errors import ConfigError
+from imagesearch.models import catalogue
+from imagesearch.records import Metric
+from imagesearch.stores.base import CollectionSpec
+from imagesearch.stores.index_types import check_parameters
+
+ENV_PREFIX = "IMAGESEARCH_"
+ENV_FILE = "IMAGESEARCH_CONFIG"
+
+# YAML and the environment give typed values; "32" where a number belongs is a mistake worth naming.
+PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+Parameters = dict[str, int | float | bool | str]
+
+
+class Section(BaseModel):
+    """Settings are values: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSettings(Section):
+    """Which network turns pictures into vectors and labels, and how it is run."""
+
+    name: str = "starter"
+    classifier: str | None = None
+    revision: str | None = None
+    embedding_dim: PositiveInt | None = None
+    pooling: Literal["auto", "pooler", "cls", "mean"] = "auto"
+    normalize: bool = True
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+class DataSettings(Section):
+    """Where pictures are read from and features are written to when no path is given."""
+
+    raw_dir: Path | None = None
+    processed_dir: Path | None = None
+    include_hidden: bool = False
+    max_megapixels: Annotated[float, Field(gt=0)] = 200.0
+
+
+def _user_database() -> str:
+    import platformdirs
+
+    return str(platformdirs.user_data_path("imagesearch") / "imagesearch.db")
+
+
+class MilvusSettings(Section):
+    """The vector database: a local file (Milvus Lite) or a server's URI."""
+
+    uri: str = Field(default_factory=_user_database, min_length=1)
+    token: SecretStr | None = None
+    db_name: str | None = None
+    tls_ca: Path | None = None
+    tls_server_name: str | None = None
+    timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
+    collection_name: str = "images_{model}"
+    embedding_field_name: str = Field("embedding", pattern=r"^[A-Za-z_]\w{0,254}$")
+    index_name: str = Field("embedding_index", pattern=r"^[A-Za-z_]\w{0,254}$")
+    index_type: str = "HNSW"
+    index_params: Parameters = {}
+    metric_type: Metric = Metric.COSINE
+    search_params: Parameters = {}
+
+    @model_validator(mode="after")
+    def _index_goes_together(self) -> MilvusSettings:
+        check_parameters(self.index_type, self.index_params, self.search_params, self.metric_type)
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """True when :attr:`uri` is a path, which Milvus Lite serves inside this process."""
+        return "://" not in self.uri
+
+
+class ExtractionSettings(Section):
+    """How pictures are fed to the network."""
+
+    batch_size: PositiveInt = 32
+    decode_threads: Annotated[int, Field(strict=True, ge=0)] = 0
+
+
+class SearchSettings(Section):
+    """How results are asked for."""
+
+    top_k: PositiveInt = 10
+
+
+class Config(Section):
+    """The effective settings; build it with :func:`load_config` or from keywords in Python.
+
+    Examples:
+        >>> Config(search={"top_k": 3}).search.top_k
+        3
+    """
+
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    milvus: MilvusSettings = Field(default_factory=MilvusSettings)
+    extraction: ExtractionSettings = ExtractionSettings()
+    search: SearchSettings = SearchSettings()
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def source_of(self, key: str) -> str:
+        """Where the value of ``"section.key"`` came from: a file, a variable, a flag or ``default``."""
+        return self._sources.get(key, "default")
+
+    @property
+    def collection_spec(self) -> CollectionSpec:
+        """The configured collection, with ``{model}`` in its name filled in."""
+        milvus = self.milvus
+        return CollectionSpec(
+            name=milvus.collection_name.replace("{model}", catalogue.slug(self.model.name)),
+            metric=milvus.metric_type,
+            index_type=milvus.index_type,
+            index_params=milvus.index_params,
+            search_params=milvus.search_params,
+            vector_field=milvus.embedding_field_name,
+            index_name=milvus.index_name,
+        )
+
+
+def load_config(
+    file: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Merge all layers into one checked :class:`Config`.
+
+    Args:
+        file: a YAML file; default: ``$IMAGESEARCH_CONFIG``, then ``config.yaml`` in the working directory,
+            then none. Relative paths in it are relative to the folder it stands in.
+        overrides: the topmost layer, ``{"section": {"key": value}}``; a value of None means "not given".
+        environ: the environment, replaceable for tests.
+
+    Raises:
+        ConfigError: a file cannot be read, or a setting is unknown, wrong or impossible; one line a setting,
+            each with its key, its value and what is allowed.
+    """
+    path = _find_file(file, environ)
+    layers: list[tuple[str, dict[str, dict[str, Any]]]] = []
+    if path is not None:
+        layers.append((str(path), _anchor_paths(_read_yaml(path), path.parent)))
+    for variable, layer in _read_environment(environ):
+        layers.append((f"environment {variable}", _anchor_paths(layer, Path.cwd())))
+    given = {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in (overrides or {}).items()
+    }
+    layers.append(("flag", _anchor_paths(given, Path.cwd())))
+    return _merge(layers)
+
+
+def _find_file(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path | None:
+    chosen = file or environ.get(ENV_FILE)
+    if chosen:
+        path = Path(chosen).expanduser().absolute()
+        if not path.is_file():
+            raise ConfigError(f"no configuration file at {str(path)!r}")
+        return path
+    default = Path.cwd() / "config.yaml"
+    return default if default.is_file() else None
+
+
+def _read_yaml(path: Path) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections such as 'model:' and 'milvus:', found {content!r:.60}")
+    for section, values in content.items():
+        if values is not None and not isinstance(values, dict):
+            raise ConfigError(f"{path}: {section} = {values!r:.60}: expected a section with keys")
+    # "milvus:" with every key commented out is an empty section, not a mistake.
+    return {section: values or {} for section, values in content.items()}
+
+
+def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    import yaml
+
+    found = []
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable == ENV_FILE:
+            continue
+        section, separator, key = variable[len(ENV_PREFIX) :].lower().partition("__")
+        if not separator:
+            raise ConfigError(f"{variable}: expected {ENV_PREFIX}<SECTION>__<KEY> or {ENV_FILE}")
+        text: Any = environ[variable]
+        if not _is_text(section, key):
+            try:
+                text = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"{variable} = {text!r}: {' '.join(str(error).split())}") from error
+        found.append((variable, {section: {key: text}}))
+    return found
+
+
+def _field(section: str, key: str) -> Any:
+    """The type of a setting, or None for an unknown one."""
+    declared = Config.model_fields.get(section)
+    if declared is None or not isinstance(declared.annotation, type):
+        return None
+    fields = declared.annotation.model_fields
+    return fields[key].annotation if key in fields else None
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if union else (annotation,)
+
+
+def _is_text(section: str, key: str) -> bool:
+    """Whether a variable's text is the value itself (a token of digits stays text), not YAML."""
+    kinds = _alternatives(_field(section, key))
+    return any(kind in (str, Path, SecretStr) or typing.get_origin(kind) is Literal for kind in kinds)
+
+
+def _anchor_paths(layer: dict[str, dict[str, Any]], base: Path) -> dict[str, dict[str, Any]]:
+    """Make the relative paths of one layer absolute, from the folder that the layer speaks of."""
+    anchored = {section: dict(values) for section, values in layer.items()}
+    for section, values in anchored.items():
+        for key, value in values.items():
+            if Path in _alternatives(_field(section, key)) and isinstance(value, (str, Path)):
+                values[key] = base / Path(value).expanduser()
+    uri = anchored.get("milvus", {}).get("uri")
+    if isinstance(uri, str) and uri and "://" not in uri:
+        anchored["milvus"]["uri"] = os.path.normpath(base / Path(uri).expanduser())
+    model = anchored.get("model", {})
+    for key in ("name", "classifier"):
+        name = model.get(key)
+        # "models/mine" may be a folder or a hub name; a folder that is there wins.
+        if isinstance(name, str) and name not in catalogue.PRESETS and (base / Path(name).expanduser()).is_dir():
+            model[key] = os.path.normpath(base / Path(name).expanduser())
+    return anchored
+
+
+def _merge(layers: list[tuple[str, dict[str, dict[str, Any]]]]) -> Config:
+    merged: dict[str, dict[str, Any]] = {}
+    sources: dict[str, str] = {}
+    for source, layer in layers:
+        for section, values in layer.items():
+            target = merged.setdefault(section, {})
+            if section == "model" and "name" in values and values["name"] != target.get("name"):
+                # What a lower layer said of the other model does not hold for this one.
+                for stale in ("embedding_dim", "revision", "pooling"):
+                    target.pop(stale, None)
+                    sources.pop(f"model.{stale}", None)
+            if section == "milvus" and "index_type" in values and values["index_type"] != target.get("index_type"):
+                for stale in ("index_params", "search_params"):
+                    target.pop(stale, None)
+                    sources.pop(f"milvus.{stale}", None)
+            for key, value in values.items():
+                target[key] = value
+                sources[f"{section}.{key}"] = source
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(detail, sources) for detail in error.errors())) from None
+    config._sources.update(sources)
+    return config
+
+
+def _explain(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
+    """One validation error as one line: where, key = value: what is allowed."""
+    location = [str(part) for part in detail["loc"] if part not in ("function-after", "constrained-int")]
+    key = ".".join(location[:2])
+    source = sources.get(key) or next((sources[s] for s in sources if s.startswith(f"{key}.")), None)
+    where = f"{source}: " if source else ""
+    if detail["type"] == "extra_forbidden":
+        return f"{where}{key} = {_shown(key, detail['input'])}: unknown key ({_known_keys(location)})"
+    if detail["type"] == "value_error":  # raised by check_parameters, which names key and value itself
+        return f"{where}{key}: {detail['ctx']['error']}"
+    return f"{where}{key} = {_shown(key, detail['input'])}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _shown(key: str, value: Any) -> str:
+    return "***" if key == "milvus.token" else repr(value)
+
+
+def _known_keys(location: list[str]) -> str:
+    if len(location) == 1:
+        known = list(Config.model_fields)
+    else:
+        section = Config.model_fields[location[0]].annotation
+        assert isinstance(section, type)
+        known = list(section.model_fields)
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    return f"did you mean {close[0]}?" if close else "allowed: " + ", ".join(known)

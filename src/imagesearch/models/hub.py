@@ -1,0 +1,174 @@
+"""From a checkpoint's name to a folder on this machine; the only importer of ``huggingface_hub``.
+
+What is in the hub's cache is used without asking the hub, so a filled cache works offline and at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagesearch.errors import HubUnreachableError, ModelError
+from imagesearch.models import catalogue
+
+# The hub's own client retries for about 40 seconds; one question with this limit tells as much.
+HUB_TIMEOUT_SECONDS = 5.0
+
+_SETTINGS = ("config.json", "preprocessor_config.json")
+_WEIGHTS = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+_WAYS_OUT = (
+    "Use the bundled model (--model starter), a local folder (--model path/to/checkpoint), or fill the cache on a"
+    " machine with internet (hf download {name}) and copy it here"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this machine.
+
+    Attributes:
+        name: what messages call it.
+        folder: where its files are.
+        revision: the hub's commit, or a digest of a local folder's files.
+    """
+
+    name: str
+    folder: Path
+    revision: str
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """Locate a checkpoint, downloading it from the hub if it is not here yet.
+
+    Args:
+        name: a local folder or a hub name (presets: see :func:`catalogue.features_checkpoint`).
+        revision: a branch, tag or commit of the hub; default: the main branch.
+
+    Raises:
+        ModelError: no such folder or repository, access refused, or files missing.
+        HubUnreachableError: it is not on this machine and the hub does not answer.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Checkpoint(catalogue.display_name(_preset_of(path) or str(path.absolute())), path, _digest(path))
+    if path.is_absolute() or not _HUB_NAME.fullmatch(name):
+        raise ModelError(
+            f"no model folder at {name!r}, and it is not a hub name such as 'google/vit-base-patch16-224'"
+        )
+    folder = _cached(name, revision) or _download(name, revision)
+    return Checkpoint(name, folder, folder.name)
+
+
+def is_here(name: str) -> bool:
+    """Whether a checkpoint can be loaded without the hub: a complete folder, or complete in its cache."""
+    path = Path(name)
+    return _complete(path) if path.is_dir() else _cached(name, None) is not None
+
+
+def _preset_of(folder: Path) -> str | None:
+    return "starter" if folder.resolve() == catalogue.STARTER_FOLDER.resolve() else None
+
+
+def _digest(folder: Path) -> str:
+    """Tell two local checkpoints apart without reading gigabytes: settings whole, weights by size and ends."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{str(folder)!r} is not a Hugging Face checkpoint: it has no config.json")
+    digest = hashlib.blake2b(digest_size=10)
+    weights = sorted(entry.name for entry in folder.iterdir() if _WEIGHTS.fullmatch(entry.name))
+    if not weights:
+        raise ModelError(f"{str(folder)!r} has no weights (model.safetensors or pytorch_model.bin)")
+    for name in _SETTINGS:
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    for name in weights:
+        with (folder / name).open("rb") as file:
+            size = file.seek(0, 2)
+            digest.update(f"{name} {size}".encode())
+            for start in (0, size // 2, max(0, size - 2**20)):
+                file.seek(start)
+                digest.update(file.read(2**20))
+    return digest.hexdigest()
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError):
+        return None
+    return folder if _complete(folder) else None
+
+
+def _complete(folder: Path) -> bool:
+    """Whether settings and all weights are there: an interrupted download leaves a part of them."""
+    if not (folder / "config.json").is_file():
+        return False
+    for index in folder.glob("*.index.json"):
+        if all((folder / shard).is_file() for shard in json.loads(index.read_text())["weight_map"].values()):
+            return True
+    return any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin"))
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    unreachable = (
+        f"{name!r} is not on this machine and the Hugging Face hub ({constants.ENDPOINT}) {{why}}. "
+        + _WAYS_OUT.format(name=name)
+    )
+    if constants.is_offline_mode():
+        raise HubUnreachableError(unreachable.format(why="is switched off (HF_HUB_OFFLINE)"))
+    try:
+        info = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        files = [file.rfilename for file in info.siblings or []]
+        return Path(snapshot_download(name, revision=info.sha, allow_patterns=list(_wanted(name, files))))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{name!r} asks for consent: accept its licence on the hub, then run 'hf auth login'"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(
+            f"{name!r} has no revision {revision!r} on the Hugging Face hub (model.revision)"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"the Hugging Face hub has no model {name!r} (or it is private: run 'hf auth login'), and there is no"
+            " folder of that name here"
+        ) from error
+    except HfHubHTTPError as error:
+        raise HubUnreachableError(unreachable.format(why=f"refused: {_first_line(error)}")) from error
+    except Exception as error:
+        # The client's own network errors have no common base with ours but their module's name.
+        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "huggingface_hub"):
+            raise
+        why = f"did not answer ({_first_line(error)})"
+        raise HubUnreachableError(unreachable.format(why=why)) from error
+
+
+def _wanted(name: str, files: Iterable[str]) -> Iterable[str]:
+    """Settings and one set of weights, safetensors before pickles; not the copies for other frameworks."""
+    names = list(files)
+    weights = [file for file in names if _WEIGHTS.fullmatch(file)]
+    safe = [file for file in weights if file.endswith(".safetensors")]
+    if not weights:
+        raise ModelError(f"{name!r} has no PyTorch weights on the hub")
+    yield from safe or weights
+    yield from (file for file in names if file in _SETTINGS or file.endswith(".index.json"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

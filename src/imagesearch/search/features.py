@@ -1,0 +1,234 @@
+"""The features files: vectors on disk between extraction and indexing.
+
+``<prefix>_features.npy``
+    float32, shape (n, dim), as :func:`numpy.load` reads it.
+``<prefix>_paths.txt``
+    n lines of UTF-8; a path that a line cannot hold (a newline, bytes that are no text) is a ``file:`` URI.
+``<prefix>_manifest.json``
+    which model made the vectors, and a digest of the paths. Written last: where it is there, the other two are
+    whole and belong together. Files without one (other programs') are read too.
+
+All three are written under temporary names and renamed at the end, so that a full disk or a killed process
+leaves the previous files as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagesearch.errors import FeaturesError
+from imagesearch.images.paths import decode_path, encode_path
+from imagesearch.records import Fingerprint
+
+# The header is written over at the end, when the number of rows is known; NumPy asks for a multiple of 64.
+_HEADER_BYTES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesFiles:
+    """The three files of one prefix."""
+
+    features: Path
+    paths: Path
+    manifest: Path
+
+    @classmethod
+    def of_prefix(cls, prefix: str | os.PathLike[str]) -> FeaturesFiles:
+        """The files that extraction writes for ``prefix``.
+
+        Examples:
+            >>> FeaturesFiles.of_prefix("out/pets").paths.as_posix()
+            'out/pets_paths.txt'
+        """
+        start = os.fspath(prefix)
+        if not start.endswith(("/", os.sep)):
+            start += "_"
+        start = start[:-2] + "_" if start.endswith("__") else start
+        return cls(Path(f"{start}features.npy"), Path(f"{start}paths.txt"), Path(f"{start}manifest.json"))
+
+    @classmethod
+    def of_features(cls, features: str | os.PathLike[str], paths: str | os.PathLike[str]) -> FeaturesFiles:
+        """Two named files and the manifest that stands beside the first one, if any."""
+        name = Path(features)
+        start = name.name.removesuffix(".npy").removesuffix("features")
+        return cls(name, Path(paths), name.with_name(f"{start}manifest.json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Features files as read: vectors of shape (n, dim), n paths, and the model if the manifest says."""
+
+    vectors: NDArray[np.float32]
+    paths: list[str]
+    fingerprint: Fingerprint | None
+
+
+class FeaturesWriter:
+    """Writes features batch by batch; nothing appears under the final names unless :meth:`commit` is reached.
+
+    Use as a context manager; leaving it without :meth:`commit` removes the temporary files.
+    """
+
+    def __init__(self, prefix: str | os.PathLike[str], fingerprint: Fingerprint) -> None:
+        """Create the folder if it is missing and the temporary files in it.
+
+        Raises:
+            FeaturesError: they cannot be created.
+        """
+        self.files = FeaturesFiles.of_prefix(prefix)
+        self._fingerprint = fingerprint
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._rows = 0
+        with _as_features_error(self.files.features):
+            self.files.features.parent.mkdir(parents=True, exist_ok=True)
+            self._vectors: IO[bytes] = _temporary(self.files.features).open("wb")
+            self._vectors.write(b"\0" * _HEADER_BYTES)
+            self._paths: IO[bytes] = _temporary(self.files.paths).open("wb")
+
+    def append(self, vectors: NDArray[np.float32], paths: Sequence[str]) -> None:
+        """Add rows: vectors of shape (n, dim) and their n paths.
+
+        Raises:
+            FeaturesError: the disk is full, or the file cannot be written.
+        """
+        lines = "".join(f"{encode_path(path)}\n" for path in paths).encode()
+        with _as_features_error(self.files.features):
+            self._vectors.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+            self._paths.write(lines)
+        self._digest.update(lines)
+        self._rows += len(paths)
+
+    def commit(self) -> FeaturesFiles:
+        """Put the files under their final names, the manifest last.
+
+        Raises:
+            FeaturesError: the disk is full; the files of an earlier run are untouched.
+        """
+        manifest = {
+            "rows": self._rows,
+            "paths_blake2b": self._digest.hexdigest(),
+            "fingerprint": json.loads(self._fingerprint.to_json()),
+        }
+        with _as_features_error(self.files.features):
+            self._vectors.seek(0)
+            self._vectors.write(_npy_header(self._rows, self._fingerprint.dim))
+            for file in (self._vectors, self._paths):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            _temporary(self.files.manifest).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            # Without its manifest the old pair is still readable; with a wrong one it would not be.
+            self.files.manifest.unlink(missing_ok=True)
+            for final in (self.files.features, self.files.paths, self.files.manifest):
+                os.replace(_temporary(final), final)
+        return self.files
+
+    def __enter__(self) -> FeaturesWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self._vectors, self._paths):
+            # A full disk fails once more on closing; the error that matters is already on its way.
+            with contextlib.suppress(OSError):
+                file.close()
+        for final in (self.files.features, self.files.paths, self.files.manifest):
+            _temporary(final).unlink(missing_ok=True)
+
+
+def read_features(files: FeaturesFiles) -> Features:
+    """Read and check features files; the vectors are mapped, not loaded.
+
+    Raises:
+        FeaturesError: a file is missing or damaged, the numbers of vectors and paths differ, a value is not
+            finite, or the manifest says that the files do not belong together.
+    """
+    vectors = _read_vectors(files.features)
+    raw = _read_bytes(files.paths)
+    try:
+        paths = [decode_path(line) for line in raw.decode("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise FeaturesError(
+            f"{str(files.paths)!r} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
+    if len(vectors) != len(paths):
+        raise FeaturesError(
+            f"{str(files.features)!r} has {len(vectors)} vectors, but {str(files.paths)!r} has {len(paths)} paths"
+        )
+    return Features(vectors, paths, _read_manifest(files, len(paths), raw))
+
+
+def _read_vectors(path: Path) -> NDArray[np.float32]:
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise FeaturesError(f"no features file at {str(path)!r}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise FeaturesError(f"{str(path)!r} is not a whole .npy file: {error}") from error
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
+        found = f"{vectors.dtype} of shape {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
+        raise FeaturesError(f"{str(path)!r}: expected floats of shape (pictures, dimension), found {found}")
+    for start in range(0, len(vectors), 10_000):
+        rows = np.flatnonzero(~np.isfinite(vectors[start : start + 10_000]).all(axis=1))
+        if rows.size:
+            raise FeaturesError(f"{str(path)!r}: row {start + int(rows[0])} is not finite (NaN or infinity)")
+    return vectors
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FeaturesError(f"cannot read {str(path)!r}: {(error.strerror or '').lower()}") from error
+
+
+def _read_manifest(files: FeaturesFiles, rows: int, raw_paths: bytes) -> Fingerprint | None:
+    if not files.manifest.is_file():
+        return None
+    try:
+        manifest = json.loads(files.manifest.read_bytes())
+        fingerprint = Fingerprint.from_json(json.dumps(manifest["fingerprint"]))
+        recorded = (int(manifest["rows"]), str(manifest["paths_blake2b"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FeaturesError(f"{str(files.manifest)!r} is damaged; extract again, or delete it") from error
+    if recorded != (rows, hashlib.blake2b(raw_paths, digest_size=16).hexdigest()):
+        raise FeaturesError(
+            f"{str(files.paths)!r} is not the paths file that {str(files.features)!r} was written with"
+            f" (by {str(files.manifest)!r})"
+        )
+    return fingerprint
+
+
+def _npy_header(rows: int, dim: int) -> bytes:
+    """NumPy's header for a little-endian float32 matrix, padded to a fixed length (numpy.lib.format, version 1)."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)})
+    magic = np.lib.format.magic(1, 0)
+    text = header.getvalue()[len(magic) + 2 :].rstrip()
+    length = _HEADER_BYTES - len(magic) - 2
+    return magic + length.to_bytes(2, "little") + text.ljust(length - 1) + b"\n"
+
+
+def _temporary(final: Path) -> Path:
+    return final.with_name(f"{final.name}.{os.getpid()}.tmp")
+
+
+@contextlib.contextmanager
+def _as_features_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FeaturesError(f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}") from error

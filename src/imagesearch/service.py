@@ -1,0 +1,332 @@
+"""The Python API: everything the command line and the web page can do, as one class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagesearch.config import Config, load_config
+from imagesearch.errors import CollectionNotFoundError, ConfigError, ModelError, ModelMismatchError, UsageError
+from imagesearch.images.files import PictureSource, to_picture
+from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.models import catalogue
+from imagesearch.models.hub import find_checkpoint
+from imagesearch.records import (
+    CollectionInfo,
+    ExtractReport,
+    Hit,
+    IndexReport,
+    Prediction,
+    Progress,
+    Skipped,
+    no_progress,
+)
+from imagesearch.stores.base import VectorStore, mismatch_text
+
+if TYPE_CHECKING:
+    from imagesearch.models.classifier import Classifier
+    from imagesearch.models.embedder import Embedder
+    from imagesearch.models.loading import Network, Task
+    from imagesearch.search.library import Reading
+
+
+class ImageSearch:
+    """Find similar pictures, label pictures, and keep collections of them.
+
+    Models and the database are opened when they are first needed. Close it, or use it as a context manager:
+    Milvus Lite lets one process at a time own a database file.
+
+    Examples:
+        >>> with ImageSearch({"milvus": {"uri": "photos.db"}}) as images:  # doctest: +SKIP
+        ...     images.index("~/Pictures")
+        ...     for hit in images.search("holiday.jpg", k=5):
+        ...         print(f"{hit.score:.3f} {hit.path}")
+    """
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Mapping[str, Any]] | str | os.PathLike[str] | None = None,
+        *,
+        store: VectorStore | None = None,
+    ) -> None:
+        """Read the settings; nothing else happens yet.
+
+        Args:
+            config: a :class:`Config`; or settings that win over ``config.yaml`` and the environment; or the path
+                of a YAML file; or None for the same settings as the command line's.
+            store: a database in place of the configured one, such as ``MemoryStore``.
+
+        Raises:
+            ConfigError: a setting is wrong.
+        """
+        if isinstance(config, Config):
+            self.config = config
+        elif isinstance(config, Mapping):
+            self.config = load_config(overrides=config)
+        else:
+            self.config = load_config(config)
+        self._store = store
+        self._embedder: Embedder | None = None
+        self._classifier: Classifier | None = None
+
+    def index(self, *folders: str | os.PathLike[str], progress: Progress = no_progress) -> IndexReport:
+        """Make the pictures below these folders searchable; safe to repeat and to interrupt.
+
+        Args:
+            folders: folders or single files; default: ``data.raw_dir``.
+            progress: told how far it is.
+
+        Raises:
+            UsageError: a folder does not exist or holds no pictures.
+            ImageSearchError: the model or the database cannot be used.
+        """
+        from imagesearch.search.library import index_folders
+
+        roots = self._roots(folders)
+        self.store.check()
+        return index_folders(self.store, self.embedder, roots, self._reading, progress)
+
+    def extract(
+        self,
+        folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        prefix: str | os.PathLike[str],
+        progress: Progress = no_progress,
+    ) -> ExtractReport:
+        """Write the vectors of a folder's pictures to ``<prefix>_features.npy`` and ``<prefix>_paths.txt``.
+
+        Raises:
+            UsageError: the folder does not exist or holds no readable pictures.
+            FeaturesError: the files cannot be written; older ones are untouched.
+        """
+        from imagesearch.search.library import extract_folders
+
+        folders = [folder] if isinstance(folder, (str, os.PathLike)) else folder
+        return extract_folders(self.embedder, self._roots(folders), prefix, self._reading, progress)
+
+    def build(
+        self,
+        features: str | os.PathLike[str],
+        paths: str | os.PathLike[str],
+        progress: Progress = no_progress,
+    ) -> IndexReport:
+        """Insert extracted features into the collection and build its index.
+
+        Raises:
+            FeaturesError: the files are damaged or do not belong together or to the model.
+            StoreError: the collection belongs to another model, or the database fails.
+        """
+        from imagesearch.search.features import FeaturesFiles, read_features
+        from imagesearch.search.library import build_collection
+
+        read = read_features(FeaturesFiles.of_features(features, paths))
+        self.store.check()
+        return build_collection(
+            self.store, read, self.embedder.fingerprint, progress, self.config.data.max_megapixels
+        )
+
+    def search(self, image: PictureSource, k: int | None = None) -> list[Hit]:
+        """The pictures of the collection that look most like this one, closest first.
+
+        Args:
+            image: a path, a Pillow image, or a uint8 array of shape (height, width, 3).
+            k: how many; default ``search.top_k``. A smaller collection gives what it has.
+
+        Raises:
+            UsageError: ``k`` is less than 1.
+            PictureError: the picture cannot be read.
+            CollectionNotFoundError: nothing has been indexed with this model yet.
+            ModelMismatchError: the collection holds vectors of another model.
+        """
+        k = self.config.search.top_k if k is None else k
+        if k < 1:
+            raise UsageError(f"k = {k}: the number of results must be at least 1")
+        picture = to_picture(image, self.config.data.max_megapixels)
+        info = self.describe()
+        wanted = self.embedder.fingerprint
+        if info.fingerprint.key != wanted.key:
+            raise ModelMismatchError(mismatch_text(info.name, wanted, info.fingerprint))
+        return self.store.search(self.embed([picture]), k)[0]
+
+    def embed(self, images: Iterable[PictureSource]) -> NDArray[np.float32]:
+        """Vectors of pictures.
+
+        Returns:
+            float32, shape (number of pictures, dimension), rows of unit length unless ``model.normalize`` is off.
+
+        Raises:
+            PictureError: one of them cannot be read.
+        """
+        embedder = self.embedder
+        bound = self.config.data.max_megapixels
+        prepared = (embedder.prepare(to_picture(image, bound)) for image in images)
+        vectors = [embedder.encode(batch) for batch in batches(prepared, self.config.extraction.batch_size)]
+        return np.concatenate(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)
+
+    def classify(self, image: PictureSource, top: int = 5) -> list[Prediction]:
+        """What is in the picture: the most probable labels, most probable first.
+
+        Raises:
+            UsageError: ``top`` is less than 1.
+            PictureError: the picture cannot be read.
+            ModelError: the configured checkpoint has no labels.
+        """
+        _, result = next(self.classify_all([image], top))
+        if isinstance(result, Skipped):
+            to_picture(image, self.config.data.max_megapixels)  # raises what made it skip
+            raise UsageError(f"{result.path}: {result.reason}")
+        return result
+
+    def classify_all(
+        self, images: Iterable[PictureSource], top: int = 5
+    ) -> Iterator[tuple[PictureSource, list[Prediction] | Skipped]]:
+        """Label many pictures in batches, in order; those that cannot be read come back as :class:`Skipped`.
+
+        Raises:
+            UsageError: ``top`` is less than 1.
+            ModelError: the configured checkpoint has no labels.
+        """
+        if top < 1:
+            raise UsageError(f"top = {top}: the number of labels must be at least 1")
+        classifier = self.classifier
+        bound = self.config.data.max_megapixels
+        size, threads = self.config.extraction.batch_size, self.config.extraction.decode_threads
+        for sources in batches(images, size):
+            loaded = list(
+                decode_ahead(
+                    sources, lambda source: classifier.prepare(to_picture(source, bound)), threads=threads
+                )
+            )
+            good = [pixels for pixels in loaded if not isinstance(pixels, Skipped)]
+            predictions = iter(classifier.predict(good, top) if good else [])
+            for source, result in zip(sources, loaded, strict=True):
+                yield source, result if isinstance(result, Skipped) else next(predictions)
+
+    def describe(self) -> CollectionInfo:
+        """The configured collection.
+
+        Raises:
+            CollectionNotFoundError: it does not exist; names those that do.
+        """
+        info = self.store.describe()
+        if info is None:
+            others = ", ".join(self.store.collections()) or "none"
+            raise CollectionNotFoundError(
+                f"there is no collection {self.store.spec.name!r} in {self.store.engine} (there: {others});"
+                " index some pictures first, or choose with --model or milvus.collection_name"
+            )
+        return info
+
+    @property
+    def store(self) -> VectorStore:
+        """The configured database, opened at first use."""
+        if self._store is None:
+            self._store = _open_store(self.config)
+        return self._store
+
+    @property
+    def embedder(self) -> Embedder:
+        """The network that makes vectors, loaded at first use.
+
+        Raises:
+            ModelError: it cannot be loaded.
+            ConfigError: ``model.embedding_dim`` is not the dimension of its vectors.
+        """
+        if self._embedder is None:
+            self._embedder = self._load_embedder()
+        return self._embedder
+
+    def _load_embedder(self) -> Embedder:
+        from imagesearch.models.embedder import Embedder
+
+        settings = self.config.model
+        network = self._load(catalogue.features_checkpoint(settings.name), "features", settings.revision)
+        embedder = Embedder(network, pooling=settings.pooling, normalize=settings.normalize)
+        dim = embedder.fingerprint.dim
+        if settings.embedding_dim not in (None, dim):
+            raise ConfigError(
+                f"{self.config.source_of('model.embedding_dim')}: model.embedding_dim = {settings.embedding_dim}:"
+                f" vectors of {settings.name} have dimension {dim} (allowed: {dim}, or leave it out)"
+            )
+        return embedder
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network that labels pictures, loaded at first use.
+
+        Raises:
+            ModelError: it cannot be loaded or has no labels.
+        """
+        if self._classifier is None:
+            from imagesearch.models.classifier import Classifier
+
+            settings = self.config.model
+            name = catalogue.labels_checkpoint(settings.name, settings.classifier)
+            if name is None:
+                raise ModelError(
+                    f"{settings.classifier or settings.name} does not label pictures; set model.classifier"
+                    " (--model of 'imagesearch classify'), for example to 'vit'"
+                )
+            own = name == catalogue.features_checkpoint(settings.name)
+            self._classifier = Classifier(self._load(name, "labels", settings.revision if own else None))
+        return self._classifier
+
+    def _load(self, checkpoint: str, task: Task, revision: str | None) -> Network:
+        from imagesearch.models.loading import Network
+
+        settings = self.config.model
+        return Network(
+            find_checkpoint(checkpoint, revision), task, device=settings.device, precision=settings.precision
+        )
+
+    @property
+    def _reading(self) -> Reading:
+        from imagesearch.search.library import Reading
+
+        config = self.config
+        return Reading(
+            batch_size=config.extraction.batch_size,
+            threads=config.extraction.decode_threads,
+            max_megapixels=config.data.max_megapixels,
+            include_hidden=config.data.include_hidden,
+        )
+
+    def _roots(self, folders: Sequence[str | os.PathLike[str]]) -> list[str]:
+        if not folders:
+            if self.config.data.raw_dir is None:
+                raise UsageError("no folder given, and data.raw_dir is not set")
+            folders = [self.config.data.raw_dir]
+        return [os.path.expanduser(folder) for folder in folders]
+
+    def close(self) -> None:
+        """Let go of the database, so that another process can open it."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def __enter__(self) -> ImageSearch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open_store(config: Config) -> VectorStore:
+    from imagesearch.stores.milvus import MilvusStore
+
+    milvus = config.milvus
+    return MilvusStore(
+        config.collection_spec,
+        milvus.uri,
+        token=milvus.token.get_secret_value() if milvus.token else None,
+        db_name=milvus.db_name,
+        tls_ca=milvus.tls_ca,
+        tls_server_name=milvus.tls_server_name,
+        timeout=milvus.timeout,
+    )
