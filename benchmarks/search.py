@@ -28,7 +28,9 @@ def clustered(rows: int, dim: int, seed: int = 0) -> np.ndarray:
     """Unit vectors around random centres, 50 to a centre: float32, shape (rows, dim)."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(1, rows // 50), dim), dtype=np.float32)
-    vectors = centres[rng.integers(0, len(centres), rows)] + 0.6 * rng.standard_normal((rows, dim), dtype=np.float32)
+    vectors = centres[rng.integers(0, len(centres), rows)] + 0.6 * rng.standard_normal(
+        (rows, dim), dtype=np.float32
+    )
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 

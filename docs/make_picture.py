@@ -65,7 +65,9 @@ def forest(rng: random.Random) -> Image.Image:
             for layer in range(4):
                 top = foot - height + layer * height * 0.2
                 half = height * (0.12 + 0.06 * layer)
-                draw.polygon([(x, top), (x - half, top + height * 0.36), (x + half, top + height * 0.36)], fill=green)
+                draw.polygon(
+                    [(x, top), (x - half, top + height * 0.36), (x + half, top + height * 0.36)], fill=green
+                )
     return picture
 
 
@@ -79,7 +81,9 @@ def flower(rng: random.Random) -> Image.Image:
     for petal in range(petals):
         angle = 2 * math.pi * petal / petals
         cx, cy, half = x + math.cos(angle) * length * 0.6, y + math.sin(angle) * length * 0.6, length * 0.36
-        draw.ellipse((cx - half, cy - half, cx + half, cy + half), fill=shade(colour, rng, 8), outline=(120, 60, 70))
+        draw.ellipse(
+            (cx - half, cy - half, cx + half, cy + half), fill=shade(colour, rng, 8), outline=(120, 60, 70)
+        )
     draw.ellipse((x - 42, y - 42, x + 42, y + 42), fill=(150, 95, 30))
     return picture
 
@@ -114,7 +118,9 @@ def beach(rng: random.Random) -> Image.Image:
     draw.line((x, y, x + 16, y + 175), fill=(120, 85, 60), width=8)
     for stripe in range(6):
         fill = shade((225, 60, 60), rng, 20) if stripe % 2 else (250, 250, 245)
-        draw.pieslice((x - radius, y - radius, x + radius, y + radius), 180 + 30 * stripe, 210 + 30 * stripe, fill=fill)
+        draw.pieslice(
+            (x - radius, y - radius, x + radius, y + radius), 180 + 30 * stripe, 210 + 30 * stripe, fill=fill
+        )
     return picture
 
 
@@ -137,7 +143,7 @@ def main() -> None:
         with ImageSearch({"milvus": {"uri": str(folder / "picture.db")}}) as images:
             images.index(folder)
             query = folder / "sunset-1.png"
-            hits = images.search(query, k=6)
+            hits = images.search(query, k=10)
             figure = results_figure(query, hits, images.describe().metric)
         save_figure(figure, Path(__file__).with_name("search.png"))
 

@@ -15,7 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from imagesearch.errors import ConfigError
@@ -29,24 +38,26 @@ ENV_FILE = "IMAGESEARCH_CONFIG"
 
 # YAML and the environment give typed values; "32" where a number belongs is a mistake worth naming.
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Parameters = dict[str, int | float | bool | str]
 
 
 class Section(BaseModel):
     """Settings are values: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # A token shall not appear in the message about another key of its section.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
 
 class ModelSettings(Section):
     """Which network turns pictures into vectors and labels, and how it is run."""
 
-    name: str = "starter"
+    name: str = Field("starter", min_length=1)
     classifier: str | None = None
     revision: str | None = None
     embedding_dim: PositiveInt | None = None
     pooling: Literal["auto", "pooler", "cls", "mean"] = "auto"
-    normalize: bool = True
+    normalize: StrictBool = True
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
@@ -56,8 +67,8 @@ class DataSettings(Section):
 
     raw_dir: Path | None = None
     processed_dir: Path | None = None
-    include_hidden: bool = False
-    max_megapixels: Annotated[float, Field(gt=0)] = 200.0
+    include_hidden: StrictBool = False
+    max_megapixels: Annotated[Number, Field(gt=0)] = 200.0
 
 
 def _user_database() -> str:
@@ -73,11 +84,13 @@ class MilvusSettings(Section):
     token: SecretStr | None = None
     db_name: str | None = None
     tls_ca: Path | None = None
+    tls_client_cert: Path | None = None
+    tls_client_key: Path | None = None
     tls_server_name: str | None = None
-    timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
+    timeout: Annotated[Number, Field(gt=0, le=600)] = 5.0
     collection_name: str = "images_{model}"
-    embedding_field_name: str = Field("embedding", pattern=r"^[A-Za-z_]\w{0,254}$")
-    index_name: str = Field("embedding_index", pattern=r"^[A-Za-z_]\w{0,254}$")
+    embedding_field_name: str = Field("embedding", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    index_name: str = Field("embedding_index", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     index_type: str = "HNSW"
     index_params: Parameters = {}
     metric_type: Metric = Metric.COSINE
@@ -87,11 +100,6 @@ class MilvusSettings(Section):
     def _index_goes_together(self) -> MilvusSettings:
         check_parameters(self.index_type, self.index_params, self.search_params, self.metric_type)
         return self
-
-    @property
-    def is_local(self) -> bool:
-        """True when :attr:`uri` is a path, which Milvus Lite serves inside this process."""
-        return "://" not in self.uri
 
 
 class ExtractionSettings(Section):
@@ -165,10 +173,11 @@ def load_config(
         layers.append((str(path), _anchor_paths(_read_yaml(path), path.parent)))
     for variable, layer in _read_environment(environ):
         layers.append((f"environment {variable}", _anchor_paths(layer, Path.cwd())))
-    given = {
-        section: {key: value for key, value in values.items() if value is not None}
-        for section, values in (overrides or {}).items()
-    }
+    given: dict[str, dict[str, Any]] = {}
+    for section, values in (overrides or {}).items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{section} = {_shown(section, values)}: expected a section with keys")
+        given[section] = {key: value for key, value in values.items() if value is not None}
     layers.append(("flag", _anchor_paths(given, Path.cwd())))
     return _merge(layers)
 
@@ -176,7 +185,7 @@ def load_config(
 def _find_file(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path | None:
     chosen = file or environ.get(ENV_FILE)
     if chosen:
-        path = Path(chosen).expanduser().absolute()
+        path = _expanded(chosen).absolute()
         if not path.is_file():
             raise ConfigError(f"no configuration file at {str(path)!r}")
         return path
@@ -190,16 +199,31 @@ def _read_yaml(path: Path) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: cannot be read as YAML: {_yaml_problem(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'milvus:', found {content!r:.60}")
     for section, values in content.items():
         if values is not None and not isinstance(values, dict):
-            raise ConfigError(f"{path}: {section} = {values!r:.60}: expected a section with keys")
+            raise ConfigError(f"{path}: {section} = {_shown(str(section), values)}: expected a section with keys")
     # "milvus:" with every key commented out is an empty section, not a mistake.
     return {section: values or {} for section, values in content.items()}
+
+
+def _yaml_problem(error: Exception) -> str:
+    """One line without the text around the mistake, which may hold a token."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if not problem:
+        return " ".join(str(error).split())
+    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else str(problem)
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # no such user, or no home
+        raise ConfigError(f"{str(path)!r}: {error}") from error
 
 
 def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
@@ -217,7 +241,7 @@ def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, d
             try:
                 text = yaml.safe_load(text)
             except yaml.YAMLError as error:
-                raise ConfigError(f"{variable} = {text!r}: {' '.join(str(error).split())}") from error
+                raise ConfigError(f"{variable} = {_shown(variable, text)}: {_yaml_problem(error)}") from None
         found.append((variable, {section: {key: text}}))
     return found
 
@@ -248,16 +272,16 @@ def _anchor_paths(layer: dict[str, dict[str, Any]], base: Path) -> dict[str, dic
     for section, values in anchored.items():
         for key, value in values.items():
             if Path in _alternatives(_field(section, key)) and isinstance(value, (str, Path)):
-                values[key] = base / Path(value).expanduser()
+                values[key] = base / _expanded(value)
     uri = anchored.get("milvus", {}).get("uri")
     if isinstance(uri, str) and uri and "://" not in uri:
-        anchored["milvus"]["uri"] = os.path.normpath(base / Path(uri).expanduser())
+        anchored["milvus"]["uri"] = os.path.normpath(base / _expanded(uri))
     model = anchored.get("model", {})
     for key in ("name", "classifier"):
         name = model.get(key)
         # "models/mine" may be a folder or a hub name; a folder that is there wins.
-        if isinstance(name, str) and name not in catalogue.PRESETS and (base / Path(name).expanduser()).is_dir():
-            model[key] = os.path.normpath(base / Path(name).expanduser())
+        if isinstance(name, str) and name not in ("", *catalogue.PRESETS) and (base / _expanded(name)).is_dir():
+            model[key] = os.path.normpath(base / _expanded(name))
     return anchored
 
 
@@ -267,6 +291,7 @@ def _merge(layers: list[tuple[str, dict[str, dict[str, Any]]]]) -> Config:
     for source, layer in layers:
         for section, values in layer.items():
             target = merged.setdefault(section, {})
+            sources.setdefault(str(section), source)
             if section == "model" and "name" in values and values["name"] != target.get("name"):
                 # What a lower layer said of the other model does not hold for this one.
                 for stale in ("embedding_dim", "revision", "pooling"):
@@ -282,26 +307,41 @@ def _merge(layers: list[tuple[str, dict[str, dict[str, Any]]]]) -> Config:
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(detail, sources) for detail in error.errors())) from None
+        # One value that fits none of several types is several errors to pydantic, but one line to people.
+        lines: dict[tuple[Any, ...], str] = {}
+        for detail in error.errors():
+            lines.setdefault(detail["loc"][:3], _explain(detail, sources))
+        raise ConfigError("\n".join(lines.values())) from None
     config._sources.update(sources)
     return config
 
 
 def _explain(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
     """One validation error as one line: where, key = value: what is allowed."""
-    location = [str(part) for part in detail["loc"] if part not in ("function-after", "constrained-int")]
-    key = ".".join(location[:2])
-    source = sources.get(key) or next((sources[s] for s in sources if s.startswith(f"{key}.")), None)
-    where = f"{source}: " if source else ""
+    location = [str(part) for part in detail["loc"]]
+    if location[2:3] and detail["type"] != "invalid_key":  # a parameter; what follows is pydantic's own
+        key, allowed = ".".join(location[:3]), "must be a number, true or false, or a text"
+    else:
+        key, allowed = ".".join(location[:2]), detail["msg"][0].lower() + detail["msg"][1:]
+    line = f"{key} = {_shown(key, detail['input'])}: {allowed}"
     if detail["type"] == "extra_forbidden":
-        return f"{where}{key} = {_shown(key, detail['input'])}: unknown key ({_known_keys(location)})"
+        line = f"{key} = {_shown(key, detail['input'])}: unknown key ({_known_keys(location)})"
     if detail["type"] == "value_error":  # raised by check_parameters, which names key and value itself
-        return f"{where}{key}: {detail['ctx']['error']}"
-    return f"{where}{key} = {_shown(key, detail['input'])}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+        line = f"{key}.{detail['ctx']['error']}"
+    setting = ".".join(line.split(" = ")[0].split(".")[:2])
+    source = sources.get(setting) or next((sources[s] for s in sources if s.startswith(f"{setting}.")), None)
+    return f"{source}: {line}" if source else line
 
 
 def _shown(key: str, value: Any) -> str:
-    return "***" if key == "milvus.token" else repr(value)
+    """The value for a message, unless it is a secret or may hold one (a misspelt key, a whole section)."""
+    names = key.lower().replace("__", ".").split(".")
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: ..." for name in value) + "}"
+    whole_section = len(names) == 1 and isinstance(value, (str, list))
+    like_token = difflib.get_close_matches(names[-1], ["token", "password", "api_key"], n=1)
+    secret = names[-1] == "token" or (like_token and _field(".".join(names[:-1]), names[-1]) is None)
+    return "***" if secret or whole_section else f"{value!r:.200}"
 
 
 def _known_keys(location: list[str]) -> str:

@@ -71,6 +71,7 @@ class ImageSearch:
         else:
             self.config = load_config(config)
         self._store = store
+        self._closed = False
         self._embedder: Embedder | None = None
         self._classifier: Classifier | None = None
 
@@ -223,7 +224,13 @@ class ImageSearch:
 
     @property
     def store(self) -> VectorStore:
-        """The configured database, opened at first use."""
+        """The configured database, opened at first use.
+
+        Raises:
+            UsageError: it was closed.
+        """
+        if self._closed:
+            raise UsageError("this ImageSearch is closed; make another one")
         if self._store is None:
             self._store = _open_store(self.config)
         return self._store
@@ -303,7 +310,8 @@ class ImageSearch:
         return [os.path.expanduser(folder) for folder in folders]
 
     def close(self) -> None:
-        """Let go of the database, so that another process can open it."""
+        """Let go of the database, so that another process can open it; only models work afterwards."""
+        self._closed = True
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -327,6 +335,8 @@ def _open_store(config: Config) -> VectorStore:
         token=milvus.token.get_secret_value() if milvus.token else None,
         db_name=milvus.db_name,
         tls_ca=milvus.tls_ca,
+        tls_client_cert=milvus.tls_client_cert,
+        tls_client_key=milvus.tls_client_key,
         tls_server_name=milvus.tls_server_name,
         timeout=milvus.timeout,
     )

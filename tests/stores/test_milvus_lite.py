@@ -242,7 +242,7 @@ def test_a_collection_of_another_program_is_refused(lite_uri: str) -> None:
 
 def test_a_database_name_that_is_not_there(lite_uri: str) -> None:
     with pytest.raises(StoreError, match=r"nowhere.*milvus\.db_name"):
-        MilvusStore(CollectionSpec("kept"), lite_uri, db_name="nowhere").count()
+        MilvusStore(CollectionSpec("kept"), lite_uri, db_name="nowhere").check()
     store = open_lite(lite_uri)  # and the failure has let go of the database
     assert store.count() == 0
     store.close()
@@ -253,13 +253,14 @@ def test_a_database_name_that_is_not_there(lite_uri: str) -> None:
 
 def test_missing_parent_folders_are_made(tmp_path: Path) -> None:
     store = open_lite(str(tmp_path / "new" / "folder" / "p.db"))
-    assert store.collections() == []
+    store.check()
+    assert (tmp_path / "new" / "folder" / "p.db").is_dir()
     store.close()
 
 
 def test_a_file_uri_is_a_path(tmp_path: Path) -> None:
     store = open_lite(f"file://{tmp_path}/my%20pictures.db")
-    assert store.collections() == []
+    store.check()
     assert str(tmp_path / "my pictures.db") in store.engine
     store.close()
 
@@ -273,20 +274,20 @@ def test_a_milvus_lite_2_file_is_explained(lite_uri: str) -> None:
 def test_a_file_where_a_folder_belongs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"Not a directory.*milvus\.uri"):
-        open_lite(str(tmp_path / "file" / "p.db")).count()
+        open_lite(str(tmp_path / "file" / "p.db")).check()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="permission denied"):
-        open_lite(str(tmp_path / "closed" / "p.db")).count()
+        open_lite(str(tmp_path / "closed" / "p.db")).check()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root cannot write: /proc")
 def test_a_folder_nobody_can_write() -> None:
     with pytest.raises(StoreError, match=r"/proc/pictures\.db"):
-        open_lite("/proc/pictures.db").count()
+        open_lite("/proc/pictures.db").check()
 
 
 @pytest.mark.parametrize("uri", ["pictures", "pictures.sqlite", ".db", "ftp://host:1", "http://", "http://h:port"])
@@ -325,3 +326,14 @@ def test_a_full_disk_is_one_clear_line(lite_uri: str) -> None:
     store.upsert([*pictures("a")], clustered(1, 256))
     assert store.count() == 1
     store.close()
+
+
+def test_a_question_does_not_make_a_database(tmp_path: Path) -> None:
+    database = tmp_path / "mistyped.db"
+    store = MilvusStore(CollectionSpec("photos"), str(database))
+    assert store.describe() is None
+    assert store.collections() == []
+    assert store.count() == 0
+    assert "not there yet" in store.engine
+    store.close()
+    assert not database.exists()

@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import stat
-import struct
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EXTENSIONS = frozenset(
-    ".apng .avif .bmp .dib .gif .heic .heif .hif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm"
-    " .ppm .tif .tiff .webp".split()
+    ".apng .avif .bmp .dib .gif .heic .heif .hif .ico .j2k .jfif .jp2"  # noqa: SIM905 - one a line fills a page
+    " .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
 
 MAX_MEGAPIXELS = 200.0
@@ -79,6 +78,8 @@ def find_pictures(
         os.scandir(start).close()
     except OSError as error:
         raise UsageError(f"cannot read {start!r}: {_reason(error)}") from error
+    except ValueError as error:  # an embedded null byte
+        raise UsageError(f"cannot read {start!r}: {error}") from error
     visited: set[tuple[int, int]] = set()
     pending = [start]
     while pending:
@@ -98,11 +99,18 @@ def find_pictures(
         for entry in entries:
             if entry.name.startswith(".") and not include_hidden:
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 subfolders.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
                 yield entry.path
         pending.extend(reversed(subfolders))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself, or into a folder that is closed to us; reading it will say which
 
 
 def examine(path: str, root: str = "", max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
@@ -120,7 +128,8 @@ def describe(path: str, root: str, data: bytes, image: Image.Image) -> Picture:
     """The :class:`Picture` of bytes already read and a header already parsed."""
     status = _attempt(path, os.stat)
     width, height = image.size
-    if _orientation(image) in _SIDEWAYS:
+    # Pillow turns TIFFs itself while decoding, and gives their upright size from the start.
+    if _orientation(image) in _SIDEWAYS and image.format != "TIFF":
         width, height = height, width
     return Picture(
         path=path,
@@ -162,15 +171,19 @@ def open_picture(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS)
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
         raise PictureError(path, "is not a picture (or of an unknown format)") from error
+    except Image.DecompressionBombError as error:  # more than twice the bound: Pillow keeps the size to itself
+        raise _too_large(path, "its", max_megapixels) from error
     except Exception as error:
         raise PictureError(path, f"damaged: {_first_line(error)}") from error
     width, height = image.size
     if width * height > max_megapixels * 1e6:
-        raise PictureError(
-            path,
-            f"{width}x{height} pixels exceed the bound of {max_megapixels:g} megapixels (data.max_megapixels)",
-        )
+        raise _too_large(path, f"{width}x{height}", max_megapixels)
     return image
+
+
+def _too_large(path: str, size: str, max_megapixels: float) -> PictureError:
+    bound = f"the bound of {max_megapixels:g} megapixels (data.max_megapixels)"
+    return PictureError(path, f"{size} pixels exceed {bound}")
 
 
 def decode(image: Image.Image, path: str) -> Image.Image:
@@ -180,12 +193,10 @@ def decode(image: Image.Image, path: str) -> Image.Image:
         PictureError: it is truncated or damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata would only reach the terminal
-            image.load()
-            turn = _TURNS.get(_orientation(image))
-            rgb = _to_rgb(image)
-            return rgb if turn is None else rgb.transpose(turn)
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        rgb = _to_rgb(image)
+        return rgb if turn is None else rgb.transpose(turn)
     except Exception as error:
         raise PictureError(path, f"damaged: {_first_line(error)}") from error
 
@@ -209,7 +220,7 @@ def to_picture(source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS) ->
 
     Raises:
         PictureError: it cannot be read or decoded.
-        UsageError: an array of another type or shape.
+        UsageError: it is of another type, or an array of another type or shape.
     """
     import numpy as np
     from PIL import Image
@@ -217,12 +228,15 @@ def to_picture(source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS) ->
     if isinstance(source, (str, os.PathLike)):
         return load_picture(source, max_megapixels)
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,), (4,)):
+        shape_is_right = source.ndim in (2, 3) and source.shape[2:] in ((), (3,), (4,)) and source.size
+        if source.dtype != np.uint8 or not shape_is_right:
             raise UsageError(
                 f"expected a uint8 array of shape (height, width) or (height, width, 3 or 4), got {source.dtype}"
                 f" {source.shape}"
             )
         source = Image.fromarray(source)
+    if not isinstance(source, Image.Image):
+        raise UsageError(f"expected a path, a Pillow image or a uint8 array, got {type(source).__name__}")
     return decode(source, "<picture in memory>")
 
 
@@ -265,8 +279,8 @@ def _exif(image: Image.Image) -> Image.Exif:
 
     try:
         return image.getexif()
-    except (SyntaxError, ValueError, OSError, struct.error, OverflowError):
-        return Image.Exif()  # damaged metadata is no reason to lose the picture
+    except Exception:  # noqa: BLE001 - damaged metadata, of whatever kind, is no reason to lose the picture
+        return Image.Exif()
 
 
 def _time_taken(image: Image.Image) -> str | None:
@@ -278,7 +292,7 @@ def _time_taken(image: Image.Image) -> str | None:
         details = exif.get_ifd(_EXIF_IFD)
         text = details.get(_DATETIME_ORIGINAL) or details.get(_DATETIME_DIGITIZED) or exif.get(_DATETIME)
         return datetime.datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    except (ValueError, TypeError, KeyError, SyntaxError, struct.error, OverflowError):
+    except Exception:  # noqa: BLE001 - damaged metadata, of whatever kind, is no reason to lose the picture
         return None
 
 
@@ -289,6 +303,9 @@ def _prepare_pillow(max_megapixels: float) -> None:
     from PIL import Image
 
     pillow_heif.register_heif_opener()
+    # Pillow's remarks on odd files would only reach the terminal. Once for all threads: catch_warnings is not
+    # made for several at a time.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6))
 

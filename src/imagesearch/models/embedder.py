@@ -38,6 +38,7 @@ class Embedder:
         """
         self.network = network
         self._normalize = normalize
+        _check_weights(network)
         self._pooling = choose_pooling(network) if pooling == "auto" else _check_pooling(network, pooling)
         blank = np.zeros((3, *network.input_size), np.float32)
         self.fingerprint = Fingerprint(
@@ -77,12 +78,13 @@ class Embedder:
             output = model.get_image_features(pixel_values=pixels)
             vectors: torch.Tensor = output if hasattr(output, "shape") else output.pooler_output
             return vectors
-        output = model(pixel_values=pixels)
+        # Models with a text tower want texts too; their image tower alone does not.
+        output = getattr(model, "vision_model", model)(pixel_values=pixels)
         if self._pooling == "pooler":
             return _of_output(output, "pooler_output", self.network).flatten(1)
         states = _of_output(output, "last_hidden_state", self.network)
         if self._pooling == "cls":
-            return states[:, 0]
+            return states.select(1, 0)
         # (n, channels, height, width) from convolutional networks, (n, tokens, channels) from transformers
         return states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)
 
@@ -96,18 +98,22 @@ def choose_pooling(network: Network) -> str:
       every process; and the mean over positions where there is no class token.
     """
     if hasattr(network.model, "get_image_features"):
-        if any("vision" in name or "visual" in name for name in network.missing):
-            raise ModelError(f"{network.checkpoint.name}: the checkpoint lacks weights of its image tower")
         return "projection"
-    trained_body = [name for name in network.missing if "pooler" not in name]
-    if trained_body:
-        raise ModelError(
-            f"{network.checkpoint.name}: the checkpoint lacks {len(trained_body)} of the network's weights"
-            f" (first: {sorted(trained_body)[0]}); its vectors would be random"
-        )
     if not network.missing and _has_pooler(network):
         return "pooler"
     return "cls" if _has_class_token(network.model) else "mean"
+
+
+def _check_weights(network: Network) -> None:
+    """Refuse a network whose vectors would be random; only a pooler may be missing, or a tower for texts."""
+    missing = [name for name in network.missing if "pooler" not in name]
+    if hasattr(network.model, "get_image_features"):
+        missing = [name for name in network.missing if "vision" in name or "visual" in name]
+    if missing:
+        raise ModelError(
+            f"{network.checkpoint.name}: the checkpoint lacks {len(missing)} of the network's weights"
+            f" (first: {min(missing)}); its vectors would be random"
+        )
 
 
 def _check_pooling(network: Network, pooling: str) -> str:
@@ -133,8 +139,8 @@ def _has_class_token(model: Any) -> bool:
     return any(name.rsplit(".", 1)[-1] in ("cls_token", "class_embedding") for name, _ in model.named_parameters())
 
 
-def _of_output(output: Any, field: str, network: Network) -> Any:
-    value = getattr(output, field, None)
+def _of_output(output: Any, field: str, network: Network) -> torch.Tensor:
+    value: torch.Tensor | None = getattr(output, field, None)
     if value is None:
         raise ModelError(f"{network.checkpoint.name} gives no {field}; choose another model.pooling")
     return value

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import queue
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 from imagesearch.errors import HubUnreachableError, ModelError
 from imagesearch.models import catalogue
 
+T = TypeVar("T")
+
 # The hub's own client retries for about 40 seconds; one question with this limit tells as much.
 HUB_TIMEOUT_SECONDS = 5.0
+# The limit above holds for each packet; looking up the hub's address has none, nor have redirections.
+_HUB_DEADLINE_SECONDS = 7.0
 
-_SETTINGS = ("config.json", "preprocessor_config.json")
+_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+_SETTINGS = ("config.json", *_PROCESSOR)
 _WEIGHTS = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)")
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# As the hub's own check: no "-" or "." at either end, no "--" or "..".
+_HUB_NAME = re.compile(r"(?!.*(--|\.\.))(?!.*\.git$)\w([\w.-]*\w)?(/\w([\w.-]*\w)?)?", re.ASCII)
 
 _WAYS_OUT = (
     "Use the bundled model (--model starter), a local folder (--model path/to/checkpoint), or fill the cache on a"
@@ -55,7 +64,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         HubUnreachableError: it is not on this machine and the hub does not answer.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return Checkpoint(catalogue.display_name(_preset_of(path) or str(path.absolute())), path, _digest(path))
     if path.is_absolute() or not _HUB_NAME.fullmatch(name):
         raise ModelError(
@@ -109,11 +118,17 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
 def _complete(folder: Path) -> bool:
     """Whether settings and all weights are there: an interrupted download leaves a part of them."""
-    if not (folder / "config.json").is_file():
+    try:
+        # Only timm's checkpoints say in config.json itself how pictures are prepared; they name no model_type.
+        if "model_type" in json.loads((folder / "config.json").read_bytes()) and not any(
+            (folder / name).is_file() for name in _PROCESSOR
+        ):
+            return False
+        for index in folder.glob("*.index.json"):
+            if all((folder / shard).is_file() for shard in json.loads(index.read_bytes())["weight_map"].values()):
+                return True
+    except (OSError, ValueError, KeyError):
         return False
-    for index in folder.glob("*.index.json"):
-        if all((folder / shard).is_file() for shard in json.loads(index.read_text())["weight_map"].values()):
-            return True
     return any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin"))
 
 
@@ -133,7 +148,7 @@ def _download(name: str, revision: str | None) -> Path:
     if constants.is_offline_mode():
         raise HubUnreachableError(unreachable.format(why="is switched off (HF_HUB_OFFLINE)"))
     try:
-        info = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        info = _in_time(lambda: HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS))
         files = [file.rfilename for file in info.siblings or []]
         return Path(snapshot_download(name, revision=info.sha, allow_patterns=list(_wanted(name, files))))
     except GatedRepoError as error:
@@ -151,12 +166,40 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
     except HfHubHTTPError as error:
         raise HubUnreachableError(unreachable.format(why=f"refused: {_first_line(error)}")) from error
+    except TimeoutError as error:
+        raise HubUnreachableError(unreachable.format(why="did not answer in time")) from error
     except Exception as error:
         # The client's own network errors have no common base with ours but their module's name.
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "huggingface_hub"):
+            if isinstance(error, OSError):
+                raise ModelError(
+                    f"cannot store {name!r} in the cache {constants.HF_HUB_CACHE!r}: {error.strerror or error};"
+                    " make room, or choose another folder with HF_HOME"
+                ) from error
             raise
         why = f"did not answer ({_first_line(error)})"
         raise HubUnreachableError(unreachable.format(why=why)) from error
+
+
+def _in_time(ask: Callable[[], T]) -> T:
+    """The answer, or :class:`TimeoutError` at the deadline, however the network keeps us waiting."""
+    outcome: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((ask(), None))
+        except BaseException as error:  # noqa: BLE001 - handed over to the caller
+            outcome.put((None, error))
+
+    # A daemon: the program may end while it still waits.
+    threading.Thread(target=work, name="hub", daemon=True).start()
+    try:
+        answer, error = outcome.get(timeout=_HUB_DEADLINE_SECONDS)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return cast(T, answer)
 
 
 def _wanted(name: str, files: Iterable[str]) -> Iterable[str]:

@@ -5,8 +5,8 @@
 ``<prefix>_paths.txt``
     n lines of UTF-8; a path that a line cannot hold (a newline, bytes that are no text) is a ``file:`` URI.
 ``<prefix>_manifest.json``
-    which model made the vectors, and a digest of the paths. Written last: where it is there, the other two are
-    whole and belong together. Files without one (other programs') are read too.
+    which model made the vectors, and digests of the other two, so that files of two runs are never taken for one.
+    Features without a manifest (other programs') are read too.
 
 All three are written under temporary names and renamed at the end, so that a full disk or a killed process
 leaves the previous files as they were.
@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ from imagesearch.records import Fingerprint
 
 # The header is written over at the end, when the number of rows is known; NumPy asks for a multiple of 64.
 _HEADER_BYTES = 128
+
+# Rows looked at together when files are checked: memory stays bounded.
+_CHECK_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class FeaturesWriter:
         """
         self.files = FeaturesFiles.of_prefix(prefix)
         self._fingerprint = fingerprint
-        self._digest = hashlib.blake2b(digest_size=16)
+        self._vectors_digest, self._paths_digest = _new_digest(), _new_digest()
         self._rows = 0
         with _as_features_error(self.files.features):
             self.files.features.parent.mkdir(parents=True, exist_ok=True)
@@ -104,21 +108,24 @@ class FeaturesWriter:
             FeaturesError: the disk is full, or the file cannot be written.
         """
         lines = "".join(f"{encode_path(path)}\n" for path in paths).encode()
+        numbers = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
         with _as_features_error(self.files.features):
-            self._vectors.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+            self._vectors.write(numbers)
             self._paths.write(lines)
-        self._digest.update(lines)
+        self._vectors_digest.update(numbers)
+        self._paths_digest.update(lines)
         self._rows += len(paths)
 
     def commit(self) -> FeaturesFiles:
-        """Put the files under their final names, the manifest last.
+        """Put the files under their final names, the manifest first: it tells a mixture of two runs from a pair.
 
         Raises:
             FeaturesError: the disk is full; the files of an earlier run are untouched.
         """
         manifest = {
             "rows": self._rows,
-            "paths_blake2b": self._digest.hexdigest(),
+            "vectors_blake2b": self._vectors_digest.hexdigest(),
+            "paths_blake2b": self._paths_digest.hexdigest(),
             "fingerprint": json.loads(self._fingerprint.to_json()),
         }
         with _as_features_error(self.files.features):
@@ -129,9 +136,7 @@ class FeaturesWriter:
                 os.fsync(file.fileno())
                 file.close()
             _temporary(self.files.manifest).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-            # Without its manifest the old pair is still readable; with a wrong one it would not be.
-            self.files.manifest.unlink(missing_ok=True)
-            for final in (self.files.features, self.files.paths, self.files.manifest):
+            for final in (self.files.manifest, self.files.features, self.files.paths):
                 os.replace(_temporary(final), final)
         return self.files
 
@@ -159,7 +164,9 @@ def read_features(files: FeaturesFiles) -> Features:
     vectors = _read_vectors(files.features)
     raw = _read_bytes(files.paths)
     try:
-        paths = [decode_path(line) for line in raw.decode("utf-8-sig").splitlines() if line.strip()]
+        # Not str.splitlines: it also splits at characters that may be part of a name.
+        lines = [line.removesuffix("\r") for line in raw.decode("utf-8-sig").split("\n")]
+        paths = [decode_path(line) for line in lines if line.strip()]
     except UnicodeDecodeError as error:
         raise FeaturesError(
             f"{str(files.paths)!r} is not UTF-8 text: {error.reason} at byte {error.start}"
@@ -168,7 +175,7 @@ def read_features(files: FeaturesFiles) -> Features:
         raise FeaturesError(
             f"{str(files.features)!r} has {len(vectors)} vectors, but {str(files.paths)!r} has {len(paths)} paths"
         )
-    return Features(vectors, paths, _read_manifest(files, len(paths), raw))
+    return Features(vectors, paths, _read_manifest(files, vectors, raw))
 
 
 def _read_vectors(path: Path) -> NDArray[np.float32]:
@@ -176,13 +183,13 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise FeaturesError(f"no features file at {str(path)!r}") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FeaturesError(f"{str(path)!r} is not a whole .npy file: {error}") from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
         found = f"{vectors.dtype} of shape {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
         raise FeaturesError(f"{str(path)!r}: expected floats of shape (pictures, dimension), found {found}")
-    for start in range(0, len(vectors), 10_000):
-        rows = np.flatnonzero(~np.isfinite(vectors[start : start + 10_000]).all(axis=1))
+    for start in range(0, len(vectors), _CHECK_ROWS):
+        rows = np.flatnonzero(~np.isfinite(vectors[start : start + _CHECK_ROWS]).all(axis=1))
         if rows.size:
             raise FeaturesError(f"{str(path)!r}: row {start + int(rows[0])} is not finite (NaN or infinity)")
     return vectors
@@ -195,25 +202,34 @@ def _read_bytes(path: Path) -> bytes:
         raise FeaturesError(f"cannot read {str(path)!r}: {(error.strerror or '').lower()}") from error
 
 
-def _read_manifest(files: FeaturesFiles, rows: int, raw_paths: bytes) -> Fingerprint | None:
+def _read_manifest(files: FeaturesFiles, vectors: NDArray[np.float32], raw_paths: bytes) -> Fingerprint | None:
     if not files.manifest.is_file():
         return None
     try:
         manifest = json.loads(files.manifest.read_bytes())
         fingerprint = Fingerprint.from_json(json.dumps(manifest["fingerprint"]))
-        recorded = (int(manifest["rows"]), str(manifest["paths_blake2b"]))
+        recorded = {files.features: manifest["vectors_blake2b"], files.paths: manifest["paths_blake2b"]}
     except (ValueError, KeyError, TypeError) as error:
         raise FeaturesError(f"{str(files.manifest)!r} is damaged; extract again, or delete it") from error
-    if recorded != (rows, hashlib.blake2b(raw_paths, digest_size=16).hexdigest()):
-        raise FeaturesError(
-            f"{str(files.paths)!r} is not the paths file that {str(files.features)!r} was written with"
-            f" (by {str(files.manifest)!r})"
-        )
+    vectors_digest, paths_digest = _new_digest(), _new_digest()
+    for start in range(0, len(vectors), _CHECK_ROWS):
+        vectors_digest.update(np.ascontiguousarray(vectors[start : start + _CHECK_ROWS], dtype="<f4").tobytes())
+    paths_digest.update(raw_paths)
+    for path, digest in ((files.features, vectors_digest), (files.paths, paths_digest)):
+        if recorded[path] != digest.hexdigest():
+            raise FeaturesError(
+                f"{str(path)!r} is not the file that {str(files.manifest)!r} was written with; extract again, or"
+                " delete the manifest if you trust the files"
+            )
     return fingerprint
 
 
+def _new_digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
 def _npy_header(rows: int, dim: int) -> bytes:
-    """NumPy's header for a little-endian float32 matrix, padded to a fixed length (numpy.lib.format, version 1)."""
+    """NumPy's header (numpy.lib.format, version 1) of a little-endian float32 matrix, padded to a fixed length."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)})
     magic = np.lib.format.magic(1, 0)

@@ -113,7 +113,7 @@ def index_folders(
     unreadable_folders = len(skipped)
     info = store.create(embedder.fingerprint)
     current = {row.path: (row.size, row.mtime_ns) for rows in store.scan() for row in rows if row.path in files}
-    todo = {path: root for path, root in files.items() if current.get(path) != _stamp(path)}
+    todo = {path: root for path, root in files.items() if path not in current or current[path] != _stamp(path)}
     indexed = 0
     progress("encode", 0, len(todo))
     for batch in encode_files(todo, embedder, reading):
@@ -158,7 +158,8 @@ def extract_folders(
             progress("encode", done, len(files))
         extracted = done - sum(1 for skip in skipped if skip.path in files)
         if not extracted:
-            raise UsageError(f"none of the {done} pictures can be read; the first: {skipped[0].reason}")
+            first = next(skip for skip in skipped if skip.path in files)
+            raise UsageError(f"none of the {done} pictures can be read; the first, {first.path!r}: {first.reason}")
         written = writer.commit()
     return ExtractReport(
         extracted=extracted,
@@ -221,7 +222,8 @@ def _check_features(features: Features, fingerprint: Fingerprint) -> None:
     dim = features.vectors.shape[1]
     if dim != fingerprint.dim:
         raise FeaturesError(
-            f"the features have dimension {dim}, but {fingerprint.model} makes vectors of dimension {fingerprint.dim}"
+            f"the features have dimension {dim}, but {fingerprint.model} makes vectors of dimension"
+            f" {fingerprint.dim}; choose the model they were extracted with (--model), or extract again"
         )
     made_with = features.fingerprint
     if made_with is not None and made_with.key != fingerprint.key:

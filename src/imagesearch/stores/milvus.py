@@ -35,6 +35,7 @@ from imagesearch.stores.milvus_connection import (
     display_uri,
     is_lite,
     is_not_loaded,
+    lite_path,
 )
 from imagesearch.stores.milvus_index import VectorIndex
 from imagesearch.stores.milvus_rows import (
@@ -117,10 +118,12 @@ class MilvusStore:
     @property
     def engine(self) -> str:
         """The database for people, e.g. ``"Milvus Lite 3.2.2 at /data/photos.db"``."""
-        return self._connect().engine
+        return f"Milvus Lite at {self._uri} (not there yet)" if self._is_absent() else self._connect().engine
 
     def collections(self) -> list[str]:
         """Names of all collections in the database, sorted."""
+        if self._is_absent():
+            return []
         return sorted(self._call("list collections", lambda client: client.list_collections(timeout=CALL_TIMEOUT)))
 
     def describe(self) -> CollectionInfo | None:
@@ -339,7 +342,13 @@ class MilvusStore:
 
     # --- the collection ---
 
+    def _is_absent(self) -> bool:
+        """Whether there is no Milvus Lite database yet: connecting would make one, and a question shall not."""
+        return self._lite and self._connection is None and not lite_path(self._uri).exists()
+
     def _exists(self) -> bool:
+        if self._is_absent():
+            return False
         name = self._spec.name
         return bool(self._call("look up", lambda client: client.has_collection(name, timeout=CALL_TIMEOUT)))
 

@@ -1,0 +1,76 @@
+"""Names of files as text that is safe to show: on one line, and without power over a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_JOINER = "\u200d"  # holds emoji together; not "printable" for Python, but harmless
+
+
+def printable(text: str) -> str:
+    r"""Text with its control characters, line ends and undecodable bytes shown as escapes.
+
+    A file name may hold anything but a slash: a newline, an escape sequence that recolours or renames the
+    terminal, marks that turn the reading direction, bytes that are no UTF-8 (which no stream accepts).
+
+    Examples:
+        >>> printable("two\nlines \x1b[31m caf\udce9")
+        'two\\nlines \\x1b[31m caf\\udce9'
+        >>> printable("Łódź 写真.jpg")
+        'Łódź 写真.jpg'
+    """
+    return "".join(
+        character if _is_harmless(character) else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or character == _JOINER or unicodedata.category(character) == "Zs"
+
+
+def shorten_middle(text: str, width: int) -> str:
+    """Cut the middle out of a text so that start and ending (the file's kind) remain.
+
+    Args:
+        width: columns; a Chinese, Japanese or Korean character takes two.
+
+    Examples:
+        >>> shorten_middle("a_very_long_name_of_a_file.jpg", 17)
+        'a_very_lo…ile.jpg'
+        >>> shorten_middle("short.jpg", 17)
+        'short.jpg'
+    """
+    if columns(text) <= width:
+        return text
+    tail = max(1, (width - 1) * 7 // 16)
+    head = width - 1 - tail
+    return f"{_fitting(text, head)}…{_fitting(text[::-1], tail)[::-1]}"
+
+
+def columns(text: str) -> int:
+    """How many columns of fixed width a text takes."""
+    return sum(_columns_of(character) for character in text)
+
+
+def _columns_of(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _fitting(text: str, width: int) -> str:
+    taken = 0
+    for position, character in enumerate(text):
+        taken += _columns_of(character)
+        if taken > width:
+            return text[:position]
+    return text
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples:
+        >>> counted(1, "picture"), counted(1200, "picture")
+        ('1 picture', '1,200 pictures')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,129 @@
+"""What all tests share: a world of their own, pictures, and the bundled model loaded once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image, ImageDraw
+
+from .stores.milvus_server import milvus_server, needs_milvus_server
+
+if TYPE_CHECKING:
+    from imagesearch.models.embedder import Embedder
+
+__all__ = ["milvus_server", "needs_milvus_server"]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+# Read when huggingface_hub is first imported, so it has to be set before any test runs.
+_CACHES = tempfile.TemporaryDirectory(prefix="imagesearch-tests-")
+os.environ["HF_HOME"] = str(Path(_CACHES.name, "huggingface"))
+# matplotlib builds its list of fonts once a session, not once a test.
+os.environ["MPLCONFIGDIR"] = str(Path(_CACHES.name, "matplotlib"))
+# The networks of most tests are so small that a second thread only waits; and other tests may run beside.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
+    os.environ.pop(_name, None)
+
+
+@pytest.fixture(autouse=True)
+def private_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts in an empty folder of its own, with an empty home and no settings in the environment."""
+    home = tmp_path / "home"
+    work = tmp_path / "work"
+    for folder in (home, work):
+        folder.mkdir()
+    for variable in [name for name in os.environ if name.startswith("IMAGESEARCH_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    for kind in ("CONFIG", "CACHE", "DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
+    monkeypatch.chdir(work)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """A thousand real photographs, one of each ImageNet class, where they are at hand."""
+    folder = SHARED / "data" / "photos"
+    if not folder.is_dir():
+        pytest.skip("the folder of real photographs is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mobilenet() -> Path:
+    """A real ImageNet classifier as a local folder, where it is at hand."""
+    folder = SHARED / "models" / "mobilenet_v2_imagenet"
+    if not folder.is_dir():
+        pytest.skip("the MobileNetV2 checkpoint is not here")
+    return folder
+
+
+def draw_picture(number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """A picture unlike those of other numbers: two shapes over a gradient."""
+    width, height = size
+    picture = Image.linear_gradient("L").resize(size).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    colour = tuple((number * step + 40) % 256 for step in (67, 151, 211))
+    left, top = (number * 13) % (width // 2), (number * 29) % (height // 2)
+    draw.ellipse((left, top, left + width // 2, top + height // 2), fill=colour)
+    draw.rectangle((width - left - 20, height // 3, width - left - 4, height - 4), fill=colour[::-1])
+    return picture
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """Six drawn pictures, one of them in a subfolder."""
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    for number in range(5):
+        draw_picture(number).save(folder / f"{number}.png")
+    draw_picture(5).save(folder / "sub" / "5.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter() -> Embedder:
+    """The bundled model, in float32."""
+    from imagesearch.models import catalogue
+    from imagesearch.models.embedder import Embedder
+    from imagesearch.models.hub import find_checkpoint
+    from imagesearch.models.loading import Network
+
+    checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
+    return Embedder(Network(checkpoint, "features", device="cpu", precision="float32"))
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Takes away the permission to read a file or folder; for the administrator too, who may read everything."""
+    shut: set[str] = set()
+    originals = {"scandir": os.scandir, "read_bytes": Path.read_bytes}
+
+    def refuse(path: object) -> None:
+        if os.fspath(path) in shut:  # type: ignore[call-overload]
+            raise PermissionError(13, "Permission denied", os.fspath(path))  # type: ignore[call-overload]
+
+    def scandir(path: str = ".") -> object:
+        refuse(path)
+        return originals["scandir"](path)
+
+    def read_bytes(self: Path) -> bytes:
+        refuse(self)
+        return originals["read_bytes"](self)
+
+    def close(path: Path) -> None:
+        path.chmod(0)
+        if os.access(path, os.R_OK):
+            shut.add(str(path))
+            monkeypatch.setattr(os, "scandir", scandir)
+            monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+    return close

@@ -1,0 +1,242 @@
+"""The house: lower levels never import higher ones, one importer per vendor, nothing heavy at import."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import imagesearch
+
+PACKAGE = Path(imagesearch.__file__).parent
+
+# Level by level, from the ground up; within a level and folder a module imports only earlier lines.
+HOUSE: tuple[tuple[str, ...], ...] = (
+    ("errors", "records"),
+    (
+        "images.paths",
+        "images.files",
+        "images.pipeline",
+        "stores.index_types",
+        "stores.base",
+        "stores.memory",
+        "stores.milvus_lite",
+        "stores.milvus_connection",
+        "stores.milvus_rows",
+        "stores.milvus_index",
+        "stores.milvus",
+    ),
+    ("models.catalogue", "models.hub", "models.loading", "models.embedder", "models.classifier"),
+    ("search.features", "search.library", "search.query", "search.duplicates"),
+    ("learning.*",),
+    ("config", "service"),
+    ("frontends.*", "__main__"),
+)
+
+# Modules that may import a vendor's library, wherever in the file.
+OWNERS = {
+    "pymilvus": "stores.milvus*",
+    "milvus_lite": "stores.milvus*",
+    "faiss": "stores.milvus*",
+    "transformers": "models.loading",
+    "huggingface_hub": "models.hub",
+    "torch": "models.*",
+    "matplotlib": "frontends.*",
+    "typer": "frontends.*",
+    "rich": "frontends.*",
+    "pydantic": "config",
+}
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "pymilvus",
+    "milvus_lite",
+    "faiss",
+    "matplotlib",
+    "pandas",
+    "huggingface_hub",
+    "PIL",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module: who imports it, in which line, and whether importing the importer runs it."""
+
+    importer: str
+    imported: str
+    line: int
+    at_import: bool
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+def modules() -> dict[str, Path]:
+    """Name without the package's -> file; a folder's __init__ is named like the folder."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path
+    return found
+
+
+def imports_of(name: str, path: Path) -> Iterator[Import]:
+    known = modules()
+
+    def visit(node: ast.AST, at_import: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    yield Import(name, alias.name, child.lineno, at_import)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{name}:{child.lineno}: relative import"
+                for alias in child.names:
+                    submodule = f"{child.module}.{alias.name}"
+                    is_module = submodule.removeprefix("imagesearch.") in known
+                    yield Import(name, submodule if is_module else str(child.module), child.lineno, at_import)
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                # Types may be named from anywhere below, so the order counts, but nothing is run.
+                for statement in child.body:
+                    yield from visit(ast.Module([statement], []), False)
+            else:
+                is_function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                yield from visit(child, at_import and not is_function)
+
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), True)
+
+
+ALL_IMPORTS = [entry for name, path in modules().items() for entry in imports_of(name, path)]
+
+
+def place(module: str) -> tuple[int, int]:
+    """Level and line of a module in the house."""
+    for level, rooms in enumerate(HOUSE):
+        for line, pattern in enumerate(rooms):
+            if fnmatch.fnmatchcase(module, pattern):
+                return level, line
+    raise LookupError(module)
+
+
+def test_the_parser_sees_imports_inside_functions() -> None:
+    """Otherwise every test below would pass on an empty list."""
+    seen = {(entry.importer, entry.imported.partition(".")[0], entry.at_import) for entry in ALL_IMPORTS}
+    assert ("models.loading", "transformers", False) in seen
+    assert ("service", "numpy", True) in seen
+    assert ("service", "imagesearch", False) in seen
+
+
+def test_every_module_has_its_place() -> None:
+    def homeless(name: str) -> bool:
+        try:
+            place(name)
+        except LookupError:
+            return True
+        return False
+
+    packages = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert [name for name in modules() if name not in packages and homeless(name)] == []
+
+
+def test_packages_hold_no_code() -> None:
+    for name, path in modules().items():
+        if path.name == "__init__.py":
+            statements = ast.parse(path.read_text(encoding="utf-8")).body
+            code = [node for node in statements if not isinstance(node, ast.Expr)]
+            assert not code, f"{name}/__init__.py has code; importing a neighbour would run it"
+
+
+def test_lower_levels_never_import_higher_ones() -> None:
+    wrong = []
+    for entry in ALL_IMPORTS:
+        target = entry.imported.removeprefix("imagesearch.")
+        if target == entry.imported:  # another package, or this package's own front door
+            continue
+        (level, line), (to_level, to_line) = place(entry.importer), place(target)
+        same_folder = entry.importer.rpartition(".")[0] == target.rpartition(".")[0]
+        free_order = "*" in HOUSE[level][line]
+        if to_level > level or (to_level == level and same_folder and to_line >= line and not free_order):
+            wrong.append(str(entry))
+    assert not wrong
+
+
+def test_neighbouring_folders_of_a_level_do_not_know_each_other() -> None:
+    """Except that a stored path is written the way images.paths writes it."""
+    wrong = []
+    for entry in ALL_IMPORTS:
+        target = entry.imported.removeprefix("imagesearch.")
+        if target == entry.imported or target == "images.paths":
+            continue
+        folders = entry.importer.rpartition(".")[0], target.rpartition(".")[0]
+        if place(entry.importer)[0] == place(target)[0] and all(folders) and folders[0] != folders[1]:
+            wrong.append(str(entry))
+    assert not wrong
+
+
+def test_nobody_below_the_front_ends_uses_the_front_door() -> None:
+    """``import imagesearch`` from inside would make a circle."""
+    assert not [
+        str(e) for e in ALL_IMPORTS if e.imported == "imagesearch" and not e.importer.startswith("frontends.")
+    ]
+
+
+@pytest.mark.parametrize("vendor", OWNERS)
+def test_one_importer_per_vendor(vendor: str) -> None:
+    wrong = [
+        str(entry)
+        for entry in ALL_IMPORTS
+        if entry.imported.partition(".")[0] == vendor and not fnmatch.fnmatchcase(entry.importer, OWNERS[vendor])
+    ]
+    assert not wrong
+
+
+def test_errors_import_nothing() -> None:
+    assert [str(e) for e in ALL_IMPORTS if e.importer == "errors" and e.imported != "__future__"] == []
+
+
+def test_nothing_heavy_at_import() -> None:
+    wrong = [str(entry) for entry in ALL_IMPORTS if entry.at_import and entry.imported.partition(".")[0] in HEAVY]
+    assert not wrong
+
+
+def test_importing_the_service_loads_nothing_heavy() -> None:
+    program = "import imagesearch.service, sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    assert "pydantic" in loaded
+    assert not loaded & HEAVY
+
+
+def test_importing_the_package_loads_nothing_of_it() -> None:
+    program = "import imagesearch, sys; print(*[name for name in sys.modules if name.startswith('imagesearch')])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["imagesearch"]
+
+
+def test_only_front_ends_print_and_exit() -> None:
+    wrong = []
+    for name, path in modules().items():
+        if name.startswith("frontends") or name == "__main__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            if called in ("print", "input", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write"):
+                wrong.append(f"{name}:{node.lineno} calls {called}")
+        if "SystemExit" in path.read_text(encoding="utf-8"):
+            wrong.append(f"{name} mentions SystemExit")
+    assert not wrong
+
+
+def test_there_is_no_drawer_for_everything() -> None:
+    assert not [name for name in modules() if name.rpartition(".")[2] in ("utils", "helpers", "common", "misc")]

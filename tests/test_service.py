@@ -1,0 +1,279 @@
+"""The Python API, with the bundled model and the store in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesearch import ImageSearch, Skipped, load_config
+from imagesearch.errors import (
+    CollectionNotFoundError,
+    ConfigError,
+    ModelError,
+    ModelMismatchError,
+    PictureError,
+    UsageError,
+)
+from imagesearch.models.embedder import Embedder
+from imagesearch.records import Fingerprint
+from imagesearch.stores.base import CollectionSpec
+from imagesearch.stores.memory import MemoryDatabase, MemoryStore
+
+from .conftest import draw_picture
+
+EXACT = {"device": "cpu", "precision": "float32"}
+
+
+def service(
+    starter: Embedder | None = None,
+    database: MemoryDatabase | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> ImageSearch:
+    """The service over a store in memory, with the session's model where one is given."""
+    merged = {"model": EXACT, **(settings or {})}
+    config = load_config(overrides=merged)
+    images = ImageSearch(config, store=MemoryStore(config.collection_spec, database))
+    images._embedder = starter
+    return images
+
+
+@pytest.fixture
+def indexed(starter: Embedder, picture_folder: Path) -> ImageSearch:
+    images = service(starter)
+    images.index(picture_folder)
+    return images
+
+
+@pytest.fixture(scope="module")
+def labels() -> ImageSearch:
+    """The service for classification, with its model loaded once."""
+    return ImageSearch(load_config(overrides={"model": EXACT, "extraction": {"batch_size": 2}}, environ={}))
+
+
+class TestSearch:
+    def test_each_picture_finds_itself_first(self, indexed: ImageSearch, picture_folder: Path) -> None:
+        for path in sorted(picture_folder.rglob("*.*")):
+            first, second, *_ = indexed.search(path, k=3)
+            assert first.path == str(path)
+            assert (first.rank, first.score) == (1, pytest.approx(1.0, abs=1e-5))
+            assert second.score < first.score
+
+    def test_hits_are_ranked(self, indexed: ImageSearch, picture_folder: Path) -> None:
+        hits = indexed.search(picture_folder / "0.png", k=6)
+        assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5, 6]
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+
+    def test_pictures_in_memory(self, indexed: ImageSearch, picture_folder: Path) -> None:
+        expected = indexed.search(picture_folder / "2.png", k=1)
+        assert indexed.search(draw_picture(2), k=1) == expected
+        assert indexed.search(np.asarray(draw_picture(2)), k=1) == expected
+
+    def test_how_many(self, starter: Embedder, picture_folder: Path) -> None:
+        images = service(starter, settings={"search": {"top_k": 2}})
+        images.index(picture_folder)
+        query = picture_folder / "0.png"
+        assert len(images.search(query)) == 2
+        assert len(images.search(query, k=4)) == 4
+        assert len(images.search(query, k=1000)) == 6
+
+    @pytest.mark.parametrize("k", [0, -1])
+    def test_k_below_one(self, k: int) -> None:
+        """Refused before the model is loaded or the picture read."""
+        with pytest.raises(UsageError, match=f"k = {k}: the number of results must be at least 1"):
+            service().search("missing.jpg", k=k)
+
+    def test_a_missing_collection_names_the_others(self, starter: Embedder, picture_folder: Path) -> None:
+        database = MemoryDatabase()
+        service(starter, database, {"milvus": {"collection_name": "holidays"}}).index(picture_folder)
+        with pytest.raises(CollectionNotFoundError, match=r"'images_starter' in memory.*there: holidays"):
+            service(starter, database).search(draw_picture(0))
+        with pytest.raises(CollectionNotFoundError, match=r"there: none"):
+            service(starter).search(draw_picture(0))
+
+    def test_another_models_collection(self, starter: Embedder) -> None:
+        images = service(starter)
+        images.store.create(Fingerprint("google/vit", "abc", "cls", (224, 224), dim=768))
+        with pytest.raises(ModelMismatchError) as caught:
+            images.search(draw_picture(0))
+        for part in ("images_starter", "'google/vit'", "'starter'", "--model google/vit"):
+            assert part in str(caught.value)
+
+    def test_a_query_that_cannot_be_read(self, indexed: ImageSearch) -> None:
+        Path("q.jpg").write_text("no picture")
+        with pytest.raises(PictureError, match=r"'q\.jpg': is not a picture"):
+            indexed.search("q.jpg")
+
+
+class TestIndex:
+    def test_twice(self, indexed: ImageSearch, picture_folder: Path) -> None:
+        report = indexed.index(picture_folder)
+        assert (report.found, report.indexed, report.unchanged) == (6, 0, 6)
+        assert indexed.describe().rows == 6
+        assert indexed.describe().fingerprint.model == "starter"
+
+    def test_folders_from_the_settings(self, starter: Embedder, picture_folder: Path) -> None:
+        images = service(starter, settings={"data": {"raw_dir": str(picture_folder)}})
+        assert images.index().indexed == 6
+        with pytest.raises(UsageError, match=r"no folder given, and data\.raw_dir is not set"):
+            service(starter).index()
+
+    def test_home(self, starter: Embedder) -> None:
+        folder = Path.home() / "Pictures"
+        folder.mkdir()
+        draw_picture(0).save(folder / "a.png")
+        images = service(starter)
+        images.index("~/Pictures")
+        assert images.search(draw_picture(0))[0].path == str(folder / "a.png")
+
+    def test_hidden_and_large_pictures_by_the_settings(self, starter: Embedder, picture_folder: Path) -> None:
+        draw_picture(7).save(picture_folder / ".hidden.png")
+        draw_picture(8, (300, 200)).save(picture_folder / "large.png")
+        settings = {"data": {"include_hidden": True, "max_megapixels": 0.05}}
+        report = service(starter, settings=settings).index(picture_folder)
+        assert (report.found, report.indexed) == (8, 7)
+        assert "0.05 megapixels" in report.skipped[0].reason
+
+    def test_extract_then_build_gives_the_same_collection(self, starter: Embedder, picture_folder: Path) -> None:
+        direct, in_steps = service(starter), service(starter)
+        direct.index(picture_folder)
+        report = in_steps.extract(picture_folder, "out/pets")
+        assert (report.extracted, report.dim) == (6, 288)
+        in_steps.build(report.features, report.paths)
+        query = draw_picture(3)
+        assert [(h.path, h.score) for h in in_steps.search(query)] == [
+            (h.path, h.score) for h in direct.search(query)
+        ]
+
+
+class TestEmbed:
+    def test_unit_vectors_in_order(self, starter: Embedder) -> None:
+        images = service(starter, settings={"extraction": {"batch_size": 2}})
+        vectors = images.embed(draw_picture(number) for number in range(5))
+        assert (vectors.shape, vectors.dtype) == ((5, 288), np.float32)
+        assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
+        assert np.abs(vectors[3] - images.embed([draw_picture(3)])[0]).max() < 1e-5
+
+    def test_broken_pictures_are_raised(self, starter: Embedder) -> None:
+        with pytest.raises(PictureError, match=r"'missing\.jpg'"):
+            service(starter).embed([draw_picture(0), "missing.jpg"])
+
+    def test_a_dimension_that_is_not_the_models(self) -> None:
+        images = service(settings={"model": {**EXACT, "embedding_dim": 768}})
+        with pytest.raises(ConfigError) as caught:
+            images.embed([draw_picture(0)])
+        assert str(caught.value) == (
+            "flag: model.embedding_dim = 768: vectors of starter have dimension 288"
+            " (allowed: 288, or leave it out)"
+        )
+        assert service(settings={"model": {**EXACT, "embedding_dim": 288}}).embed([]).shape == (0, 288)
+
+
+class TestClassify:
+    def test_most_probable_first(self, labels: ImageSearch) -> None:
+        predictions = labels.classify(draw_picture(0), top=7)
+        scores = [prediction.score for prediction in predictions]
+        assert len(predictions) == 7
+        assert scores == sorted(scores, reverse=True)
+        assert 0 < scores[-1] <= scores[0] <= 1
+        assert len(labels.classify(draw_picture(0))) == 5
+        everything = labels.classify(draw_picture(0), top=10_000)
+        assert len(everything) == 200
+        assert sum(prediction.score for prediction in everything) == pytest.approx(1, abs=1e-3)
+        assert everything[:7] == predictions
+
+    def test_many_with_broken_ones_in_their_places(self, labels: ImageSearch, picture_folder: Path) -> None:
+        Path("broken.jpg").write_bytes(b"")
+        sources = [
+            picture_folder / "0.png",
+            "broken.jpg",
+            draw_picture(1),
+            "missing.jpg",
+            picture_folder / "4.png",
+        ]
+        results = list(labels.classify_all(sources, top=2))
+        assert [source for source, _ in results] == sources
+        outcome = [result for _, result in results]
+        assert [isinstance(result, Skipped) for result in outcome] == [False, True, False, True, False]
+        assert outcome[1] == Skipped("broken.jpg", "is empty (0 bytes)")
+        for index, source in ((0, sources[0]), (2, sources[2]), (4, sources[4])):
+            alone = labels.classify(source, top=2)
+            assert [p.label for p in alone] == [p.label for p in outcome[index]]
+
+    def test_only_as_far_as_asked(self, labels: ImageSearch) -> None:
+        pulled = []
+
+        def sources() -> Any:
+            for number in range(100):
+                pulled.append(number)
+                yield draw_picture(number)
+
+        next(labels.classify_all(sources()))
+        assert len(pulled) == 2
+
+    @pytest.mark.parametrize("top", [0, -3])
+    def test_top_below_one(self, labels: ImageSearch, top: int) -> None:
+        with pytest.raises(UsageError, match=f"top = {top}: the number of labels must be at least 1"):
+            labels.classify("missing.jpg", top=top)
+
+    def test_a_broken_picture_is_raised(self, labels: ImageSearch) -> None:
+        with pytest.raises(PictureError, match=r"'missing\.jpg': no such file"):
+            labels.classify("missing.jpg")
+
+    def test_a_model_without_labels(self) -> None:
+        with pytest.raises(ModelError, match=r"clip does not label pictures; set model\.classifier"):
+            service(settings={"model": {"name": "clip"}}).classify(draw_picture(0))
+
+    def test_real_photographs_of_its_classes(self, labels: ImageSearch, photos: Path) -> None:
+        """The bundled model knows 200 of the 1,000 classes; goldfish is one of them, and an easy one."""
+        (goldfish,) = photos.glob("*_goldfish.*")
+        assert "goldfish" in labels.classify(goldfish, top=1)[0].label.lower()
+
+
+class TestSettings:
+    def test_from_a_file_a_mapping_or_nothing(self) -> None:
+        Path("mine.yaml").write_text("search: {top_k: 4}")
+        assert ImageSearch("mine.yaml").config.search.top_k == 4
+        assert ImageSearch(Path("mine.yaml")).config.search.top_k == 4
+        assert ImageSearch({"search": {"top_k": 5}}).config.search.top_k == 5
+        assert ImageSearch().config.search.top_k == 10
+
+    def test_nothing_is_opened_before_it_is_needed(self) -> None:
+        with ImageSearch({"milvus": {"uri": "photos.db"}}):
+            pass
+        assert os.listdir() == []
+
+    def test_wrong_settings_are_refused_at_once(self) -> None:
+        with pytest.raises(ConfigError, match=r"search\.topk"):
+            ImageSearch({"search": {"topk": 5}})
+
+
+def test_pictures_come_back_although_they_were_changed(starter: Embedder, photos: Path, tmp_path: Path) -> None:
+    """Cropped, mirrored, smaller: each variant's original comes first among twenty-five photographs."""
+    images = service(starter)
+    folder = tmp_path / "some"
+    folder.mkdir()
+    originals = sorted(photos.iterdir())[::40]
+    for path in originals:
+        (folder / path.name).symlink_to(path)
+    images.index(folder)
+    found = 0
+    for path in originals[:10]:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            variant = picture.convert("RGB").crop((width // 20, height // 20, width, height)).resize((160, 120))
+        found += os.path.basename(images.search(variant, k=1)[0].path) == path.name
+    assert found >= 9
+
+
+def test_a_closed_service_opens_nothing_again() -> None:
+    images = ImageSearch({"model": {"name": "starter"}}, store=MemoryStore(CollectionSpec("closed")))
+    images.close()
+    with pytest.raises(UsageError, match="closed"):
+        _ = images.store
