@@ -169,12 +169,12 @@ def test_features_of_another_dimension(images: ImageSearch) -> None:
     Path("p.txt").write_text("a.jpg\nb.jpg\n")
     with pytest.raises(FeaturesError) as caught:
         images.build("f.npy", "p.txt")
-    assert "have dimension 768, but starter makes vectors of dimension 288" in one_line(caught)
+    assert "have dimension 768, but starter makes vectors of dimension 320" in one_line(caught)
     assert images.store.count() == 0
 
 
 def test_features_with_nan(images: ImageSearch) -> None:
-    vectors = np.ones((3, 288), np.float32)
+    vectors = np.ones((3, 320), np.float32)
     vectors[1, 5] = np.nan
     np.save("f.npy", vectors)
     Path("p.txt").write_text("a.jpg\nb.jpg\nc.jpg\n")
@@ -185,7 +185,7 @@ def test_features_with_nan(images: ImageSearch) -> None:
 
 
 def test_a_collection_made_with_another_model(images: ImageSearch, picture_folder: Path) -> None:
-    images.store.create(Fingerprint("google/vit", "abc", "cls", (224, 224), dim=288))
+    images.store.create(Fingerprint("google/vit", "abc", "cls", (224, 224), dim=320))
     for action in (lambda: images.search(draw_picture(0)), lambda: images.index(picture_folder)):
         with pytest.raises(ModelMismatchError) as caught:
             action()

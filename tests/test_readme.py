@@ -34,7 +34,7 @@ def test_the_python_example_runs(
     assert lines[1] == f"1.000 {pictures / 'sunset.png'}"
     assert lines[2].endswith("sunset-2.png")
     assert len(lines) == 1 + 3 + 3
-    assert variables["vectors"].shape == (1, 288)
+    assert variables["vectors"].shape == (1, 320)
 
 
 def test_the_tree_names_what_is_there() -> None:

@@ -144,7 +144,7 @@ class TestIndex:
         direct, in_steps = service(starter), service(starter)
         direct.index(picture_folder)
         report = in_steps.extract(picture_folder, "out/pets")
-        assert (report.extracted, report.dim) == (6, 288)
+        assert (report.extracted, report.dim) == (6, 320)
         in_steps.build(report.features, report.paths)
         query = draw_picture(3)
         assert [(h.path, h.score) for h in in_steps.search(query)] == [
@@ -156,7 +156,7 @@ class TestEmbed:
     def test_unit_vectors_in_order(self, starter: Embedder) -> None:
         images = service(starter, settings={"extraction": {"batch_size": 2}})
         vectors = images.embed(draw_picture(number) for number in range(5))
-        assert (vectors.shape, vectors.dtype) == ((5, 288), np.float32)
+        assert (vectors.shape, vectors.dtype) == ((5, 320), np.float32)
         assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
         assert np.abs(vectors[3] - images.embed([draw_picture(3)])[0]).max() < 1e-5
 
@@ -169,10 +169,10 @@ class TestEmbed:
         with pytest.raises(ConfigError) as caught:
             images.embed([draw_picture(0)])
         assert str(caught.value) == (
-            "flag: model.embedding_dim = 768: vectors of starter have dimension 288"
-            " (allowed: 288, or leave it out)"
+            "flag: model.embedding_dim = 768: vectors of starter have dimension 320"
+            " (allowed: 320, or leave it out)"
         )
-        assert service(settings={"model": {**EXACT, "embedding_dim": 288}}).embed([]).shape == (0, 288)
+        assert service(settings={"model": {**EXACT, "embedding_dim": 320}}).embed([]).shape == (0, 320)
 
 
 class TestClassify:

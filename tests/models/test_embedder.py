@@ -288,7 +288,7 @@ class TestStarter:
 
     def test_its_card_says_what_it_is(self) -> None:
         card = (catalogue.STARTER_FOLDER / "README.md").read_text(encoding="utf-8")
-        for word in ("Apache-2.0", "288", "64"):
+        for word in ("Apache-2.0", "320", "64"):
             assert word.lower() in card.lower()
 
 
@@ -300,7 +300,7 @@ def test_path_picture_and_array_agree(picture_folder: Path, starter: Embedder) -
         pixels = np.asarray(opened.convert("RGB"))
         vectors = images.embed([str(path), path, opened, pixels])
     assert all(np.array_equal(vectors[0], row) for row in vectors)
-    assert images.embed([]).shape == (0, 288)
+    assert images.embed([]).shape == (0, 320)
 
 
 def test_a_moved_checkpoint_keeps_its_identity(tmp_path: Path, embedder: Load, checkpoint: Any) -> None:

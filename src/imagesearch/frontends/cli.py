@@ -105,6 +105,8 @@ def index(
     ).load()
     roots = _need_folders(folders, settings)
     with opt.opened(settings) as images:
+        if settings.model.name == "starter" and images.store.describe() is None:
+            con.note(con.STARTER_NOTE)
         with con.ProgressDisplay() as progress:
             report = images.index(*roots, progress=progress)
         database = images.store.engine

@@ -41,6 +41,12 @@ class WrongUsageError(ImageSearchError):
     """What was typed makes no sense; ends with exit code 2 like a misspelt flag."""
 
 
+STARTER_NOTE = (
+    "starter is the small bundled model; --model vit (346 MB, downloaded once) knows much more, and 'imagesearch"
+    " models' lists others"
+)
+
+
 def note(text: str) -> None:
     """A remark or an error for people, on stderr, one line."""
     typer.echo(printable(text), err=True)

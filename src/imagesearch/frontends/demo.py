@@ -8,7 +8,13 @@ from pathlib import Path
 import typer
 
 from imagesearch.frontends import render
-from imagesearch.frontends.console import ProgressDisplay, make_console, print_facts, tolerant_streams
+from imagesearch.frontends.console import (
+    STARTER_NOTE,
+    ProgressDisplay,
+    make_console,
+    print_facts,
+    tolerant_streams,
+)
 from imagesearch.frontends.options import opened
 from imagesearch.frontends.samples import make_samples
 from imagesearch.frontends.text import counted, printable
@@ -33,6 +39,7 @@ def run_demo(folder: str, model: str | None = None, device: str | None = None) -
     import sys
 
     from imagesearch.config import Config
+    from imagesearch.errors import ModelMismatchError
 
     tolerant_streams()
     place = Path(os.path.abspath(os.path.expanduser(folder)))
@@ -47,7 +54,11 @@ def run_demo(folder: str, model: str | None = None, device: str | None = None) -
     query = str(place / "pictures" / QUERY)
     with opened(config) as images:
         with ProgressDisplay() as progress:
-            report = images.index(place / "pictures", progress=progress)
+            try:
+                report = images.index(place / "pictures", progress=progress)
+            except ModelMismatchError:  # an earlier version's model made the demo's database
+                images.store.drop()
+                report = images.index(place / "pictures", progress=progress)
         hits = images.search(query, RESULTS)
         metric = images.describe().metric
         labels = images.classify(query)
@@ -57,5 +68,7 @@ def run_demo(folder: str, model: str | None = None, device: str | None = None) -
     classification = render.save_figure(render.labels_figure([(query, labels)]), place / "classification.png")
     closest = ", ".join(f"{Path(hit.path).name} ({hit.score:.3f})" for hit in hits[:4])
     typer.echo(f"Most similar to {QUERY}: {closest}, ...")
+    if model is None:
+        typer.echo(STARTER_NOTE)
     typer.echo("Labels of it: " + ", ".join(f"{label.label} ({label.score:.0%})" for label in labels[:3]))
     print_facts(make_console(sys.stdout), {"look at": str(search), "and": str(classification)})

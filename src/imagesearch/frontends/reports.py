@@ -180,6 +180,7 @@ def print_models(specs: Sequence[tuple[ModelSpec, bool]], *, as_json: bool, as_c
             *(f"{spec.parameters:g} M", size, str(spec.dim), spec.licence, spec.good_for),
         )
     con.make_console(sys.stdout).print(table)
+    typer.echo(con.STARTER_NOTE)
     typer.echo(
         "Any other Hugging Face vision checkpoint works by its name or folder:"
         " --model facebook/deit-small-patch16-224, --model path/to/checkpoint"

@@ -204,16 +204,22 @@ def check_same_collection(name: str, metric: Metric, wanted: Fingerprint, there:
 
 def mismatch_text(name: str, wanted: Fingerprint, there: Fingerprint) -> str:
     """What to tell somebody who uses one model on a collection of another."""
-    ours, theirs = repr(wanted.model), repr(there.model)
-    if wanted.model == there.model:
-        fields = ("revision", "pooling", "input_size", "dim", "normalized")
-        differing = [f for f in fields if getattr(wanted, f) != getattr(there, f)]
-        ours += f" ({', '.join(f'{f} {getattr(wanted, f)}' for f in differing)}; key {wanted.key})"
-        theirs += f" ({', '.join(f'{f} {getattr(there, f)}' for f in differing)}; key {there.key})"
+    if wanted.model != there.model:
+        return (
+            f"collection {name!r} holds vectors of model {there.model!r}, but the configured model is "
+            f"{wanted.model!r}: their vectors cannot be compared. Use the collection's model (--model "
+            f"{there.model}), or index into another collection (milvus.collection_name)"
+        )
+    fields = ("revision", "pooling", "input_size", "dim", "normalized")
+    changes = ", ".join(
+        f"{field} was {getattr(there, field)}, is {getattr(wanted, field)}"
+        for field in fields
+        if getattr(wanted, field) != getattr(there, field)
+    )
     return (
-        f"collection {name!r} holds vectors of model {theirs}, but the configured model is {ours}: their "
-        f"vectors cannot be compared. Use the collection's model (--model {there.model}), or index into "
-        f"another collection (milvus.collection_name)"
+        f"collection {name!r} holds vectors of another version of model {there.model!r} ({changes}; key "
+        f"{there.key}, now {wanted.key}): they cannot be compared. Index the pictures into another collection "
+        f"(--collection, milvus.collection_name)"
     )
 
 
