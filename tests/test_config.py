@@ -321,6 +321,19 @@ class TestLayers:
         assert config.milvus.token is not None
         assert config.milvus.token.get_secret_value() == "1234567890"
 
+    def test_variables_of_one_section_do_not_clear_each_other(self) -> None:
+        """In alphabetical order INDEX_PARAMS comes before INDEX_TYPE, EMBEDDING_DIM before NAME."""
+        config = load(
+            environ={
+                "IMAGESEARCH_MILVUS__INDEX_PARAMS": "{nlist: 512}",
+                "IMAGESEARCH_MILVUS__INDEX_TYPE": "IVF_FLAT",
+                "IMAGESEARCH_MODEL__EMBEDDING_DIM": "768",
+                "IMAGESEARCH_MODEL__NAME": "vit",
+            }
+        )
+        assert config.milvus.index_params == {"nlist": 512}
+        assert config.model.embedding_dim == 768
+
     def test_the_real_environment_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("IMAGESEARCH_SEARCH__TOP_K", "7")
         assert load_config().search.top_k == 7

@@ -277,3 +277,21 @@ def test_a_closed_service_opens_nothing_again() -> None:
     images.close()
     with pytest.raises(UsageError, match="closed"):
         _ = images.store
+
+
+def test_a_misspelt_folder_is_found_before_a_model_is_loaded(tmp_path: Path) -> None:
+    images = ImageSearch({"model": {"name": "vit"}}, store=MemoryStore(CollectionSpec("typo")))
+    with pytest.raises(UsageError, match=r"cannot read .*pictuers"):
+        images.index(tmp_path / "pictuers")
+
+
+def test_another_index_type_is_built_though_no_picture_is_new(tmp_path: Path) -> None:
+    draw_picture(0).save(tmp_path / "a.png")
+    settings = {"milvus": {"uri": str(tmp_path / "p.db"), "index_type": "FLAT"}}
+    with ImageSearch(settings) as images:
+        images.index(tmp_path)
+        assert images.describe().index_type == "FLAT"
+    settings["milvus"]["index_type"] = "HNSW"
+    with ImageSearch(settings) as images:
+        assert images.index(tmp_path).unchanged == 1
+        assert images.describe().index_type == "HNSW"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         CollectionNotFoundError,
         ConfigError,
         FeaturesError,
+        ForeignCollectionError,
         HubUnreachableError,
         ImageSearchError,
         ModelError,
@@ -47,6 +48,7 @@ _HOMES = {
         "CollectionNotFoundError",
         "ConfigError",
         "FeaturesError",
+        "ForeignCollectionError",
         "HubUnreachableError",
         "ImageSearchError",
         "ModelError",
@@ -99,6 +101,7 @@ __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "UnsupportedIndexError",
     "CollectionNotFoundError",
     "ModelMismatchError",
+    "ForeignCollectionError",
 ]
 
 

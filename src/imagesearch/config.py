@@ -182,6 +182,15 @@ def load_config(
     return _merge(layers)
 
 
+def config_of(settings: Mapping[str, Mapping[str, Any]]) -> Config:
+    """The defaults with these settings on top, whatever ``config.yaml`` and the environment say.
+
+    Raises:
+        ConfigError: a setting is unknown, wrong or impossible.
+    """
+    return _merge([("flag", {section: dict(values) for section, values in settings.items()})])
+
+
 def _find_file(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path | None:
     chosen = file or environ.get(ENV_FILE)
     if chosen:
@@ -230,7 +239,10 @@ def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, d
     import yaml
 
     found = []
-    for variable in sorted(environ):
+    # What names a model or an index type comes first: in _merge() it clears what lower layers said of another one.
+    for variable in sorted(
+        environ, key=lambda name: (not name.upper().endswith(("__NAME", "__INDEX_TYPE")), name)
+    ):
         if not variable.startswith(ENV_PREFIX) or variable == ENV_FILE:
             continue
         section, separator, key = variable[len(ENV_PREFIX) :].lower().partition("__")
@@ -274,7 +286,7 @@ def _anchor_paths(layer: dict[str, dict[str, Any]], base: Path) -> dict[str, dic
             if Path in _alternatives(_field(section, key)) and isinstance(value, (str, Path)):
                 values[key] = base / _expanded(value)
     uri = anchored.get("milvus", {}).get("uri")
-    if isinstance(uri, str) and uri and "://" not in uri:
+    if isinstance(uri, str) and uri and "://" not in uri and not uri.startswith("file:"):
         anchored["milvus"]["uri"] = os.path.normpath(base / _expanded(uri))
     model = anchored.get("model", {})
     for key in ("name", "classifier"):

@@ -14,7 +14,8 @@
         ├── StoreLockedError         another process owns the Milvus Lite database
         ├── UnsupportedIndexError    the connected engine lacks this index type or metric
         ├── CollectionNotFoundError  there is no such collection
-        └── ModelMismatchError       the collection holds vectors of another model
+        ├── ModelMismatchError       the collection holds vectors of another model
+        └── ForeignCollectionError   the collection was not made by this program
 
 A message says what happened, to which file or setting, and what to do about it. The library never
 prints and never exits; front ends turn these into a line on stderr and an exit code.
@@ -86,3 +87,7 @@ class CollectionNotFoundError(StoreError):
 
 class ModelMismatchError(StoreError):
     """The collection holds the vectors of another model than the configured one."""
+
+
+class ForeignCollectionError(StoreError):
+    """The collection was not made by this program: it does not say which model its vectors come from."""

@@ -147,10 +147,12 @@ class ImageSearch:
         if k < 1:
             raise UsageError(f"k = {k}: the number of results must be at least 1")
         picture = to_picture(image, self.config.data.max_megapixels)
-        info = self.describe()
+        there = self.store.fingerprint()
+        if there is None:
+            raise self._no_collection()
         wanted = self.embedder.fingerprint
-        if info.fingerprint.key != wanted.key:
-            raise ModelMismatchError(mismatch_text(info.name, wanted, info.fingerprint))
+        if there.key != wanted.key:
+            raise ModelMismatchError(mismatch_text(self.store.spec.name, wanted, there))
         return self.store.search(self.embed([picture]), k)[0]
 
     def embed(self, images: Iterable[PictureSource]) -> NDArray[np.float32]:
@@ -215,12 +217,15 @@ class ImageSearch:
         """
         info = self.store.describe()
         if info is None:
-            others = ", ".join(self.store.collections()) or "none"
-            raise CollectionNotFoundError(
-                f"there is no collection {self.store.spec.name!r} in {self.store.engine} (there: {others});"
-                " index some pictures first, or choose with --model or milvus.collection_name"
-            )
+            raise self._no_collection()
         return info
+
+    def _no_collection(self) -> CollectionNotFoundError:
+        others = ", ".join(self.store.collections()) or "none"
+        return CollectionNotFoundError(
+            f"there is no collection {self.store.spec.name!r} in {self.store.engine} (there: {others});"
+            " index some pictures first, or choose with --model or milvus.collection_name"
+        )
 
     @property
     def store(self) -> VectorStore:
@@ -307,7 +312,14 @@ class ImageSearch:
             if self.config.data.raw_dir is None:
                 raise UsageError("no folder given, and data.raw_dir is not set")
             folders = [self.config.data.raw_dir]
-        return [os.path.expanduser(folder) for folder in folders]
+        roots = [os.path.expanduser(folder) for folder in folders]
+        for root in roots:  # before a model is downloaded for nothing
+            try:
+                os.stat(root)
+            except (OSError, ValueError) as error:
+                reason = (getattr(error, "strerror", None) or str(error)).lower()
+                raise UsageError(f"cannot read {os.path.abspath(root)!r}: {reason}") from error
+        return roots
 
     def close(self) -> None:
         """Let go of the database, so that another process can open it; only models work afterwards."""

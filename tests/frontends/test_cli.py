@@ -126,9 +126,9 @@ def test_interruption_says_what_is_kept(
     monkeypatch.setattr("imagesearch.service.ImageSearch.index", interrupt)
     ran = run("index", picture_folder, "--uri", tmp_path / "a.db")
     assert ran.code == 130
-    assert ran.err.splitlines() == [
-        "imagesearch: interrupted; what was indexed so far is kept: run the same command again to go on"
-    ]
+    first, last = ran.err.splitlines()
+    assert first.startswith("starter is the small bundled model; --model vit")
+    assert last == "imagesearch: interrupted; what was indexed so far is kept: run the same command again to go on"
 
 
 # --- search ---

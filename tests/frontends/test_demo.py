@@ -53,3 +53,10 @@ def test_samples_download_nothing_and_import_nothing(tmp_path: Path) -> None:
     assert all(path.is_file() for path in made)
     assert {name for name in sys.modules if name.startswith(("skimage.data", "pooch"))} == before
     assert not list((tmp_path / "pictures").glob(".*"))
+
+
+def test_a_wrong_flag_is_one_line(run: Run) -> None:
+    ran = run("demo", "--device", "gpu")
+    assert ran.code == 2
+    assert "model.device = 'gpu'" in ran.err
+    assert "Traceback" not in ran.err

@@ -242,7 +242,7 @@ class TestUpright:
         exif = (b"Exif\0\0" + whole.tobytes().removeprefix(b"Exif\0\0"))[: 10 + cut] + garbage
         data = encoded(corners(), "JPEG", exif=exif)
         with open_picture(data, "p.jpg") as image:
-            describe(__file__, "", data, image)
+            describe(__file__, "", data, os.stat(__file__), image)
             picture = decode(image, "p.jpg")
         assert sorted(picture.size) == [40, 60]
 
@@ -344,7 +344,8 @@ class TestRefused:
         data = encoded(noise, format)
         data = data[: len(data) // 2]
         with open_picture(data, "p") as image:
-            describe(write(tmp_path / "p", data), "", data, image)
+            path = write(tmp_path / "p", data)
+            describe(path, "", data, os.stat(path), image)
             with pytest.raises(PictureError, match="truncated"):
                 decode(image, "p")
 

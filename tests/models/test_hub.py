@@ -68,6 +68,17 @@ class TestCache:
         assert vectors.fingerprint.model == "org/name"
         assert vectors.fingerprint.revision == COMMIT
 
+    def test_copies_for_other_frameworks_may_stay_on_the_hub(
+        self, cache: Path, no_network: None, checkpoint: Callable[[str], Path]
+    ) -> None:
+        """The hub's client remembers a repository's listing, of which we download a part."""
+        snapshot = fill(cache, checkpoint("vit"))
+        listing = {name: {"size": 1, "blob_id": "0"} for name in ("config.json", "tf_model.h5")}
+        trees = snapshot.parent.parent / "trees"
+        trees.mkdir()
+        (trees / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": listing}))
+        assert find_checkpoint("org/name").folder == snapshot
+
     def test_a_commit_can_be_asked_for(self, cache: Path, checkpoint: Callable[[str], Path]) -> None:
         snapshot = fill(cache, checkpoint("vit"))
         assert find_checkpoint("org/name", COMMIT).folder == snapshot

@@ -281,13 +281,13 @@ def info(
 
 def _describe(settings: Config, collection: str) -> CollectionInfo | None:
     """A collection of the configured database, None if it is not ours."""
-    from imagesearch.errors import StoreError
+    from imagesearch.errors import ForeignCollectionError
 
     milvus = settings.milvus.model_copy(update={"collection_name": collection})
     try:
         with opt.opened(settings.model_copy(update={"milvus": milvus})) as images:
             return images.store.describe()
-    except StoreError:
+    except ForeignCollectionError:
         return None
 
 

@@ -38,14 +38,14 @@ def run_demo(folder: str, model: str | None = None, device: str | None = None) -
     """
     import sys
 
-    from imagesearch.config import Config
+    from imagesearch.config import config_of
     from imagesearch.errors import ModelMismatchError
 
     tolerant_streams()
     place = Path(os.path.abspath(os.path.expanduser(folder)))
     typer.echo(f"Sample photographs and variants of them go to {printable(str(place / 'pictures'))}")
     make_samples(place / "pictures")
-    config = Config.model_validate(
+    config = config_of(
         {
             "model": {"name": model or "starter", "device": device or "auto"},
             "milvus": {"uri": str(place / "imagesearch.db")},

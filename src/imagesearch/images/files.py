@@ -119,14 +119,13 @@ def examine(path: str, root: str = "", max_megapixels: float = MAX_MEGAPIXELS) -
     Raises:
         PictureError: the file cannot be read, is no picture, or exceeds the bound.
     """
-    data = read_bytes(path)
+    data, status = read_file(path)
     with open_picture(data, path, max_megapixels) as image:
-        return describe(path, root, data, image)
+        return describe(path, root, data, status, image)
 
 
-def describe(path: str, root: str, data: bytes, image: Image.Image) -> Picture:
-    """The :class:`Picture` of bytes already read and a header already parsed."""
-    status = _attempt(path, os.stat)
+def describe(path: str, root: str, data: bytes, status: os.stat_result, image: Image.Image) -> Picture:
+    """The :class:`Picture` of a file already read (see :func:`read_file`) and its header already parsed."""
     width, height = image.size
     # Pillow turns TIFFs itself while decoding, and gives their upright size from the start.
     if _orientation(image) in _SIDEWAYS and image.format != "TIFF":
@@ -143,8 +142,8 @@ def describe(path: str, root: str, data: bytes, image: Image.Image) -> Picture:
     )
 
 
-def read_bytes(path: str) -> bytes:
-    """A file's content.
+def read_file(path: str) -> tuple[bytes, os.stat_result]:
+    """A file's content, and its status from before it was read: a file replaced meanwhile shall look changed.
 
     Raises:
         PictureError: it cannot be read, is a folder, a device or a pipe, or is empty.
@@ -155,7 +154,7 @@ def read_bytes(path: str) -> bytes:
     data = _attempt(path, lambda name: Path(name).read_bytes())
     if not data:
         raise PictureError(path, "is empty (0 bytes)")
-    return data
+    return data, status
 
 
 def open_picture(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
@@ -197,6 +196,8 @@ def decode(image: Image.Image, path: str) -> Image.Image:
         turn = _TURNS.get(_orientation(image))
         rgb = _to_rgb(image)
         return rgb if turn is None else rgb.transpose(turn)
+    except MemoryError as error:
+        raise PictureError(path, "needs more memory than there is", retryable=True) from error
     except Exception as error:
         raise PictureError(path, f"damaged: {_first_line(error)}") from error
 
@@ -208,7 +209,7 @@ def load_picture(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAP
         PictureError: it cannot be read or decoded, or exceeds the bound.
     """
     name = os.fsdecode(path)
-    with open_picture(read_bytes(name), name, max_megapixels) as image:
+    with open_picture(read_file(name)[0], name, max_megapixels) as image:
         return decode(image, name)
 
 

@@ -50,9 +50,8 @@ class Classifier:
             batch: n arrays of shape (3, height, width).
             top: labels a picture; no more than there are classes.
         """
-        import torch
 
-        with torch.inference_mode():
+        with self.network.running():
             logits = self.network.model(pixel_values=self.network.stack(batch)).logits
             scores, indices = logits.float().softmax(dim=-1).topk(min(top, len(self.labels)), dim=-1)
         return [

@@ -65,7 +65,7 @@ class Embedder:
         """
         import torch
 
-        with torch.inference_mode():
+        with self.network.running():
             vectors = self._pool(self.network.stack(batch)).float()
             if self._normalize:
                 vectors = torch.nn.functional.normalize(vectors, dim=1)

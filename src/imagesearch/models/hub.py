@@ -106,13 +106,17 @@ def _digest(folder: Path) -> str:
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
+        # Not snapshot_download(local_files_only=True): that wants every file of the repository, and we leave
+        # the copies for other frameworks on the hub.
+        config = try_to_load_from_cache(name, "config.json", revision=revision)
+    except ValueError:
         return None
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
     return folder if _complete(folder) else None
 
 
@@ -150,7 +154,7 @@ def _download(name: str, revision: str | None) -> Path:
     try:
         info = _in_time(lambda: HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS))
         files = [file.rfilename for file in info.siblings or []]
-        return Path(snapshot_download(name, revision=info.sha, allow_patterns=list(_wanted(name, files))))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_wanted(name, files))))
     except GatedRepoError as error:
         raise ModelError(
             f"{name!r} asks for consent: accept its licence on the hub, then run 'hf auth login'"

@@ -93,6 +93,22 @@ class Network:
             )
         return np.asarray(pixels[0], dtype=np.float32)
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Inference without gradients; running out of the device's memory becomes an error that says what to do.
+
+        Raises:
+            ModelError: the device's memory does not hold the batch.
+        """
+        with self._torch.inference_mode():
+            try:
+                yield
+            except self._torch.OutOfMemoryError as error:
+                raise ModelError(
+                    f"{self.device} has too little memory for this batch of {self.checkpoint.name}: lower"
+                    " extraction.batch_size (--batch-size)"
+                ) from error
+
     def stack(self, batch: Sequence[Pixels]) -> torch.Tensor:
         """Prepared pictures as one tensor of shape (n, 3, height, width) on the network's device."""
         return self._torch.from_numpy(np.stack(batch)).to(device=self.device, dtype=self.dtype)

@@ -18,7 +18,7 @@ from imagesearch.images.files import (
     examine,
     find_pictures,
     open_picture,
-    read_bytes,
+    read_file,
 )
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
@@ -79,9 +79,9 @@ def encode_files(files: dict[str, str], embedder: Embedder, reading: Reading) ->
     """Read, decode and encode files (path -> root), batch by batch, decoding ahead of the network."""
 
     def load(path: str) -> tuple[Picture, Pixels]:
-        data = read_bytes(path)
+        data, status = read_file(path)
         with open_picture(data, path, reading.max_megapixels) as image:
-            picture = describe(path, files[path], data, image)
+            picture = describe(path, files[path], data, status, image)
             return picture, embedder.prepare(decode(image, path))
 
     loaded = decode_ahead(files, load, threads=reading.threads, ahead=2 * reading.batch_size)
@@ -122,7 +122,7 @@ def index_folders(
         indexed += len(batch.pictures)
         skipped += batch.skipped
         progress("encode", indexed + len(skipped) - unreadable_folders, len(todo))
-    if indexed or not info.index_type:
+    if indexed or info.index_type != store.spec.index_type:
         store.build_index(progress)
     return IndexReport(
         found=len(files) + unreadable_folders,

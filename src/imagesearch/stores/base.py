@@ -57,6 +57,9 @@ class VectorStore(Protocol):
     def describe(self) -> CollectionInfo | None:
         """The collection as it is in the database, or None if it does not exist."""
 
+    def fingerprint(self) -> Fingerprint | None:
+        """The model of the collection's vectors, or None if it does not exist; cheaper than :meth:`describe`."""
+
     def check(self) -> None:
         """Make sure, before any work, that the engine can build this index with this metric.
 
@@ -208,7 +211,7 @@ def mismatch_text(name: str, wanted: Fingerprint, there: Fingerprint) -> str:
         return (
             f"collection {name!r} holds vectors of model {there.model!r}, but the configured model is "
             f"{wanted.model!r}: their vectors cannot be compared. Use the collection's model (--model "
-            f"{there.model}), or index into another collection (milvus.collection_name)"
+            f"{there.model}, or its folder), or index into another collection (milvus.collection_name)"
         )
     fields = ("revision", "pooling", "input_size", "dim", "normalized")
     changes = ", ".join(

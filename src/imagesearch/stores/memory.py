@@ -67,6 +67,11 @@ class MemoryStore:
         there = self._collections.get(self._spec.name)
         return replace(there.info, rows=len(there.rows)) if there else None
 
+    def fingerprint(self) -> Fingerprint | None:
+        """The model of the collection's vectors, or None if it does not exist."""
+        there = self._collections.get(self._spec.name)
+        return there.info.fingerprint if there else None
+
     def check(self) -> None:
         """Every metric and index type is possible here: search is exact whatever the index."""
 

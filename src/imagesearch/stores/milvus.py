@@ -135,6 +135,11 @@ class MilvusStore:
         kind = str(index["index_type"]) if index else ""
         return CollectionInfo(self._spec.name, self.count(), schema.metric, kind, schema.fingerprint)
 
+    def fingerprint(self) -> Fingerprint | None:
+        """The model of the collection's vectors, or None if it does not exist; reads no rows."""
+        schema = self._read_schema()
+        return schema.fingerprint if schema else None
+
     def check(self) -> None:
         """Make sure, before any work, that the engine can build this index."""
         connection = self._connect()

@@ -191,10 +191,14 @@ def _refuse_if_locked(path: Path) -> None:
     handle = os.open(path / _LOCK_FILE, os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         holder = _lock_holder(path)
         if holder != os.getpid():  # our own process, outside this package: Milvus Lite shares it
             raise _locked(path, holder) from error
+    except OSError as error:  # some network and user-space file systems have no locks
+        raise StoreError(
+            f"the file system of {path} cannot lock files ({error.strerror}): put milvus.uri on a local disk"
+        ) from error
     finally:
         os.close(handle)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imagesearch.errors import StoreError
+from imagesearch.errors import ForeignCollectionError, StoreError
 from imagesearch.images.paths import decode_path, encode_path
 from imagesearch.records import Fingerprint, Metric, Picture
 
@@ -90,7 +90,7 @@ def parse_schema(name: str, description: Mapping[str, Any]) -> Schema:
     """Read our record of the model from what Milvus says of a collection.
 
     Raises:
-        StoreError: there is none, so the collection was not made by this program.
+        ForeignCollectionError: there is none, so the collection was not made by this program.
     """
     text = dict(description.get("properties") or {}).get(RECORD_PROPERTY, "")
     if not text and str(description.get("description", "")).startswith(_DESCRIPTION):
@@ -100,7 +100,7 @@ def parse_schema(name: str, description: Mapping[str, Any]) -> Schema:
         record = json.loads(text)
         return Schema(Fingerprint.from_json(record["fingerprint"]), Metric(record["metric"]), vectors[0])
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise StoreError(
+        raise ForeignCollectionError(
             f"collection {name!r} was not made by ImageSearch (it does not say which model its vectors come "
             f"from): choose another milvus.collection_name and index the pictures into it"
         ) from error
