@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from imagesearch.stores.milvus_lite import (
     lite_index_types,
     lite_version,
     open_lite,
+    silence,
     write_failure,
 )
 
@@ -197,7 +197,6 @@ def connect(uri: str, token: str | None, db_name: str | None, tls: Tls, timeout:
     """
     check_uri(uri)
     options = tls.options()
-    _silence()
     if not is_lite(uri):
         return _connect_server(uri, token, db_name, options, timeout)
     lite = open_lite(lite_path(uri))
@@ -218,6 +217,7 @@ def _connect_server(
     uri: str, token: str | None, db_name: str | None, options: Mapping[str, Any], timeout: float
 ) -> Connection:
     place = display_uri(uri)
+    silence()
     start = time.monotonic()
     try:
         # Most of the time is for reaching the server; one that was reached answers the rest at once.
@@ -243,14 +243,6 @@ def _client(
 
     # Dedicated: pymilvus would otherwise share one connection, and its options, between all users of a URI.
     return MilvusClient(uri, token=token, db_name=db_name or "", timeout=timeout, dedicated=True, **options)
-
-
-def _silence() -> None:
-    """Keep pymilvus and Milvus Lite from logging tracebacks of errors that we translate."""
-    import pymilvus  # noqa: F401  (its import configures its loggers, so it has to come first)
-
-    for name in ("pymilvus", "milvus_lite"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 # --- what pymilvus raised ---

@@ -65,7 +65,8 @@ def open_lite(path: Path) -> LiteDatabase:
         database = _open_databases.get(str(path))
         if database is None:
             _prepare_folder(path)
-            _refuse_if_locked(path)
+            _refuse_if_locked(path)  # before pymilvus is imported: the answer shall not wait for that
+            silence()
             database = LiteDatabase(path, _start(path))
             _write_owner(path)
             _open_databases[str(path)] = database
@@ -177,6 +178,14 @@ def _silence_faiss() -> None:
 
         kind.__init__ = quiet
         kind._imagesearch_quiet = True
+
+
+def silence() -> None:
+    """Keep pymilvus and Milvus Lite from logging tracebacks of errors that we translate."""
+    import pymilvus  # noqa: F401  (its import configures its loggers, so it has to come first)
+
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 # --- who holds the lock ---
