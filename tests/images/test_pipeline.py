@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from imagesearch.errors import PictureError
+from imagesearch.images.files import LARGE_PICTURES, Gate
 from imagesearch.images.pipeline import batches, decode_ahead
-from imagesearch.records import Skipped
+from imagesearch.records import Picture, Skipped
 
 
 def counted(numbers: range, pulled: list[int]) -> Iterator[int]:
@@ -109,3 +113,152 @@ def test_batches_take_from_the_source_only_what_they_give() -> None:
     assert next(pieces) == [0, 1, 2, 3]
     assert pulled == [0, 1, 2, 3]
     assert list(pieces) == [[4, 5, 6, 7], [8, 9]]
+
+
+class TestTimeout:
+    def test_what_takes_too_long_is_skipped_in_its_place(self) -> None:
+        never = threading.Event()
+
+        def load(path: str) -> str:
+            if path == "hangs":
+                never.wait(20)
+            return path.upper()
+
+        paths = ["a", "hangs", "b", "hangs", "c", "d"]
+        late = Skipped("hangs", "took longer than 0.2 s to read and decode", retryable=True)
+        started = time.monotonic()
+        assert list(decode_ahead(paths, load, threads=2, timeout=0.2)) == ["A", late, "B", late, "C", "D"]
+        assert time.monotonic() - started < 5
+        never.set()
+
+    def test_more_may_hang_than_there_are_threads(self) -> None:
+        never = threading.Event()
+        results = list(decode_ahead(range(6), lambda number: never.wait(20), threads=2, timeout=0.05))
+        assert [result.path for result in results if isinstance(result, Skipped)] == list("012345")
+        never.set()
+
+    def test_paths_of_items_that_are_none(self) -> None:
+        never = threading.Event()
+        items = [Picture("/p/a.jpg"), ("/p/b.jpg", 1)]
+        seen = decode_ahead(items[:1], lambda item: never.wait(20), timeout=0.05)
+        assert [result.path for result in seen if isinstance(result, Skipped)] == ["/p/a.jpg"]
+        named = decode_ahead(items[1:], lambda item: never.wait(20), timeout=0.05, path_of=lambda item: item[0])
+        assert [result.path for result in named if isinstance(result, Skipped)] == ["/p/b.jpg"]
+        never.set()
+
+    def test_what_is_late_but_done_when_asked_for_counts(self) -> None:
+        results = decode_ahead([0.0, 0.15], lambda seconds: time.sleep(seconds) or seconds, threads=2, timeout=0.1)
+        assert next(results) == 0.0
+        time.sleep(0.3)
+        assert next(results) == 0.15
+
+    def test_errors_of_a_thread_given_up_are_not_raised(self) -> None:
+        go = threading.Event()
+
+        def load(number: int) -> int:
+            if number == 0:
+                go.wait(20)
+                raise RuntimeError("too late to matter")
+            return number
+
+        results = decode_ahead(range(3), load, threads=1, timeout=0.1)
+        assert isinstance(next(results), Skipped)
+        go.set()
+        assert list(results) == [1, 2]
+
+    def test_waiting_for_another_large_picture_does_not_count(self) -> None:
+        inside = threading.Event()
+
+        def load(number: int) -> int:
+            with LARGE_PICTURES.passing():
+                inside.set()
+                time.sleep(0.3)
+            return number
+
+        assert list(decode_ahead(range(4), load, threads=4, timeout=1.0)) == [0, 1, 2, 3]
+        assert inside.is_set()
+
+    def test_a_thread_given_up_does_not_keep_the_gate(self) -> None:
+        never = threading.Event()
+
+        def load(number: int) -> int:
+            with LARGE_PICTURES.passing():
+                if number == 0:
+                    never.wait(20)
+            return number
+
+        first, *others = decode_ahead(range(4), load, threads=2, timeout=0.2)
+        assert isinstance(first, Skipped)
+        assert others == [1, 2, 3]
+        never.set()
+
+    def test_leaving_early_does_not_wait_for_what_hangs(self) -> None:
+        never = threading.Event()
+        results = decode_ahead(range(9), lambda number: number and never.wait(20), threads=2, timeout=None)
+        assert next(results) == 0
+        started = time.monotonic()
+        results.close()
+        assert time.monotonic() - started < 5
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("decode-"))
+        never.set()
+
+    def test_the_interpreter_exits_although_something_hangs(self) -> None:
+        program = (
+            "import time\n"
+            "from imagesearch.images.pipeline import decode_ahead\n"
+            "print(next(decode_ahead([1], lambda item: time.sleep(1000), timeout=0.1)).reason)\n"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert run.stdout == "took longer than 0.1 s to read and decode\n"
+        assert run.stderr == ""
+
+
+class TestGate:
+    def test_one_at_a_time(self) -> None:
+        gate, inside, most = Gate(), [], []
+
+        def work() -> None:
+            with gate.passing():
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.01)
+                inside.pop()
+
+        threads = [threading.Thread(target=work) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most == [1] * 5
+
+    def test_the_wait_is_known_while_it_lasts_and_afterwards(self) -> None:
+        gate, waited = Gate(), []
+
+        def work() -> None:
+            with gate.passing():
+                waited.append(gate.waited(threading.current_thread()))
+
+        thread = threading.Thread(target=work)
+        with gate.passing():
+            thread.start()
+            time.sleep(0.2)
+            assert gate.waited(thread) >= 0.1
+        thread.join()
+        assert 0.1 <= waited[0] < 5
+        assert gate.waited(threading.current_thread()) < 0.1
+
+    def test_errors_leave_it_open(self) -> None:
+        gate = Gate()
+        with pytest.raises(ValueError, match="inside"), gate.passing():
+            raise ValueError("inside")
+        with gate.passing():
+            pass
+
+    def test_only_who_is_inside_is_let_out(self) -> None:
+        gate = Gate()
+        other = threading.Thread()
+        with gate.passing():
+            gate.leave(other)
+            assert gate._inside is threading.current_thread()

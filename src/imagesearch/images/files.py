@@ -1,24 +1,34 @@
-"""Picture files: find them, tell them apart, decode them.
+"""Picture files: tell them apart, decode them.
 
 One decoder serves indexing, queries, figures and the web page, so that a picture looks the same to all of them:
-upright (EXIF orientation applied), RGB, and never larger than the pixel bound.
+upright (EXIF orientation applied), sRGB, and never larger than the pixel bound.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
+import logging
 import os
 import stat
+import struct
+import threading
+import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from imagesearch.errors import PictureError, UsageError
-from imagesearch.records import Picture, Skipped
+from imagesearch.images.colour import has_deep_planes, is_large, shrinking, to_rgb
+from imagesearch.images.find import reason_of
+from imagesearch.images.metadata import camera, location, orientation, png_exif, time_taken, upright_size
+from imagesearch.images.raw import TURNS, is_raw, open_raw
+from imagesearch.records import Picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +37,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXTENSIONS = frozenset(
-    ".apng .avif .bmp .dib .gif .heic .heif .hif .ico .j2k .jfif .jp2"  # noqa: SIM905 - one a line fills a page
-    " .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
-
 MAX_MEGAPIXELS = 200.0
+# The largest honest file: 16 bits of red, green, blue and alpha a pixel, uncompressed; and metadata beside them.
+_MOST_BYTES_A_PIXEL = 8
+_METADATA_BYTES = 64 << 20
 
 # Errors of the file system that may be gone at the next try; everything else is in the file's bytes.
 _RETRYABLE = frozenset(
@@ -41,116 +49,121 @@ _RETRYABLE = frozenset(
 
 PictureSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
-_ORIENTATION = 0x0112
-# EXIF orientation -> PIL.Image.Transpose that turns the picture upright (EXIF 2.32, section 4.6.4).
-_TURNS: dict[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-_SIDEWAYS = (5, 6, 7, 8)
-_EXIF_IFD, _DATETIME, _DATETIME_ORIGINAL, _DATETIME_DIGITIZED = 0x8769, 306, 36867, 36868
+# Pillow knows more, among them formats that start other programs (EPS: Ghostscript) whatever the file is called.
+_FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "PPM", "ICO")
+# Pillow keeps pixels in blocks, of 16 MB by itself. Blocks of more than 32 MB Linux gets back at once
+# (M_MMAP_THRESHOLD in mallopt(3)); of smaller ones, two threads kept 500 MB after one large picture.
+_BLOCK_BYTES = 64 << 20
+# Their header is that of a list of pictures, and may say less than the picture in it does.
+_LISTS = ("ICO",)
 
 
-def find_pictures(
-    root: str | os.PathLike[str],
-    *,
-    include_hidden: bool = False,
-    on_skip: Callable[[Skipped], None] | None = None,
-) -> Iterator[str]:
-    """Walk a folder for files whose extension is a picture's, in sorted order, folder by folder.
+class Gate:
+    """Lets one thread at a time decode a large picture, so that their memory does not add up.
 
-    Symbolic links are followed; a folder that was already visited is not entered again, so loops end.
-
-    Args:
-        root: a folder, or one picture file (yielded whatever its extension).
-        include_hidden: whether to enter folders, and yield files, whose name begins with a dot.
-        on_skip: told of folders that cannot be read.
-
-    Yields:
-        Absolute paths, with bytes that are no text kept as :func:`os.fsdecode` keeps them.
-
-    Raises:
-        UsageError: the root does not exist or cannot be read.
+    Who measures how long a thread works asks how much of it was waiting here (:meth:`waited`), and who gives a
+    thread up opens the gate in its stead (:meth:`leave`): better two large pictures than none ever again.
     """
-    start = os.path.abspath(os.fspath(root))
-    try:
-        mode = os.stat(start).st_mode
-        if not stat.S_ISDIR(mode):
-            yield start
-            return
-        os.scandir(start).close()
-    except OSError as error:
-        raise UsageError(f"cannot read {start!r}: {_reason(error)}") from error
-    except ValueError as error:  # an embedded null byte
-        raise UsageError(f"cannot read {start!r}: {error}") from error
-    visited: set[tuple[int, int]] = set()
-    pending = [start]
-    while pending:
-        folder = pending.pop()
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside: threading.Thread | None = None
+        self._since: dict[threading.Thread, float] = {}
+        self._waited: weakref.WeakKeyDictionary[threading.Thread, float] = weakref.WeakKeyDictionary()
+
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        """Wait for the turn, and hold it."""
+        thread = threading.current_thread()
+        with self._changed:
+            self._since[thread] = time.monotonic()
+            try:
+                self._changed.wait_for(lambda: self._inside is None)
+            finally:
+                waited = self._total(thread)
+                del self._since[thread]
+                self._waited[thread] = waited
+            self._inside = thread
         try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in visited and status.st_ino:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            if on_skip is not None:
-                on_skip(Skipped(folder, _reason(error), retryable=True))
-            continue
-        subfolders = []
-        for entry in entries:
-            if entry.name.startswith(".") and not include_hidden:
-                continue
-            if _is_folder(entry):
-                subfolders.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-                yield entry.path
-        pending.extend(reversed(subfolders))
+            yield
+        finally:
+            self.leave(thread)
+
+    def leave(self, thread: threading.Thread) -> None:
+        """Let the next one in, if it is this thread that is inside."""
+        with self._changed:
+            if self._inside is thread:
+                self._inside = None
+                self._changed.notify()
+
+    def waited(self, thread: threading.Thread) -> float:
+        """Seconds that a thread has waited here so far, in all."""
+        with self._changed:
+            return self._total(thread)
+
+    def _total(self, thread: threading.Thread) -> float:
+        now = time.monotonic()
+        return self._waited.get(thread, 0.0) + now - self._since.get(thread, now)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link to itself, or into a folder that is closed to us; reading it will say which
+LARGE_PICTURES = Gate()
 
 
 def examine(path: str, root: str = "", max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
-    """Read what identifies a file: size, time, content hash; and, from its header, pixels and time taken.
+    """Read what identifies a file: size, time, content hash; and, from its header, pixels and EXIF data.
 
     Raises:
         PictureError: the file cannot be read, is no picture, or exceeds the bound.
     """
-    data, status = read_file(path)
+    data, status = read_file(path, max_megapixels)
     with open_picture(data, path, max_megapixels) as image:
         return describe(path, root, data, status, image)
 
 
 def describe(path: str, root: str, data: bytes, status: os.stat_result, image: Image.Image) -> Picture:
-    """The :class:`Picture` of a file already read (see :func:`read_file`) and its header already parsed."""
-    width, height = image.size
-    # Pillow turns TIFFs itself while decoding, and gives their upright size from the start.
-    if _orientation(image) in _SIDEWAYS and image.format != "TIFF":
-        width, height = height, width
+    """The :class:`Picture` of a file already read (see :func:`read_file`) and its header already parsed.
+
+    To be called before :func:`decode`, which may shrink the picture.
+    """
+    width, height = upright_size(image)
+    latitude, longitude = location(image)
     return Picture(
         path=path,
         root=root,
-        content_hash=hashlib.blake2b(data, digest_size=16).hexdigest(),
+        content_hash=content_hash(data),
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
         width=width,
         height=height,
-        taken=_time_taken(image),
+        taken=time_taken(image),
+        camera=camera(image),
+        latitude=latitude,
+        longitude=longitude,
     )
 
 
-def read_file(path: str) -> tuple[bytes, os.stat_result]:
+def content_hash(data: bytes) -> str:
+    """BLAKE2b-128 of a file's bytes, hexadecimal: files with the same one are the same picture."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def read_file(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[bytes, os.stat_result]:
     """A file's content, and its status from before it was read: a file replaced meanwhile shall look changed.
 
     Raises:
-        PictureError: it cannot be read, is a folder, a device or a pipe, or is empty.
+        PictureError: it cannot be read, is a folder, a device or a pipe, is empty, or is larger than any picture
+            within the pixel bound can be.
     """
     status = _attempt(path, os.stat)
     if not stat.S_ISREG(status.st_mode):
         raise PictureError(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+    most = int(max_megapixels * 1e6) * _MOST_BYTES_A_PIXEL + _METADATA_BYTES
+    if status.st_size > most:
+        raise PictureError(
+            path,
+            f"{status.st_size / 1e9:,.1f} GB are more than the {most / 1e9:,.1f} GB that a picture of"
+            f" {max_megapixels:g} megapixels (data.max_megapixels) can have",
+        )
     data = _attempt(path, lambda name: Path(name).read_bytes())
     if not data:
         raise PictureError(path, "is empty (0 bytes)")
@@ -158,48 +171,76 @@ def read_file(path: str) -> tuple[bytes, os.stat_result]:
 
 
 def open_picture(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
-    """Parse a picture's header; pixels are not decoded yet.
+    """Parse a picture's header; pixels are not decoded yet. Of an animation or a list of pages: the first.
 
     Raises:
         PictureError: the bytes are no picture that can be read here, or it exceeds the bound.
     """
     from PIL import Image, UnidentifiedImageError
 
-    _prepare_pillow(max_megapixels)
+    formats = _prepare_pillow(max_megapixels)
     try:
-        image = Image.open(io.BytesIO(data))
+        image = open_raw(data, path) if is_raw(data, path) else Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
-        raise PictureError(path, "is not a picture (or of an unknown format)") from error
-    except Image.DecompressionBombError as error:  # more than twice the bound: Pillow keeps the size to itself
+        raise PictureError(path, _what_it_is(data)) from error
+    except Image.DecompressionBombError as error:  # Pillow keeps the size to itself
         raise _too_large(path, "its", max_megapixels) from error
+    except PictureError:
+        raise
     except Exception as error:
-        raise PictureError(path, f"damaged: {_first_line(error)}") from error
+        raise PictureError(path, _damage(error)) from error
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         raise _too_large(path, f"{width}x{height}", max_megapixels)
+    if image.format == "TIFF" and has_deep_planes(image):
+        raise PictureError(path, "a TIFF with uncompressed planes of 16 bits, which cannot be read here")
+    if image.format == "PNG" and "exif" not in image.info and (exif := png_exif(data)):
+        image.info["exif"] = exif
     return image
 
 
-def _too_large(path: str, size: str, max_megapixels: float) -> PictureError:
-    bound = f"the bound of {max_megapixels:g} megapixels (data.max_megapixels)"
-    return PictureError(path, f"{size} pixels exceed {bound}")
+def _too_large(path: str, size: str, bound: float) -> PictureError:
+    return PictureError(path, f"{size} pixels exceed the bound of {bound:g} megapixels (data.max_megapixels)")
 
 
 def decode(image: Image.Image, path: str) -> Image.Image:
-    """Decode an opened picture: first frame, upright, RGB, transparency over white.
+    """Decode an opened picture: first frame, upright, 8-bit sRGB, transparency over white.
+
+    A picture of more than 25 megapixels comes out smaller by a whole number (see :mod:`.colour`), is decoded
+    while no other such picture is, and is closed then: its memory is needed for the next.
 
     Raises:
         PictureError: it is truncated or damaged.
     """
+    if not (is_large(image.size) or image.format in _LISTS):
+        return _upright_rgb(image, path)
+    with LARGE_PICTURES.passing():
+        factor = shrinking(image.size)
+        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size at once.
+        image.draft(None, (image.width // factor, image.height // factor))
+        rgb = None
+        try:
+            rgb = _upright_rgb(image, path)
+        finally:
+            if rgb is not image:  # what was RGB and upright comes back itself
+                image.close()
+        return rgb
+
+
+def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
+    from PIL.Image import DecompressionBombError
+
     try:
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image)
+        turn = TURNS.get(orientation(image))
         return rgb if turn is None else rgb.transpose(turn)
     except MemoryError as error:
         raise PictureError(path, "needs more memory than there is", retryable=True) from error
+    except DecompressionBombError as error:
+        raise PictureError(path, "damaged: holds a far larger picture than its header says") from error
     except Exception as error:
-        raise PictureError(path, f"damaged: {_first_line(error)}") from error
+        raise PictureError(path, _damage(error)) from error
 
 
 def load_picture(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
@@ -209,7 +250,7 @@ def load_picture(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAP
         PictureError: it cannot be read or decoded, or exceeds the bound.
     """
     name = os.fsdecode(path)
-    with open_picture(read_file(name)[0], name, max_megapixels) as image:
+    with open_picture(read_file(name, max_megapixels)[0], name, max_megapixels) as image:
         return decode(image, name)
 
 
@@ -217,7 +258,8 @@ def to_picture(source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS) ->
     """Any accepted form of a picture as an upright RGB :class:`PIL.Image.Image`.
 
     Args:
-        source: a path, a Pillow image, or a uint8 array of shape (height, width) or (height, width, 3 or 4).
+        source: a path, a Pillow image (which stays open), or a uint8 array of shape (height, width) or
+            (height, width, 3 or 4).
 
     Raises:
         PictureError: it cannot be read or decoded.
@@ -238,91 +280,120 @@ def to_picture(source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS) ->
         source = Image.fromarray(source)
     if not isinstance(source, Image.Image):
         raise UsageError(f"expected a path, a Pillow image or a uint8 array, got {type(source).__name__}")
-    return decode(source, "<picture in memory>")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith(("I", "F")):
-        return _deep_to_rgb(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    rgb = Image.new("RGB", image.size, "white")
-    rgb.paste(rgba, mask=rgba.getchannel("A"))
-    return rgb
-
-
-def _deep_to_rgb(image: Image.Image) -> Image.Image:
-    """16- and 32-bit grey to 8 bits; Pillow's own conversion clips everything above 255 to white."""
-    import numpy as np
-    from PIL import Image
-
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
-    if image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) <= 65535):
-        scaled = values / 257.0
-    else:  # 32-bit and float files have no agreed white point: stretch what is there
-        low, high = float(values.min(initial=0)), float(values.max(initial=0))
-        scaled = (values - low) * (255.0 / (high - low)) if high > low else values * 0
-    return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8)).convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    orientation = _exif(image).get(_ORIENTATION, 1)
-    return orientation if isinstance(orientation, int) else 1
-
-
-def _exif(image: Image.Image) -> Image.Exif:
-    from PIL import Image
-
-    try:
-        return image.getexif()
-    except Exception:  # noqa: BLE001 - damaged metadata, of whatever kind, is no reason to lose the picture
-        return Image.Exif()
-
-
-def _time_taken(image: Image.Image) -> str | None:
-    """EXIF's DateTimeOriginal (or the next best) as ISO 8601, None if absent or nonsense."""
-    import datetime
-
-    exif = _exif(image)
-    try:
-        details = exif.get_ifd(_EXIF_IFD)
-        text = details.get(_DATETIME_ORIGINAL) or details.get(_DATETIME_DIGITIZED) or exif.get(_DATETIME)
-        return datetime.datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    except Exception:  # noqa: BLE001 - damaged metadata, of whatever kind, is no reason to lose the picture
-        return None
+    return _upright_rgb(source, "<picture in memory>")
 
 
 @lru_cache
-def _prepare_pillow(max_megapixels: float) -> None:
-    """Teach Pillow HEIF, and let our pixel bound decide: Pillow refuses twice its own, 179 megapixels."""
+def _prepare_pillow(max_megapixels: float) -> tuple[str, ...]:
+    """Teach Pillow HEIF and our pixel bound; those of our formats that this Pillow was built with."""
     import pillow_heif
     from PIL import Image
 
     pillow_heif.register_heif_opener()
-    # Pillow's remarks on odd files would only reach the terminal. Once for all threads: catch_warnings is not
-    # made for several at a time.
+    Image.init()
+    Image.core.set_block_size(_BLOCK_BYTES)  # type: ignore[attr-defined]
+    # Pillow's remarks on odd files would only reach the terminal. (catch_warnings is not made for threads.)
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6))
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    if Image.MAX_IMAGE_PIXELS is not None:  # it refuses twice that
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6 / 2) + 1)
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _attempt(path: str, action: Callable[[str], T]) -> T:
     try:
         return action(path)
     except OSError as error:
-        raise PictureError(path, _reason(error), retryable=error.errno in _RETRYABLE) from error
+        raise PictureError(path, reason_of(error), retryable=error.errno in _RETRYABLE) from error
     except ValueError as error:  # an embedded null byte
         raise PictureError(path, str(error)) from error
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+# How the libraries say that data ends too early.
+_CUT_SHORT = (
+    "truncat",
+    "unexpected end",
+    "end of file",
+    "eof ",
+    "premature",
+    "incomplete",
+    "too small",
+    "not enough",
+)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _damage(error: Exception) -> str:
+    """What is wrong for a person, and in brackets what the library said."""
+    said = (str(error) or type(error).__name__).splitlines()[0]
+    cut_short = isinstance(error, (EOFError, struct.error)) or any(part in said.lower() for part in _CUT_SHORT)
+    return f"damaged: {'the file is cut short' if cut_short else 'its pixels cannot be decoded'} ({said})"
+
+
+# What a file begins with, and what to call it. "?" stands for any byte.
+_PICTURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"RIFF????WEBP": "WebP",
+    **dict.fromkeys((b"II*\0", b"MM\0*"), "TIFF"),
+    **dict.fromkeys((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG 2000"),
+    b"????ftypavi": "AVIF",
+    **dict.fromkeys((b"????ftyphei", b"????ftypmif"), "HEIC"),
+}
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"%!PS": "a PostScript document",
+    b"8BPS": "a Photoshop document",
+    b"<svg": "an SVG drawing",
+    **dict.fromkeys((b"<!doctype html", b"<html"), "a web page"),
+    **dict.fromkeys((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL, which cannot be read here"),
+    **dict.fromkeys((b"????ftypqt", b"????ftypmp4", b"????ftypiso"), "a film"),
+}
+
+
+def _what_it_is(data: bytes) -> str:
+    """Why Pillow did not recognise a file."""
+    if data.count(0) == len(data):
+        return "damaged: holds nothing but zero bytes"
+    if kind := _named(_PICTURES, data):
+        special = _tiff_kind(data) if kind == "TIFF" else _jpeg_kind(data) if kind == "JPEG" else ""
+        if special:
+            return f"a {kind} {special}, which cannot be read here"
+        return f"damaged: begins like {kind}, but its header makes no sense"
+    if kind := _named(_OTHERS, data.lstrip()[:32].lower()) or _named(_OTHERS, data):
+        return f"is not a picture but {kind}"
+    return "is not a picture (or of an unknown format)"
+
+
+def _named(beginnings: dict[bytes, str], data: bytes) -> str:
+    def fits(mark: bytes) -> bool:
+        return len(data) >= len(mark) and all(m in (ord("?"), d) for m, d in zip(mark, data, strict=False))
+
+    return next((name for mark, name in beginnings.items() if fits(mark)), "")
+
+
+def _jpeg_kind(data: bytes) -> str:
+    """What is unusual in a JPEG's frame header (ITU-T T.81, annex B.2.2)."""
+    position = 2
+    while position + 5 <= len(data) and data[position] == 0xFF:
+        marker, length, precision = struct.unpack_from(">xBHB", data, position)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return f"with {precision} bits a sample" if precision in (12, 16) else ""
+        position += 2 + length
+    return ""
+
+
+def _tiff_kind(data: bytes) -> str:
+    """What the samples of a TIFF's first picture are (TIFF 6.0: BitsPerSample, SampleFormat)."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    try:
+        directory = ImageFileDirectory_v2(data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(directory.next)
+        directory.load(stream)
+        bits = directory[258]
+        name = {1: "unsigned", 2: "signed", 3: "floating point"}[directory.get(339, (1,))[0]]
+        return f"with {len(bits)} x {bits[0]} bits a pixel ({name})"
+    except Exception:  # noqa: BLE001 - damaged, and then the caller says so
+        return ""

@@ -1,19 +1,27 @@
-"""Decode pictures in threads ahead of the network, in order, with bounded memory."""
+"""Decode pictures in threads ahead of the network, in order, with bounded memory and bounded time."""
 
 from __future__ import annotations
 
 import os
+import queue
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar, cast
 
 from imagesearch.errors import PictureError
+from imagesearch.images.files import LARGE_PICTURES
 from imagesearch.records import Skipped
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
+
+# The largest picture within the default bound takes about 10 seconds on a slow machine.
+SECONDS_A_PICTURE = 60.0
+# How long a consumer that leaves early waits for what is being decoded, so that no thread outlives it for long.
+_SECONDS_TO_LEAVE = 1.0
 
 
 def decode_ahead(
@@ -22,40 +30,149 @@ def decode_ahead(
     *,
     threads: int = 0,
     ahead: int = 64,
+    timeout: float | None = SECONDS_A_PICTURE,
+    path_of: Callable[[Item], str] | None = None,
 ) -> Iterator[Loaded | Skipped]:
     """Apply ``load`` to every item in worker threads and yield the results in the items' order.
 
     At most ``ahead`` results wait at any time, so memory does not grow with the library. A picture that cannot
-    be read becomes a :class:`Skipped`; any other error is a bug and is raised.
+    be read becomes a :class:`Skipped`, and so does one that takes too long: its thread is left to itself (nothing
+    can stop it) and another takes its place. Any other error is a bug and is raised. The threads do not keep the
+    interpreter from exiting.
 
     Args:
         items: paths, mostly; consumed lazily.
         load: called in worker threads; Pillow and NumPy release the interpreter lock for most of it.
         threads: number of workers; 0: one a core, at most 16.
         ahead: number of results kept ready.
+        timeout: seconds an item may take, from when a worker began it, not counting the wait for other large
+            pictures (:data:`imagesearch.images.files.LARGE_PICTURES`); None: any time.
+        path_of: an item's path for the :class:`Skipped` of one that took too long; by default the item's
+            attribute ``path``, or the item as text.
     """
     workers = threads or min(16, os.cpu_count() or 1)
-    pending: deque[Future[Loaded | Skipped]] = deque()
+    pending: deque[_Job[Item, Loaded]] = deque()
     source = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        try:
-            for item in islice(source, max(ahead, workers)):
-                pending.append(pool.submit(_load, load, item))
-            while pending:
-                result = pending.popleft().result()
-                for item in islice(source, 1):
-                    pending.append(pool.submit(_load, load, item))
-                yield result
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _load(load: Callable[[Item], Loaded], item: Item) -> Loaded | Skipped:
+    pool = _Pool(load, workers)
     try:
-        return load(item)
-    except PictureError as error:
-        return Skipped(error.path, error.reason, error.retryable)
+        for item in islice(source, max(ahead, workers)):
+            pending.append(pool.submit(item))
+        while pending:
+            job = pending.popleft()
+            if not pool.wait(job, timeout):
+                path = path_of(job.item) if path_of else str(getattr(job.item, "path", job.item))
+                reason = f"took longer than {timeout:g} s to read and decode"
+                job.result = Skipped(path, reason, retryable=True)
+            for item in islice(source, 1):
+                pending.append(pool.submit(item))
+            yield job.outcome()
+            del job  # the consumer's now
+    finally:
+        pool.close()
+
+
+class _Job(Generic[Item, Loaded]):
+    """One item on its way: waiting, begun by a thread, done or given up."""
+
+    __slots__ = ("_waited_before", "began", "done", "error", "item", "result", "thread")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.thread: threading.Thread | None = None
+        self.done = False
+        self.result: Loaded | Skipped | None = None
+        self.error: BaseException | None = None
+
+    def begin(self) -> None:
+        self.thread = threading.current_thread()
+        self._waited_before = LARGE_PICTURES.waited(self.thread)
+        self.began = time.monotonic()
+
+    def seconds(self, thread: threading.Thread) -> float:
+        """Since a thread began it, without the wait for its turn among the large pictures."""
+        return time.monotonic() - self.began - (LARGE_PICTURES.waited(thread) - self._waited_before)
+
+    def outcome(self) -> Loaded | Skipped:
+        if self.error is not None:
+            raise self.error
+        return cast("Loaded | Skipped", self.result)
+
+
+class _Pool(Generic[Item, Loaded]):
+    """Daemon threads that apply one function; :class:`ThreadPoolExecutor` waits for hanging ones at exit."""
+
+    def __init__(self, load: Callable[[Item], Loaded], size: int) -> None:
+        self._load = load
+        self._size = size
+        self._jobs: queue.SimpleQueue[_Job[Item, Loaded] | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()  # guards the jobs' state, and what follows
+        self._threads: set[threading.Thread] = set()
+        self._closed = False
+
+    def submit(self, item: Item) -> _Job[Item, Loaded]:
+        job: _Job[Item, Loaded] = _Job(item)
+        self._jobs.put(job)
+        with self._changed:
+            if len(self._threads) < self._size:
+                self._hire()
+        return job
+
+    def wait(self, job: _Job[Item, Loaded], timeout: float | None) -> bool:
+        """Until a job is done; False, and its thread replaced, if that takes longer than ``timeout`` seconds."""
+        with self._changed:
+            while not job.done:
+                left = timeout
+                if timeout is not None and (thread := job.thread) is not None:
+                    # At least a moment below: the clock of a job that waits for its turn stands still.
+                    left = timeout - job.seconds(thread)
+                    if left <= 0:
+                        self._replace(thread)
+                        return False
+                self._changed.wait(None if left is None else max(left, 0.02))
+        return True
+
+    def close(self) -> None:
+        """Drop what has not begun, and wait a moment for what has."""
+        with self._changed:
+            self._closed = True
+            threads = list(self._threads)
+        for _ in threads:
+            self._jobs.put(None)
+        until = time.monotonic() + _SECONDS_TO_LEAVE
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _hire(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"decode-{len(self._threads)}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _replace(self, thread: threading.Thread) -> None:
+        self._threads.discard(thread)
+        LARGE_PICTURES.leave(thread)
+        self._hire()
+
+    def _work(self) -> None:
+        thread = threading.current_thread()
+        while (job := self._jobs.get()) is not None:
+            with self._changed:
+                if self._closed:
+                    return
+                job.begin()
+            result: Loaded | Skipped | None = None
+            bug: BaseException | None = None
+            try:
+                result = self._load(job.item)
+            except PictureError as error:
+                result = Skipped(error.path, error.reason, error.retryable)
+            except BaseException as error:  # noqa: BLE001 - raised where the results are taken
+                bug = error
+            with self._changed:
+                if thread not in self._threads:
+                    return  # given up in the meantime
+                job.result, job.error, job.done = result, bug, True
+                self._changed.notify_all()
+            del job, result, bug  # or the last picture's memory would be held while waiting for the next
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -1,0 +1,221 @@
+"""Find picture files below folders: each file once, whatever the order and overlap of the folders."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from imagesearch.errors import UsageError
+from imagesearch.records import Skipped
+
+# One a line would fill a page.
+EXTENSIONS = frozenset(
+    ".apng .avif .bmp .dib .gif .heic .heif .hif .ico .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx"  # noqa: SIM905
+    " .pbm .pfm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+# What cameras write beside or instead of a JPEG, as LibRaw reads it.
+RAW_EXTENSIONS = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf"  # noqa: SIM905
+    " .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+)
+
+# Folders in which systems keep thumbnails and deleted files: Synology and QNAP, Windows, ext4.
+SYSTEM_FOLDERS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files below a folder count.
+
+    Attributes:
+        include_hidden: whether names that begin with a dot do.
+        exclude: shell patterns (``*``, ``?``, ``[abc]``) of what does not. A pattern without a slash is compared
+            with the name of every file and folder, one with a slash with the path below the root.
+    """
+
+    include_hidden: bool = False
+    exclude: tuple[str, ...] = SYSTEM_FOLDERS
+
+    def admits(self, name: str, below_root: str) -> bool:
+        """Whether a file or folder counts; ``below_root`` is its path from the root, with slashes.
+
+        Examples:
+            >>> Selection(exclude=("*.gif", "2019/raw")).admits("a.jpg", "2019/raw/a.jpg")
+            True
+            >>> Selection(exclude=("*.gif", "2019/raw")).admits("raw", "2019/raw")
+            False
+        """
+        if name.startswith(".") and not self.include_hidden:
+            return False
+        return not any(
+            fnmatch.fnmatch(below_root if "/" in pattern.rstrip("/") else name, pattern.strip("/"))
+            for pattern in self.exclude
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A picture file as the file system describes it; nothing of it has been read.
+
+    Attributes:
+        path: absolute, with bytes that are no text kept as :func:`os.fsdecode` keeps them.
+        root: the folder it was found under, or ``""`` if it was named by itself.
+        size: bytes; -1 if the file system would not say.
+        mtime_ns: time of last change, nanoseconds since 1970.
+    """
+
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Walk:
+    """One walk over several roots; iterate over it once, then look at what it could not read.
+
+    Symbolic links are followed. A folder is entered once, by its real path rather than through a link if both
+    are below the roots; so loops end and overlapping roots give each file once. A root that is a link stands for
+    the folder it points to. A raw file beside a processed one of the same name is left out.
+
+    Attributes:
+        roots: folders and single files, as absolute paths; folders without links.
+        selection: what counts.
+        missing: roots that cannot be read -> why.
+        closed: folders below the roots that cannot be read.
+    """
+
+    roots: tuple[str, ...]
+    selection: Selection = Selection()
+    missing: dict[str, str] = field(default_factory=dict)
+    closed: list[Skipped] = field(default_factory=list)
+    _visited: set[tuple[int, int]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, roots: Iterable[str | os.PathLike[str]], selection: Selection = Selection()) -> Walk:
+        """A walk over folders and files as somebody named them."""
+        return cls(tuple(dict.fromkeys(_resolved(os.fsdecode(root)) for root in roots)), selection)
+
+    def __iter__(self) -> Iterator[FoundFile]:
+        folders: list[str] = []
+        named: set[str] = set()
+        for root in self.roots:
+            try:
+                mode = os.stat(root).st_mode
+            except (OSError, ValueError) as error:  # ValueError: an embedded null byte
+                self.missing[root] = reason_of(error)
+                continue
+            if stat.S_ISDIR(mode):
+                folders.append(root)
+            else:
+                named.add(root)
+                yield _found(root, "")
+        # Links come last, so that a folder is known by its real path if that is below a root too.
+        pending = [(root, root) for root in reversed(folders)]
+        links: list[tuple[str, str]] = []
+        while pending or links:
+            if not pending:
+                pending, links = links[::-1], []
+            folder, root = pending.pop()
+            entries = self._entries(folder, root)
+            below: list[tuple[str, str]] = []
+            for entry, is_folder in entries:
+                if is_folder:
+                    (links if entry.is_symlink() else below).append((entry.path, root))
+                elif entry.path not in named:
+                    yield _found(entry, root)
+            pending.extend(reversed(below))
+
+    def _entries(self, folder: str, root: str) -> list[tuple[os.DirEntry[str], bool]]:
+        """What counts in one folder, sorted by name, each with whether it is a folder."""
+        try:
+            status = os.stat(folder)
+            key = (status.st_dev, status.st_ino)
+            if key in self._visited and status.st_ino:  # some file systems number nothing
+                return []
+            self._visited.add(key)
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            if folder == root:
+                self.missing[root] = reason_of(error)
+            else:
+                self.closed.append(Skipped(folder, reason_of(error), retryable=True))
+            return []
+        prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/" if folder != root else ""
+        admitted = [entry for entry in entries if self.selection.admits(entry.name, prefix + entry.name)]
+        kinds = [(entry, _is_folder(entry)) for entry in admitted]
+        processed = {
+            _stem(entry.name) for entry, is_folder in kinds if not is_folder and _is(entry.name, EXTENSIONS)
+        }
+        return [
+            (entry, is_folder)
+            for entry, is_folder in kinds
+            if is_folder
+            or _is(entry.name, EXTENSIONS)
+            or (_is(entry.name, RAW_EXTENSIONS) and _stem(entry.name) not in processed)
+        ]
+
+
+def find_pictures(root: str | os.PathLike[str], selection: Selection = Selection()) -> Iterator[str]:
+    """Absolute paths of the pictures below one folder, or the path of one file (whatever its extension).
+
+    Raises:
+        UsageError: the root does not exist or cannot be read.
+    """
+    walk = Walk.of([root], selection)
+    for found in walk:
+        yield found.path
+    for missing, reason in walk.missing.items():
+        raise UsageError(f"cannot read {missing!r}: {reason}")
+
+
+def below(path: str, folders: Sequence[str]) -> str | None:
+    """The deepest of the folders that holds a path (or is it), or None.
+
+    Examples:
+        >>> below("/a/b/c.jpg", ["/a", "/a/b", "/a/bc"])
+        '/a/b'
+    """
+    holders = [folder for folder in folders if path == folder or path.startswith(os.path.join(folder, ""))]
+    return max(holders, key=len, default=None)
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """Why the file system refused, in a few words."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+
+
+def _resolved(root: str) -> str:
+    try:
+        path = os.path.realpath(root)
+        return os.path.abspath(root) if os.path.isfile(path) else path
+    except (OSError, ValueError):  # a loop of links, an embedded null byte: the walk will say so
+        return os.path.abspath(root)
+
+
+def _found(entry: os.DirEntry[str] | str, root: str) -> FoundFile:
+    path = entry if isinstance(entry, str) else entry.path
+    try:
+        status = os.stat(path) if isinstance(entry, str) else entry.stat()
+    except OSError:
+        return FoundFile(path, root, -1, 0)  # a link to nowhere, say; reading it will tell why
+    return FoundFile(path, root, status.st_size, status.st_mtime_ns)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself, or into a folder that is closed to us; reading it will say which
+
+
+def _is(name: str, extensions: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in extensions
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].lower()

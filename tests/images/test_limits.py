@@ -1,0 +1,215 @@
+"""Files that want more than their share: of bytes, pixels, memory; and those that lie about what they hold."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import GifImagePlugin, Image
+
+from imagesearch.errors import PictureError
+from imagesearch.images import colour, files
+from imagesearch.images.files import LARGE_PICTURES, decode, examine, load_picture, open_picture
+
+from .samples import UPRIGHT, corners, encoded, png, quarters, tiff_directories, write
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+
+
+def icon(side: int, picture: bytes) -> bytes:
+    """An icon file of one picture, which it says to be of ``side`` pixels."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, side % 256, side % 256, 0, 0, 1, 32, len(picture), 22) + picture
+
+
+class TestFileSize:
+    def test_no_picture_is_that_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "p.png"
+        with path.open("wb") as file:
+            file.truncate(40_000_000_000)  # a hole: takes no room on the disk
+        monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("read"))
+        for read in (load_picture, examine):
+            with pytest.raises(PictureError) as caught:
+                read(str(path))
+            assert caught.value.reason == (
+                "40.0 GB are more than the 1.7 GB that a picture of 200 megapixels (data.max_megapixels) can have"
+            )
+
+    def test_the_bound_follows_that_of_the_pixels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "_METADATA_BYTES", 0)
+        path = write(tmp_path / "p.bmp", encoded(corners(), "BMP"))  # 2,400 pixels, 7,254 bytes
+        assert load_picture(path, max_megapixels=0.0024).size == (60, 40)
+        with pytest.raises(PictureError, match="GB are more than the"):
+            load_picture(path, max_megapixels=0.0009)
+
+
+class TestLiars:
+    @pytest.mark.parametrize("side", [14_000, 200])
+    def test_png_with_fewer_rows_than_it_says(self, tmp_path: Path, side: int) -> None:
+        with pytest.raises(PictureError, match="damaged: the file is cut short"):
+            load_picture(write(tmp_path / "p.png", png(side, side)))
+
+    def test_jpeg_that_says_less_than_it_holds(self, tmp_path: Path) -> None:
+        data = bytearray(encoded(corners(), "JPEG"))
+        struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, 16, 16)
+        assert load_picture(write(tmp_path / "p.jpg", bytes(data))).size == (16, 16)
+
+    def test_jpeg_that_says_far_more_than_the_bound(self, tmp_path: Path) -> None:
+        data = bytearray(encoded(corners(), "JPEG"))
+        struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, 60_000, 60_000)
+        with pytest.raises(PictureError, match="pixels exceed the bound"):
+            load_picture(write(tmp_path / "p.jpg", bytes(data)))
+
+    def test_gif_whose_screen_is_larger_than_the_bound(self, tmp_path: Path) -> None:
+        data = bytearray(encoded(corners(), "GIF"))
+        struct.pack_into("<HH", data, 6, 60_000, 60_000)
+        with pytest.raises(PictureError, match="pixels exceed the bound"):
+            load_picture(write(tmp_path / "p.gif", bytes(data)))
+
+    def test_gif_whose_list_of_frames_never_ends(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = encoded(corners(), "GIF")
+        frame = data[data.index(b"\x2c", 13 + 3 * 2 ** ((data[10] & 7) + 1)) : -1]
+        path = write(tmp_path / "p.gif", data[:-1] + frame * 20_000)
+        monkeypatch.setattr(GifImagePlugin.GifImageFile, "seek", lambda *_: pytest.fail("looked at another frame"))
+        assert quarters(load_picture(path)) == UPRIGHT
+
+    def test_webp_that_says_more_than_it_holds(self, tmp_path: Path) -> None:
+        data = bytearray(encoded(corners(), "WEBP", lossless=True))
+        bits = int.from_bytes(data[21:25], "little")
+        data[21:25] = ((bits & ~0xFFFFFFF) | (8000 << 14) | 8000).to_bytes(4, "little")
+        with pytest.raises(PictureError, match="damaged: "):
+            load_picture(write(tmp_path / "p.webp", bytes(data)))
+
+    def test_tiff_that_says_more_than_it_holds(self, tmp_path: Path) -> None:
+        tags = [
+            (256, 4, 10_000),
+            (257, 4, 10_000),
+            (258, 3, 8),
+            (259, 3, 1),
+            (262, 3, 1),
+            (273, 4, ("payload", 0)),
+        ]
+        data = tiff_directories([[*tags, (278, 4, 10_000), (279, 4, 100)]], [bytes(100)])
+        with pytest.raises(PictureError, match="damaged: the file is cut short"):
+            load_picture(write(tmp_path / "p.tif", data))
+
+    def test_tiff_whose_pages_are_a_circle(self, tmp_path: Path) -> None:
+        data = bytearray(encoded(corners(), "TIFF"))
+        start = int.from_bytes(data[4:8], "little")
+        entries = int.from_bytes(data[start : start + 2], "little")
+        struct.pack_into("<I", data, start + 2 + 12 * entries, start)
+        assert quarters(load_picture(write(tmp_path / "p.tif", bytes(data)))) == UPRIGHT
+
+    def test_heic_that_says_more_than_it_holds(self, tmp_path: Path) -> None:
+        data = bytearray(encoded(corners(), "HEIF"))
+        struct.pack_into(">II", data, data.index(b"ispe") + 8, 60_000, 60_000)
+        with pytest.raises(PictureError, match=r"damaged: |pixels exceed the bound"):
+            load_picture(write(tmp_path / "p.heic", bytes(data)))
+
+    def test_icon_that_holds_a_bomb(self, tmp_path: Path) -> None:
+        for side in (15_000, 60_000):
+            with pytest.raises(PictureError) as caught:
+                load_picture(write(tmp_path / "p.ico", icon(32, png(side, side))))
+            assert "pixels exceed the bound" in caught.value.reason or "larger picture than" in caught.value.reason
+
+
+class TestGate:
+    @pytest.fixture(autouse=True)
+    def small_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(colour, "LARGE_MEGAPIXELS", 0.01)
+
+    @pytest.mark.parametrize("format", ["JPEG", "PNG", "HEIF", "ICO"])
+    def test_large_pictures_are_decoded_one_at_a_time(self, format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An icon's header says too little to know, so all of them wait."""
+        held: list[bool] = []
+
+        def convert(image: Image.Image) -> Image.Image:
+            held.append(LARGE_PICTURES._inside is threading.current_thread())
+            return image.convert("RGB")
+
+        monkeypatch.setattr(files, "to_rgb", convert)
+        large = encoded(corners((256, 200)), format)
+        decode(open_picture(large, "p"), "p")
+        if format != "ICO":
+            decode(open_picture(encoded(corners(), format), "p"), "p")
+        assert held == ([True] if format == "ICO" else [True, False])
+        assert LARGE_PICTURES._inside is None
+
+    def test_their_memory_is_free_again(self) -> None:
+        image = open_picture(encoded(corners((256, 200)).convert("L"), "PNG"), "p")
+        assert decode(image, "p").mode == "RGB"
+        with pytest.raises(ValueError, match="closed image"):
+            image.getpixel((0, 0))
+
+    def test_what_comes_back_itself_stays_open(self) -> None:
+        """A JPEG of RGB that was shrunk while it was decoded needs no conversion."""
+        for format in ("JPEG", "PNG"):
+            assert quarters(decode(open_picture(encoded(corners((256, 200)), format), "p"), "p")) == UPRIGHT
+
+    def test_damage_opens_it(self) -> None:
+        data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 256, 3), np.uint8)), "PNG")
+        image = open_picture(data[: len(data) // 2], "p")
+        with pytest.raises(PictureError, match="cut short"):
+            decode(image, "p")
+        assert LARGE_PICTURES._inside is None
+
+
+def test_remarks_of_the_libraries_stay_inside(tmp_path: Path) -> None:
+    """Pillow logs an error for this one; in a program without logging that would reach the terminal."""
+    tags = [(256, 4, 60), (257, 4, 40), (258, 3, 8), (259, 3, 1), (262, 3, 2), (273, 4, 8), (277, 3, 131)]
+    path = write(tmp_path / "p.tif", tiff_directories([tags], []))
+    program = (
+        "import sys; from imagesearch.images.files import *\n"
+        "try: load_picture(sys.argv[1])\n"
+        "except PictureError: print('refused')"
+    )
+    run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("refused\n", "")
+
+
+PROGRAM = """
+import sys, threading
+from imagesearch.images.files import load_picture
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+load_picture(sys.argv[1])
+before = peak()
+threads = [threading.Thread(target=load_picture, args=(path,)) for path in sys.argv[2:]]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
+def test_the_memory_of_large_pictures_does_not_add_up(tmp_path: Path) -> None:
+    """Three pictures of 64 megapixels with alpha in three threads: 256 MB for one, and little more for all."""
+    buffer = io.BytesIO()
+    Image.new("RGBA", (8000, 8000), (1, 2, 3, 200)).save(buffer, "PNG", compress_level=1)
+    large = [write(tmp_path / f"{number}.png", buffer.getvalue()) for number in range(3)]
+    small = write(tmp_path / "small.png", encoded(corners(), "PNG"))
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, small, *large], capture_output=True, text=True, check=True
+    )
+    assert 200 < float(run.stdout) < 400, run.stdout
+
+
+def test_reasons_are_for_people(tmp_path: Path) -> None:
+    """What the library said comes in brackets behind it."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8))
+    for format in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "HEIF", "JPEG2000", "AVIF", "PPM"):
+        data = encoded(noise, format)
+        path = write(tmp_path / f"p.{format}", data[: len(data) // 2])
+        with pytest.raises(PictureError) as caught:
+            load_picture(path)
+        assert caught.value.reason.startswith("damaged: "), (format, caught.value.reason)
+        assert os.fspath(tmp_path) not in caught.value.reason
