@@ -7,6 +7,7 @@
     ├── UsageError               an argument makes no sense (k = 0, a folder where a file belongs)
     ├── PictureError             one picture cannot be read; carries the reason
     ├── FeaturesError            a features file and its paths file do not belong together
+    ├── TransferError            an export file cannot be written or read, or does not fit
     ├── ModelError               a checkpoint cannot be loaded or cannot do what was asked
     │   └── HubUnreachableError  the Hugging Face hub did not answer in time
     └── StoreError               the vector database refused or failed
@@ -55,6 +56,10 @@ class PictureError(ImageSearchError):
 
 class FeaturesError(ImageSearchError):
     """A features file is damaged or does not belong to its paths file or to the model."""
+
+
+class TransferError(ImageSearchError):
+    """An export file cannot be written or read, or does not fit; or a collection would be copied onto itself."""
 
 
 class ModelError(ImageSearchError):

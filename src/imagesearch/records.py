@@ -80,6 +80,8 @@ class Picture:
         mtime_ns: time of last change, nanoseconds since 1970.
         width, height: pixels, upright; 0 if unknown.
         taken: when the photograph was taken, ISO 8601 local time, if the file says so.
+        camera: maker and model of the camera, if the file says so.
+        latitude, longitude: where it was taken, degrees (WGS 84; north and east positive), both or neither.
     """
 
     path: str
@@ -90,6 +92,9 @@ class Picture:
     width: int = 0
     height: int = 0
     taken: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
 
     @property
     def id(self) -> int:
@@ -172,14 +177,70 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class OfflineRoot:
+    """A folder whose pictures are missing in a way that looks like an unplugged disk; their rows were kept.
+
+    Attributes:
+        root: the folder.
+        reason: what was seen, such as ``"no such file or directory"`` or ``"is empty"``.
+        pictures: number of rows that were kept although their files are not there.
+    """
+
+    root: str
+    reason: str
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What indexing did. ``found == indexed + unchanged + len(skipped)`` always holds."""
+    """What indexing did. ``found == indexed + unchanged + len(skipped)`` always holds.
+
+    Attributes:
+        found: picture files (and unreadable folders) below the roots.
+        indexed: new or changed files whose rows were written.
+        unchanged: files that are as their rows say.
+        skipped: files without a row, and folders, that could not be read.
+        collection: the collection's name.
+        seconds: how long it took.
+        reused: of ``indexed``, those whose content was known (moved, renamed, copied, touched): they kept
+            their vector, and the network did not see them.
+        removed: rows taken out because their files are gone.
+        offline: folders whose rows were kept although files are missing.
+        dry_run: whether nothing was written, and the numbers say what would be.
+    """
 
     found: int
     indexed: int
     unchanged: int
     skipped: tuple[Skipped, ...]
     collection: str
+    seconds: float
+    reused: int = 0
+    removed: int = 0
+    offline: tuple[OfflineRoot, ...] = ()
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    """What copying, exporting, importing or migrating a collection did.
+
+    Attributes:
+        collection: the collection's name, at the target where there is one.
+        target: where the rows went: a file or a database.
+        rows: rows written now.
+        already_there: rows that the target held already.
+        seconds: how long it took.
+    """
+
+    collection: str
+    target: str
+    rows: int
+    already_there: int
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,10 +165,16 @@ def test_ivf_has_no_more_cells_than_rows_can_fill(lite_uri: str, capfd: pytest.C
     assert (written.out, written.err) == ("", "")  # FAISS would warn of too few training points
 
 
-def _nlist(store: MilvusStore) -> int:
-    index = store._index.describe(store._open())
+def built_with(store: MilvusStore) -> dict[str, Any]:
+    """The parameters of the index that the engine has."""
+    collection = store._collection
+    index = collection.index.describe(collection.schema())
     assert index is not None
-    return int(index["params"]["nlist"])
+    return dict(index["params"])
+
+
+def _nlist(store: MilvusStore) -> int:
+    return int(built_with(store)["nlist"])
 
 
 def test_index_parameters_reach_the_engine(lite_uri: str) -> None:
@@ -175,10 +182,8 @@ def test_index_parameters_reach_the_engine(lite_uri: str) -> None:
     store.create(fingerprint(8))
     store.upsert(pictures(*map(str, range(50))), clustered(50, 8))
     store.build_index()
-    index = store._index.describe(store._open())
+    assert built_with(store) == {"M": 8, "efConstruction": 200}
     store.close()
-    assert index is not None
-    assert index["params"] == {"M": 8, "efConstruction": 200}
 
 
 @pytest.mark.parametrize("index_type", ["IVF_PQ", "SCANN", "DISKANN", "GPU_CAGRA"])

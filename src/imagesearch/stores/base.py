@@ -6,6 +6,7 @@ contract tests (``tests/stores/test_contract.py``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from imagesearch.errors import CollectionNotFoundError, ModelMismatchError, Stor
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, Metric, Picture, Progress, no_progress
 
 Vectors = NDArray[np.float32]
+
+# What a Milvus server takes: 255 ASCII letters, digits and underscores.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,12 @@ class VectorStore(Protocol):
 
     def collections(self) -> list[str]:
         """Names of all collections in the database, sorted."""
+
+    def other(self, name: str) -> VectorStore:
+        """A store for another collection of this database, with the same settings; close it separately."""
+
+    def is_same(self, other: VectorStore) -> bool:
+        """Whether the other store works on this very collection, as far as names tell."""
 
     def describe(self) -> CollectionInfo | None:
         """The collection as it is in the database, or None if it does not exist."""
@@ -109,13 +119,52 @@ class VectorStore(Protocol):
             CollectionNotFoundError: there is no such collection.
         """
 
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
+        """All rows with their vectors (float32, shape (n, dim)), like :meth:`scan`.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+        """
+
+    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+        """Rows by their ids, with their vectors as they were inserted; ids that are not there are left out.
+
+        Returns:
+            The rows in the order of ``ids``, and float32, shape (number of rows, dim).
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+        """
+
     def count(self) -> int:
         """Number of rows; 0 if the collection does not exist."""
+
+    def index_is_current(self) -> bool:
+        """Whether every row is covered by the configured index with its parameters; cheap.
+
+        Rows that are not are found all the same, only slower. After :meth:`build_index` it is true until rows
+        are inserted, in this process and in later ones; of a collection without rows it says nothing.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+        """
 
     def build_index(self, progress: Progress = no_progress) -> None:
         """Make rows inserted so far searchable through the configured index.
 
-        Rebuilds the index if the collection has one of another type or with other parameters.
+        Builds it anew if there is one of another type or with other parameters; does nothing if
+        :meth:`index_is_current`.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+        """
+
+    def rename(self, name: str) -> None:
+        """Give the collection another name; the store goes on under it.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+            StoreError: the name is taken.
         """
 
     def drop(self) -> None:
@@ -179,6 +228,21 @@ def checked_rows(pictures: Sequence[Picture], vectors: Vectors, dim: int) -> tup
     return [pictures[row] for row in kept], matrix[kept]
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that a collection cannot have everywhere.
+
+    Milvus Lite takes any, even one that leads out of its folder; but what a server would not take could never be
+    migrated to one.
+
+    Raises:
+        UsageError: it is not made of ASCII letters, digits and underscores, begins with a digit, or is too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a collection: use letters (A-Z, a-z), digits and _, no digit first"
+        )
+
+
 def check_k(k: int) -> None:
     """Refuse a number of results that makes no sense.
 
@@ -231,3 +295,8 @@ def no_collection(name: str, place: str) -> CollectionNotFoundError:
     return CollectionNotFoundError(
         f"there is no collection {name!r} in {place}: index some pictures first, or check milvus.collection_name"
     )
+
+
+def name_taken(name: str, place: str) -> StoreError:
+    """The error for a collection that shall get the name of another one."""
+    return StoreError(f"there is a collection {name!r} in {place} already: drop it first, or choose another name")

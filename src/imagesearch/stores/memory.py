@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from imagesearch.records import CollectionInfo, Fingerprint, Hit, Metric, Pictur
 from imagesearch.stores.base import (
     CollectionSpec,
     Vectors,
+    VectorStore,
     check_k,
     check_same_collection,
     checked_rows,
     checked_vectors,
+    name_taken,
     no_collection,
     ranked_hits,
 )
@@ -24,6 +27,7 @@ from imagesearch.stores.base import (
 class _Collection:
     info: CollectionInfo
     rows: dict[int, tuple[Picture, Vectors]] = field(default_factory=dict)
+    index: tuple[str, dict[str, Any]] | None = None  # type and parameters, as of the last row
 
 
 class MemoryDatabase:
@@ -46,7 +50,8 @@ class MemoryStore:
 
     def __init__(self, spec: CollectionSpec, database: MemoryDatabase | None = None) -> None:
         self._spec = spec
-        self._collections = (database or MemoryDatabase()).collections
+        self._database = database or MemoryDatabase()
+        self._collections = self._database.collections
 
     @property
     def spec(self) -> CollectionSpec:
@@ -61,6 +66,18 @@ class MemoryStore:
     def collections(self) -> list[str]:
         """Names of all collections in the database, sorted."""
         return sorted(self._collections)
+
+    def other(self, name: str) -> MemoryStore:
+        """A store for another collection of this database, with the same settings."""
+        return MemoryStore(replace(self._spec, name=name), self._database)
+
+    def is_same(self, other: VectorStore) -> bool:
+        """Whether the other store works on this very collection."""
+        return (
+            isinstance(other, MemoryStore)
+            and other._collections is self._collections
+            and other.spec.name == self._spec.name
+        )
 
     def describe(self) -> CollectionInfo | None:
         """The collection as it is, or None if it does not exist."""
@@ -91,6 +108,7 @@ class MemoryStore:
         kept, matrix = checked_rows(pictures, vectors, collection.info.fingerprint.dim)
         for picture, vector in zip(kept, matrix, strict=True):
             collection.rows[picture.id] = (picture, vector.copy())
+            collection.index = None
 
     def delete(self, ids: Sequence[int]) -> None:
         """Remove rows; ids that are not there are no error."""
@@ -112,20 +130,49 @@ class MemoryStore:
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
         """All rows without their vectors, in batches."""
-        pictures = [picture for picture, _ in self._open().rows.values()]
+        pictures = [picture for picture, _ in list(self._open().rows.values())]  # other threads may write
         for start in range(0, len(pictures), batch_size):
             yield pictures[start : start + batch_size]
+
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
+        """All rows with their vectors, in batches."""
+        ids = list(self._open().rows)
+        for start in range(0, len(ids), batch_size):
+            yield self.fetch(ids[start : start + batch_size])
+
+    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+        """Rows by their ids, with their vectors, in the order of the ids."""
+        collection = self._open()
+        found = [collection.rows[key] for key in ids if key in collection.rows]
+        matrix = np.empty((len(found), collection.info.fingerprint.dim), np.float32)
+        for row, (_, vector) in enumerate(found):
+            matrix[row] = vector
+        return [picture for picture, _ in found], matrix
 
     def count(self) -> int:
         """Number of rows; 0 if the collection does not exist."""
         there = self._collections.get(self._spec.name)
         return len(there.rows) if there else 0
 
+    def index_is_current(self) -> bool:
+        """Whether ``build_index`` was called with these settings since the last row came."""
+        return self._open().index == (self._spec.index_type, dict(self._spec.index_params))
+
     def build_index(self, progress: Progress = no_progress) -> None:
-        """Record the configured index type; exact search needs no index."""
+        """Record the configured index; exact search needs none."""
         collection = self._open()
+        collection.index = (self._spec.index_type, dict(self._spec.index_params))
         collection.info = replace(collection.info, index_type=self._spec.index_type)
         progress("index", len(collection.rows), len(collection.rows))
+
+    def rename(self, name: str) -> None:
+        """Give the collection another name; the store goes on under it."""
+        collection = self._open()
+        if name in self._collections:
+            raise name_taken(name, self.engine)
+        self._collections[name] = self._collections.pop(self._spec.name)
+        collection.info = replace(collection.info, name=name)
+        self._spec = replace(self._spec, name=name)
 
     def drop(self) -> None:
         """Remove the whole collection; no error if it is not there."""

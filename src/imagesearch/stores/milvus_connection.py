@@ -16,6 +16,7 @@ from imagesearch.stores.base import no_collection
 from imagesearch.stores.index_types import INDEX_TYPES
 from imagesearch.stores.milvus_lite import (
     LiteDatabase,
+    is_os_error,
     lite_index_types,
     lite_version,
     open_lite,
@@ -91,12 +92,14 @@ class Connection:
         version: what the engine says it is, e.g. ``"v2.3.5"``.
         place: the URI without credentials, or the database's path.
         lite: the database, if it is Milvus Lite in this process.
+        address: where Milvus Lite was reached when this connection was made.
     """
 
     client: Any
     version: str
     place: str
     lite: LiteDatabase | None = None
+    address: str = ""
 
     @property
     def engine(self) -> str:
@@ -115,6 +118,10 @@ class Connection:
         gpu = "gpu" in self.version
         return [name for name, kind in INDEX_TYPES.items() if kind.since <= version and (gpu or not kind.gpu)]
 
+    def is_outdated(self) -> bool:
+        """Whether Milvus Lite was restarted since, or has to be: see :class:`LiteDatabase`."""
+        return self.lite is not None and (self.lite.failed or self.lite.address != self.address)
+
     def close(self) -> None:
         """Hang up; a Milvus Lite database is given back for other processes."""
         self.client.close()
@@ -125,7 +132,8 @@ class Connection:
     def translating(self, doing: str, collection: str) -> Iterator[None]:
         """Raise this package's errors in place of pymilvus's; ``doing`` completes "could not ..."."""
         try:
-            yield
+            with self.lite.turn if self.lite else contextlib.nullcontext():
+                yield
         except Exception as error:
             if not is_vendor_error(error):
                 raise
@@ -137,6 +145,7 @@ class Connection:
             return no_collection(collection, self.place)
         if self.lite:
             failure = write_failure(text, self.lite.path)
+            self.lite.failed = self.lite.failed or failure is not None or is_os_error(text)
             if failure:
                 return failure
         if _status(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and not self.lite:
@@ -210,7 +219,7 @@ def connect(uri: str, token: str | None, db_name: str | None, tls: Tls, timeout:
         raise _access_error(error_code(error), error_text(error), str(lite.path)) or StoreError(
             f"cannot open the database {lite.path}: {error_text(error)}"
         ) from error
-    return Connection(client, lite_version(), str(lite.path), lite)
+    return Connection(client, lite_version(), str(lite.path), lite, lite.address)
 
 
 def _connect_server(

@@ -10,7 +10,7 @@ from imagesearch.errors import StoreError
 from imagesearch.records import Progress
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.index_types import with_defaults
-from imagesearch.stores.milvus_connection import CALL_TIMEOUT, POLL_SECONDS, is_vendor_error
+from imagesearch.stores.milvus_connection import CALL_TIMEOUT, POLL_SECONDS, error_text, is_vendor_error
 from imagesearch.stores.milvus_rows import Schema
 
 # FAISS wants this many rows per IVF cell for its k-means to mean something.
@@ -71,7 +71,8 @@ class VectorIndex:
             except Exception as error:
                 # A long build can outlive the call: the client then tries again, and hears that the
                 # index is there already. Look whether it is, before believing in a failure.
-                if not is_vendor_error(error) or not self.fits(schema, build):
+                tried_twice = is_vendor_error(error) and "already exists" in error_text(error)
+                if not tried_twice or not self.fits(schema, build):
                     raise
 
         self._call(f"build index {spec.index_type}", make)
@@ -93,6 +94,11 @@ class VectorIndex:
             share = int(index["indexed_rows"]) / max(1, int(index["total_rows"]))
             progress("index", min(rows, int(share * rows)), rows)
             time.sleep(POLL_SECONDS)
+
+    def is_finished(self, schema: Schema) -> bool:
+        """Whether a server has indexed all that it has put into segments."""
+        index = self.describe(schema)
+        return index is not None and index["state"] == "Finished" and not int(index.get("pending_index_rows", 0))
 
     def search_parameters(self, schema: Schema, kind: str) -> dict[str, Any]:
         """Parameters for searching an index of this type, which may not be the configured one yet."""

@@ -7,10 +7,12 @@ stores on one database, and giving the database back when the last of them is cl
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 import threading
@@ -24,22 +26,49 @@ from imagesearch.stores.index_types import INDEX_TYPES
 _OWNER_FILE = "imagesearch-owner.json"
 _LOCK_FILE = "LOCK"
 
+# What NumPy says of a full disk.
+_SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written\b")
+
 # Longest command line shown in a message.
 _COMMAND_LENGTH = 120
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PERMISSION = (errno.EACCES, errno.EPERM)
 
 _guard = threading.Lock()
 _open_databases: dict[str, LiteDatabase] = {}
 
 
 class LiteDatabase:
-    """A Milvus Lite database that this process has open; made by :func:`open_lite`."""
+    """A Milvus Lite database that this process has open; made by :func:`open_lite`.
+
+    After a failed write Milvus Lite must not go on: it may have put rows aside that only its log still holds,
+    and its next flush would delete that log; or the log ends in half a record, behind which nothing is found
+    again. Started anew, it reads the log up to the last whole record, that is every row it acknowledged.
+
+    Attributes:
+        path: the folder.
+        address: where the engine listens; another one after each start.
+        turn: held during each call, because Milvus Lite does not stand a write beside another call: rows that
+            are being flushed are missed by whoever reads meanwhile.
+        failed: whether a write failed, so that the engine has to be started anew.
+        users: number of connections.
+    """
 
     def __init__(self, path: Path, address: str) -> None:
         self.path = path
         self.address = address
+        self.turn = threading.RLock()
+        self.failed = False
         self.users = 0
+
+    def restart(self) -> None:
+        """Let go of the engine and start it anew, from what is on the disk."""
+        from milvus_lite.server_manager import server_manager_instance
+
+        server_manager_instance.release_server(str(self.path))
+        self.address = _start(self.path)
+        self.failed = False
 
     def close(self) -> None:
         """Give the database back once its last user has called this."""
@@ -49,7 +78,8 @@ class LiteDatabase:
             self.users -= 1
             if self.users > 0 or _open_databases.pop(str(self.path), None) is None:
                 return
-            (self.path / _OWNER_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the disk may be gone; a stale name does no harm
+                (self.path / _OWNER_FILE).unlink(missing_ok=True)
             server_manager_instance.release_server(str(self.path))
 
 
@@ -70,6 +100,8 @@ def open_lite(path: Path) -> LiteDatabase:
             database = LiteDatabase(path, _start(path))
             _write_owner(path)
             _open_databases[str(path)] = database
+        elif database.failed:
+            database.restart()
         database.users += 1
         return database
 
@@ -91,13 +123,50 @@ def write_failure(error: BaseException | str, path: Path) -> StoreError | None:
     """What to say about a failed write to the database's disk; None if the error is another one."""
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
-    if number in _FULL_DISK or any(f"[Errno {code}]" in text for code in _FULL_DISK):
-        return StoreError(f"cannot write to {path}: the disk is full or a quota is reached; free some space")
-    if number in (errno.EACCES, errno.EPERM) or f"[Errno {errno.EACCES}]" in text:
+
+    def is_one_of(*codes: int) -> bool:
+        # FAISS tells the reason in words only.
+        return number in codes or any(f"[Errno {code}]" in text or os.strerror(code) in text for code in codes)
+
+    if is_one_of(*_FULL_DISK) or _SHORT_WRITE.search(text):
+        return StoreError(
+            f"cannot write to {path}: the disk is full or a quota is reached. Free some space and try again: "
+            f"what was stored before is still there"
+        )
+    if is_one_of(*_NO_PERMISSION):
         return StoreError(f"cannot write to {path}: permission denied; milvus.uri must be a writable folder")
-    if number == errno.EROFS or f"[Errno {errno.EROFS}]" in text:
+    if is_one_of(errno.EROFS):
         return StoreError(f"cannot write to {path}: the file system is read-only; choose another milvus.uri")
     return None
+
+
+def is_os_error(text: str) -> bool:
+    """Whether Milvus Lite's message is about the operating system refusing it something."""
+    return "[Errno " in text or os.strerror(errno.EIO) in text
+
+
+def lite_folder(path: str, db_name: str, collection: str) -> Path:
+    """Where Milvus Lite keeps a collection: its log in ``wal``, its rows and indexes in ``partitions``."""
+    root = Path(path) if db_name == "default" else Path(path) / "databases" / db_name
+    return root / "collections" / collection
+
+
+def has_unindexed_rows(folder: Path, column: str, index_type: str) -> bool:
+    """Whether Milvus Lite holds rows that no index covers, judged by the collection's files.
+
+    It has no call that tells. Rows are covered once they are flushed from the log to a data file, and that
+    file has an index file beside it.
+
+    Args:
+        folder: see :func:`lite_folder`.
+        column: the indexed column.
+        index_type: Milvus's name of the index type.
+    """
+    if any(file.stat().st_size for file in folder.glob("wal/wal_data_*.arrow")):
+        return True
+    ending = f".{column}.{index_type.lower()}.idx"
+    indexes = {file.name.removesuffix(ending) for file in folder.glob(f"partitions/*/indexes/*{ending}")}
+    return any(file.stem not in indexes for file in folder.glob("partitions/*/data/data_*.parquet"))
 
 
 def _prepare_folder(path: Path) -> None:

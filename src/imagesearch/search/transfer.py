@@ -1,0 +1,343 @@
+"""Taking collections elsewhere: to a Parquet file and back, under another name, into another database.
+
+All of it streams, so a collection may be larger than memory, and all of it can be interrupted: a second run
+writes what the first one did not get to. An export is one Parquet file with a row a picture, a column a field
+of :class:`~imagesearch.records.Picture`, and the vectors in the column ``vector``; pandas, DuckDB and others
+read it as it is. What the file is, is told by JSON under the key ``imagesearch`` of its metadata.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagesearch.errors import TransferError
+from imagesearch.images.paths import decode_path, encode_path
+from imagesearch.records import (
+    CollectionInfo,
+    Fingerprint,
+    Metric,
+    Picture,
+    Progress,
+    TransferReport,
+    no_progress,
+)
+from imagesearch.stores.base import VectorStore, check_same_collection, no_collection
+
+# Goes up when an older program could not read what a newer one writes; a new column is no reason.
+FORMAT = 1
+
+_METADATA_KEY = b"imagesearch"
+_VECTOR = "vector"
+
+# Rows read and written at once: 5 MB of vectors at 320 dimensions.
+_ROWS = 4096
+
+_PATHS = ("path", "root")
+_INTEGERS = ("size", "mtime_ns", "width", "height")
+_FLOATS = ("latitude", "longitude")
+_FIELDS = tuple(field.name for field in dataclasses.fields(Picture))
+
+Rows = tuple[list[Picture], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedCollection:
+    """What an export file holds.
+
+    Attributes:
+        name: the collection's name when it was exported.
+        fingerprint: the model of its vectors.
+        metric: how they are compared.
+        rows: number of pictures.
+    """
+
+    name: str
+    fingerprint: Fingerprint
+    metric: Metric
+    rows: int
+
+
+def export_collection(
+    store: VectorStore, file: str | os.PathLike[str], progress: Progress = no_progress
+) -> TransferReport:
+    """Write a collection to a Parquet file; an older file of this name is replaced at the very end.
+
+    Raises:
+        CollectionNotFoundError: there is no such collection.
+        TransferError: the file cannot be written; an older one is untouched.
+    """
+    started = time.monotonic()
+    info = _described(store)
+    final = Path(file)
+    done = 0
+    progress("export", 0, info.rows)
+    with _replacing(final) as temporary, _parquet_writer(temporary, info) as writer:
+        for pictures, vectors in store.scan_vectors(_ROWS):
+            writer.write_batch(_to_batch(pictures, vectors, writer.schema))
+            done += len(pictures)
+            progress("export", done, info.rows)
+    return TransferReport(info.name, str(final), done, 0, time.monotonic() - started)
+
+
+def read_export(file: str | os.PathLike[str]) -> ExportedCollection:
+    """What an export file holds; reads no rows.
+
+    Raises:
+        TransferError: the file cannot be read, is no export, or one of a newer version.
+    """
+    with _opened(Path(file)) as (_, exported):
+        return exported
+
+
+def import_collection(
+    file: str | os.PathLike[str], store: VectorStore, progress: Progress = no_progress
+) -> TransferReport:
+    """Add an export's rows to a collection, which is created if need be, and build its index.
+
+    Rows that are there already, equal in everything but the vector, which is then the same model's of the
+    same file, are not written again.
+
+    Raises:
+        TransferError: see :func:`read_export`; or the file is damaged.
+        ModelMismatchError: the collection holds vectors of another model.
+        StoreError: it compares vectors by another metric, or the database fails.
+    """
+    with _opened(Path(file)) as (parquet, exported):
+        source = CollectionInfo(exported.name, exported.rows, exported.metric, "", exported.fingerprint)
+        return _fill(store, source, _read_rows(Path(file), parquet, exported), "import", progress)
+
+
+def copy_collection(source: VectorStore, target: VectorStore, progress: Progress = no_progress) -> TransferReport:
+    """Add a collection's rows to another one, of this or another database, and build its index.
+
+    Rows that are there already are not written again: see :func:`import_collection`.
+
+    Raises:
+        CollectionNotFoundError: the source does not exist.
+        TransferError: source and target are the same collection.
+        ModelMismatchError: the target holds vectors of another model.
+        StoreError: it compares vectors by another metric, or a database fails.
+    """
+    if source.is_same(target):
+        raise TransferError(f"collection {source.spec.name!r} cannot be copied onto itself: name another target")
+    return _fill(target, _described(source), source.scan_vectors(_ROWS), "copy", progress)
+
+
+def _described(store: VectorStore) -> CollectionInfo:
+    info = store.describe()
+    if info is None:
+        raise no_collection(store.spec.name, store.engine)
+    return info
+
+
+# --- filling a collection ---
+
+
+def _fill(
+    target: VectorStore, source: CollectionInfo, batches: Iterable[Rows], stage: str, progress: Progress
+) -> TransferReport:
+    """Write the rows that the target does not hold yet, and index them."""
+    started = time.monotonic()
+    check_same_collection(target.spec.name, target.spec.metric, source.fingerprint, source)
+    target.check()
+    target.create(source.fingerprint)
+    held = _HeldRows.of(target)
+    written = already_there = 0
+    progress(stage, 0, source.rows)
+    for pictures, vectors in batches:
+        missing = np.flatnonzero(~held.contains(pictures))
+        if len(missing):
+            target.upsert([pictures[row] for row in missing], vectors[missing])
+        written += len(missing)
+        already_there += len(pictures) - len(missing)
+        progress(stage, written + already_there, source.rows)
+    if not target.index_is_current():
+        target.build_index(progress)
+    seconds = time.monotonic() - started
+    return TransferReport(target.spec.name, target.engine, written, already_there, seconds)
+
+
+class _HeldRows:
+    """Which rows a collection holds, with what content: 16 bytes a row."""
+
+    def __init__(self, ids: NDArray[np.int64], digests: NDArray[np.uint64]) -> None:
+        order = np.argsort(ids)
+        self._ids, self._digests = ids[order], digests[order]
+
+    @classmethod
+    def of(cls, store: VectorStore) -> _HeldRows:
+        ids, digests = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+        for pictures in store.scan(_ROWS):
+            ids.append(np.array([picture.id for picture in pictures], np.int64))
+            digests.append(_digests(pictures))
+        return cls(np.concatenate(ids), np.concatenate(digests))
+
+    def contains(self, pictures: Sequence[Picture]) -> NDArray[np.bool_]:
+        """For each picture, whether the collection holds it as it is."""
+        if not len(self._ids):
+            return np.zeros(len(pictures), np.bool_)
+        ids = np.array([picture.id for picture in pictures], np.int64)
+        places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        same: NDArray[np.bool_] = (self._ids[places] == ids) & (self._digests[places] == _digests(pictures))
+        return same
+
+
+def _digests(pictures: Sequence[Picture]) -> NDArray[np.uint64]:
+    """64 bits of everything that is known of each picture (size, time, content hash, ...)."""
+
+    def digest(picture: Picture) -> int:
+        # repr is exact for numbers, and writes bytes in paths that are no text as escapes.
+        return int.from_bytes(hashlib.blake2b(repr(picture).encode(), digest_size=8).digest(), "big")
+
+    return np.array([digest(picture) for picture in pictures], np.uint64)
+
+
+# --- writing Parquet ---
+
+
+def _parquet_schema(info: CollectionInfo) -> Any:
+    """One column a field of a picture, and the vectors; what the file is, as metadata."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys(_INTEGERS, pa.int64()) | dict.fromkeys(_FLOATS, pa.float64())
+    columns = [pa.field(name, kinds.get(name, pa.string())) for name in _FIELDS]
+    vector = pa.list_(pa.field("element", pa.float32(), nullable=False), info.fingerprint.dim)
+    about = {
+        "format": FORMAT,
+        "collection": info.name,
+        "fingerprint": json.loads(info.fingerprint.to_json()),
+        "metric": info.metric.value,
+        "program": metadata.version("imagesearch"),
+    }
+    return pa.schema(
+        [*columns, pa.field(_VECTOR, vector, nullable=False)], {_METADATA_KEY: json.dumps(about).encode()}
+    )
+
+
+@contextlib.contextmanager
+def _parquet_writer(file: Path, info: CollectionInfo) -> Iterator[Any]:
+    """A ``pyarrow.parquet.ParquetWriter`` whose file is on the disk at the end.
+
+    Text is compressed. Vectors are noise to a compressor, and a dictionary of them would be as large again.
+    """
+    import pyarrow.parquet as pq
+
+    text = [name for name in _FIELDS if name not in (*_INTEGERS, *_FLOATS)]
+    packing = dict.fromkeys(_FIELDS, "zstd") | {f"{_VECTOR}.list.element": "none"}
+    with open(file, "wb") as sink:
+        with pq.ParquetWriter(sink, _parquet_schema(info), compression=packing, use_dictionary=text) as writer:
+            yield writer
+        sink.flush()
+        os.fsync(sink.fileno())
+
+
+def _to_batch(pictures: Sequence[Picture], vectors: NDArray[np.float32], schema: Any) -> Any:
+    """The rows as ``pyarrow.RecordBatch``."""
+    import pyarrow as pa
+
+    def column(name: str) -> list[Any]:
+        values = [getattr(picture, name) for picture in pictures]
+        return [encode_path(value) if value else value for value in values] if name in _PATHS else values
+
+    arrays = [pa.array(column(name), schema.field(name).type) for name in _FIELDS]
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1), pa.float32())
+    arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=schema.field(_VECTOR).type))
+    return pa.record_batch(arrays, schema=schema)
+
+
+@contextlib.contextmanager
+def _replacing(final: Path) -> Iterator[Path]:
+    """A temporary file beside the final one, whose place it takes once it is complete."""
+    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise TransferError(f"cannot write {str(final)!r}: {reason}; nothing was changed there") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is not there when all went well
+            temporary.unlink()
+
+
+# --- reading Parquet ---
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, ExportedCollection]]:
+    """The ``pyarrow.parquet.ParquetFile`` of an export, and what it says of itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        parquet = pq.ParquetFile(file)
+    except OSError as error:
+        raise TransferError(f"cannot read {str(file)!r}: {(error.strerror or str(error)).lower()}") from error
+    except pa.ArrowException as error:
+        raise TransferError(f"{str(file)!r} is not a Parquet file, or the end of it is missing") from error
+    with parquet:
+        yield parquet, _parse_about(file, parquet)
+
+
+def _parse_about(file: Path, parquet: Any) -> ExportedCollection:
+    text = (parquet.schema_arrow.metadata or {}).get(_METADATA_KEY)
+    if text is None:
+        raise TransferError(f"{str(file)!r} is a Parquet file, but was not exported by imagesearch")
+    try:
+        about = json.loads(text)
+        if int(about["format"]) > FORMAT:
+            raise TransferError(
+                f"{str(file)!r} was exported by a newer imagesearch, {about.get('program')} (format "
+                f"{about['format']}; this one reads up to {FORMAT}): update imagesearch"
+            )
+        fingerprint = Fingerprint.from_json(json.dumps(about["fingerprint"]))
+        exported = ExportedCollection(
+            str(about["collection"]), fingerprint, Metric(about["metric"]), parquet.metadata.num_rows
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise TransferError(f"{str(file)!r}: what it says of itself cannot be understood ({error})") from error
+    _check_columns(file, parquet.schema_arrow, fingerprint.dim)
+    return exported
+
+
+def _check_columns(file: Path, schema: Any, dim: int) -> None:
+    import pyarrow as pa
+
+    kind = schema.field(_VECTOR).type if _VECTOR in schema.names else None
+    if "path" not in schema.names or kind is None:
+        raise TransferError(f"{str(file)!r} lacks the column 'path' or {_VECTOR!r}: it was changed since")
+    if not (pa.types.is_fixed_size_list(kind) and kind.list_size == dim and kind.value_type == pa.float32()):
+        raise TransferError(f"{str(file)!r}: its vectors are {kind}, but its model makes {dim} float32 values")
+
+
+def _read_rows(file: Path, parquet: Any, exported: ExportedCollection) -> Iterator[Rows]:
+    """All rows; fields that have no column (an older version's export) are unknown."""
+    import pyarrow as pa
+
+    columns = [name for name in _FIELDS if name in parquet.schema_arrow.names]
+    try:
+        for batch in parquet.iter_batches(_ROWS, columns=[*columns, _VECTOR]):
+            flat = batch.column(_VECTOR).flatten().to_numpy(zero_copy_only=False)
+            rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+            pictures = [_to_picture(dict(zip(columns, row, strict=True))) for row in rows]
+            yield pictures, flat.reshape(len(pictures), exported.fingerprint.dim)
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise TransferError(f"{str(file)!r} is damaged: {str(error).partition(chr(10))[0]}") from error
+
+
+def _to_picture(values: dict[str, Any]) -> Picture:
+    known = {name: value for name, value in values.items() if value is not None}
+    return Picture(**known | {name: decode_path(known[name]) for name in _PATHS if known.get(name)})
