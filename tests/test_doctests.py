@@ -10,6 +10,8 @@ import pytest
 # Modules whose examples need neither a network nor a database.
 MODULES = [
     "config",
+    "images.colour",
+    "images.find",
     "images.paths",
     "images.pipeline",
     "models.catalogue",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,10 +120,67 @@ class TestIndex:
         assert indexed.describe().rows == 6
         assert indexed.describe().fingerprint.model == "starter"
 
+    def test_without_folders_all_that_were_indexed_are_refreshed(
+        self, indexed: ImageSearch, picture_folder: Path, tmp_path: Path
+    ) -> None:
+        draw_picture(30).save(tmp_path / "single.png")
+        indexed.index(tmp_path / "single.png")
+        (picture_folder / "0.png").unlink()
+        report = indexed.index()
+        assert (report.found, report.unchanged, report.removed) == (6, 6, 1)
+
+    def test_without_folders_before_the_first_time(self, starter: Embedder) -> None:
+        with pytest.raises(UsageError, match=r"no folder given, .*nothing has been indexed yet"):
+            service(starter).index()
+
+    def test_a_folder_that_is_away_is_offline(
+        self, indexed: ImageSearch, picture_folder: Path, tmp_path: Path
+    ) -> None:
+        picture_folder.rename(tmp_path / "away")
+        report = indexed.index(picture_folder)
+        assert [(root.root, root.pictures) for root in report.offline] == [(str(picture_folder), 6)]
+        assert indexed.search(draw_picture(0), k=1)[0].path == str(picture_folder / "0.png")
+        report = indexed.index(tmp_path / "away")
+        assert (report.indexed, report.reused, report.offline) == (6, 6, ())
+        assert indexed.search(draw_picture(0), k=1)[0].path == str(tmp_path / "away" / "0.png")
+
+    def test_what_was_skipped(self, indexed: ImageSearch, picture_folder: Path) -> None:
+        assert indexed.skipped() == []
+        (picture_folder / "bad.jpg").write_text("no picture")
+        report = indexed.index(picture_folder)
+        assert indexed.skipped() == list(report.skipped)
+        assert indexed.skipped()[0].path == str(picture_folder / "bad.jpg")
+        (picture_folder / "bad.jpg").unlink()
+        indexed.index(picture_folder)
+        assert indexed.skipped() == []
+
+    def test_nothing_changed_and_the_network_is_not_loaded(self, picture_folder: Path, tmp_path: Path) -> None:
+        settings = {"milvus": {"uri": str(tmp_path / "p.db")}}
+        with ImageSearch(settings) as images:
+            images.index(picture_folder)
+        (picture_folder / "0.png").rename(picture_folder / "zero.png")
+        with ImageSearch(settings) as images:
+            report = images.index(picture_folder)
+            assert (report.unchanged, report.reused, images._embedder) == (5, 1, None)
+
+    def test_another_model_has_a_collection_of_its_own(self, picture_folder: Path, tmp_path: Path) -> None:
+        """Trying one, and switching back, encodes nothing again."""
+        checkpoint = tmp_path / "tiny-vit"
+        _save_tiny_vit(checkpoint)
+        uri = {"milvus": {"uri": str(tmp_path / "p.db")}}
+        with ImageSearch(uri) as images:
+            assert images.index(picture_folder).indexed == 6
+        with ImageSearch({**uri, "model": {"name": str(checkpoint)}}) as images:
+            report = images.index(picture_folder)
+            assert (report.indexed, report.reused, report.collection) == (6, 0, "images_tiny_vit")
+        with ImageSearch(uri) as images:
+            assert images.index(picture_folder).unchanged == 6
+            assert set(images.database.collections()) == {"images_starter", "images_tiny_vit"}
+
     def test_folders_from_the_settings(self, starter: Embedder, picture_folder: Path) -> None:
         images = service(starter, settings={"data": {"raw_dir": str(picture_folder)}})
         assert images.index().indexed == 6
-        with pytest.raises(UsageError, match=r"no folder given, and data\.raw_dir is not set"):
+        with pytest.raises(UsageError, match=r"no folder given, data\.raw_dir is not set"):
             service(starter).index()
 
     def test_home(self, starter: Embedder) -> None:
@@ -270,6 +329,25 @@ def test_pictures_come_back_although_they_were_changed(starter: Embedder, photos
             variant = picture.convert("RGB").crop((width // 20, height // 20, width, height)).resize((160, 120))
         found += os.path.basename(images.search(variant, k=1)[0].path) == path.name
     assert found >= 9
+
+
+def _save_tiny_vit(folder: Path) -> None:
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTModel(ViTConfig(**shape, image_size=16, patch_size=8)).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+
+
+def test_released_the_database_is_free_and_opens_again(picture_folder: Path, tmp_path: Path) -> None:
+    settings = {"milvus": {"uri": str(tmp_path / "p.db")}}
+    with ImageSearch(settings) as images:
+        images.index(picture_folder)
+        images.release()
+        program = f"from imagesearch import ImageSearch; print(ImageSearch({settings}).describe().rows)"
+        other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert other.stdout == "6\n"
+        assert images.index(picture_folder).unchanged == 6
 
 
 def test_a_closed_service_opens_nothing_again() -> None:

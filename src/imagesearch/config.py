@@ -27,10 +27,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from imagesearch.errors import ConfigError
+from imagesearch.errors import ConfigError, UsageError
+from imagesearch.images.find import SYSTEM_FOLDERS, Selection
 from imagesearch.models import catalogue
 from imagesearch.records import Metric
-from imagesearch.stores.base import CollectionSpec
+from imagesearch.stores.base import CollectionSpec, check_name
 from imagesearch.stores.index_types import check_parameters
 
 ENV_PREFIX = "IMAGESEARCH_"
@@ -68,7 +69,9 @@ class DataSettings(Section):
     raw_dir: Path | None = None
     processed_dir: Path | None = None
     include_hidden: StrictBool = False
+    exclude: tuple[Annotated[str, Field(min_length=1)], ...] = SYSTEM_FOLDERS
     max_megapixels: Annotated[Number, Field(gt=0)] = 200.0
+    read_timeout: Annotated[Number, Field(gt=0)] = 60.0
 
 
 def _user_database() -> str:
@@ -98,6 +101,10 @@ class MilvusSettings(Section):
 
     @model_validator(mode="after")
     def _index_goes_together(self) -> MilvusSettings:
+        try:
+            check_name(self.collection_name.replace("{model}", "model"))
+        except UsageError as error:
+            raise ValueError(f"collection_name: {error}") from error
         check_parameters(self.index_type, self.index_params, self.search_params, self.metric_type)
         return self
 
@@ -134,6 +141,11 @@ class Config(Section):
     def source_of(self, key: str) -> str:
         """Where the value of ``"section.key"`` came from: a file, a variable, a flag or ``default``."""
         return self._sources.get(key, "default")
+
+    @property
+    def selection(self) -> Selection:
+        """Which files below a folder count."""
+        return Selection(self.data.include_hidden, self.data.exclude)
 
     @property
     def collection_spec(self) -> CollectionSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.config import Config, load_config
+from imagesearch.database import Database, ledger_folder, open_store
 from imagesearch.errors import CollectionNotFoundError, ConfigError, ModelError, ModelMismatchError, UsageError
 from imagesearch.images.files import PictureSource, to_picture
+from imagesearch.images.find import reason_of
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models import catalogue
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.records import (
     CollectionInfo,
     ExtractReport,
+    Fingerprint,
     Hit,
     IndexReport,
     Prediction,
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Embedder
     from imagesearch.models.loading import Network, Task
-    from imagesearch.search.library import Reading
+    from imagesearch.search.encoding import Reading
 
 
 class ImageSearch:
@@ -71,26 +75,54 @@ class ImageSearch:
         else:
             self.config = load_config(config)
         self._store = store
+        self._given_store = store is not None
         self._closed = False
         self._embedder: Embedder | None = None
         self._classifier: Classifier | None = None
 
-    def index(self, *folders: str | os.PathLike[str], progress: Progress = no_progress) -> IndexReport:
-        """Make the pictures below these folders searchable; safe to repeat and to interrupt.
+    def index(
+        self,
+        *folders: str | os.PathLike[str],
+        prune: bool = False,
+        retry_skipped: bool = False,
+        dry_run: bool = False,
+        progress: Progress = no_progress,
+    ) -> IndexReport:
+        """Make the collection hold the pictures below these folders; safe to repeat and to interrupt.
+
+        New and changed pictures are encoded, moved and renamed ones keep their vector, and rows of files that are
+        gone are removed; but not where their folder looks like an unplugged disk.
 
         Args:
-            folders: folders or single files; default: ``data.raw_dir``.
+            folders: folders or single files; default: ``data.raw_dir``, or else all that were indexed before.
+            prune: remove rows of missing files even where their folder looks offline.
+            retry_skipped: try again files that could not be read before and have not changed since.
+            dry_run: change nothing; the report says what would be done.
             progress: told how far it is.
 
         Raises:
-            UsageError: a folder does not exist or holds no pictures.
+            UsageError: a folder does not exist (and never had pictures here), or there are no pictures.
             ImageSearchError: the model or the database cannot be used.
         """
-        from imagesearch.search.library import index_folders
+        from imagesearch.search.library import RefreshOptions, index_folders
 
-        roots = self._roots(folders)
-        self.store.check()
-        return index_folders(self.store, self.embedder, roots, self._reading, progress)
+        roots = self._roots_to_refresh(folders)
+        if not dry_run:  # it would make a database
+            self.store.check()
+        return index_folders(
+            self.store,
+            self._fingerprint(),
+            lambda: self.embedder,
+            roots,
+            self._reading,
+            ledger=self.database.ledger(),
+            options=RefreshOptions(prune, retry_skipped, dry_run),
+            progress=progress,
+        )
+
+    def skipped(self) -> list[Skipped]:
+        """Files that indexing into the configured collection could not read, why, and whether a retry can help."""
+        return list(self.database.ledger())
 
     def extract(
         self,
@@ -104,7 +136,7 @@ class ImageSearch:
             UsageError: the folder does not exist or holds no readable pictures.
             FeaturesError: the files cannot be written; older ones are untouched.
         """
-        from imagesearch.search.library import extract_folders
+        from imagesearch.search.extraction import extract_folders
 
         folders = [folder] if isinstance(folder, (str, os.PathLike)) else folder
         return extract_folders(self.embedder, self._roots(folders), prefix, self._reading, progress)
@@ -121,8 +153,8 @@ class ImageSearch:
             FeaturesError: the files are damaged or do not belong together or to the model.
             StoreError: the collection belongs to another model, or the database fails.
         """
+        from imagesearch.search.extraction import build_collection
         from imagesearch.search.features import FeaturesFiles, read_features
-        from imagesearch.search.library import build_collection
 
         read = read_features(FeaturesFiles.of_features(features, paths))
         self.store.check()
@@ -237,8 +269,13 @@ class ImageSearch:
         if self._closed:
             raise UsageError("this ImageSearch is closed; make another one")
         if self._store is None:
-            self._store = _open_store(self.config)
+            self._store = open_store(self.config)
         return self._store
+
+    @cached_property
+    def database(self) -> Database:
+        """The database's collections: list, copy, rename, drop, export, import, migrate."""
+        return Database(self.config, lambda: self.store, None if self._given_store else ledger_folder(self.config))
 
     @property
     def embedder(self) -> Embedder:
@@ -251,6 +288,23 @@ class ImageSearch:
         if self._embedder is None:
             self._embedder = self._load_embedder()
         return self._embedder
+
+    def _fingerprint(self) -> Fingerprint:
+        """The configured model's: the collection's, if it was made with the same checkpoint, else the network's.
+
+        So a library in which nothing has changed is refreshed without loading the network.
+        """
+        settings, there = self.config.model, self.store.fingerprint()
+        if there is None or self._embedder is not None:
+            return self.embedder.fingerprint
+        checkpoint = find_checkpoint(catalogue.features_checkpoint(settings.name), settings.revision)
+        same = (
+            there.revision == checkpoint.revision
+            and there.normalized == settings.normalize
+            and settings.pooling in ("auto", there.pooling)
+            and settings.embedding_dim in (None, there.dim)
+        )
+        return there if same else self.embedder.fingerprint
 
     def _load_embedder(self) -> Embedder:
         from imagesearch.models.embedder import Embedder
@@ -297,32 +351,53 @@ class ImageSearch:
 
     @property
     def _reading(self) -> Reading:
-        from imagesearch.search.library import Reading
+        from imagesearch.search.encoding import Reading
 
         config = self.config
         return Reading(
             batch_size=config.extraction.batch_size,
             threads=config.extraction.decode_threads,
             max_megapixels=config.data.max_megapixels,
-            include_hidden=config.data.include_hidden,
+            timeout=config.data.read_timeout,
+            selection=config.selection,
         )
 
-    def _roots(self, folders: Sequence[str | os.PathLike[str]]) -> list[str]:
+    def indexed_folders(self) -> list[str]:
+        """The folders (and single files) that the configured collection was made from, sorted."""
+        there = self.store.fingerprint()
+        rows = (row for batch in self.store.scan() for row in batch) if there else ()
+        return sorted({row.root or row.path for row in rows})
+
+    def _roots_to_refresh(self, folders: Sequence[str | os.PathLike[str]]) -> list[str]:
+        if folders or self.config.data.raw_dir is not None:
+            return self._roots(folders, may_be_offline=self.store.fingerprint() is not None)
+        known = self.indexed_folders()
+        if not known:
+            raise UsageError("no folder given, data.raw_dir is not set, and nothing has been indexed yet")
+        return known
+
+    def _roots(self, folders: Sequence[str | os.PathLike[str]], may_be_offline: bool = False) -> list[str]:
         if not folders:
             if self.config.data.raw_dir is None:
                 raise UsageError("no folder given, and data.raw_dir is not set")
             folders = [self.config.data.raw_dir]
-        roots = [os.path.expanduser(folder) for folder in folders]
-        for root in roots:  # before a model is downloaded for nothing
-            try:
-                os.stat(root)
-            except (OSError, ValueError) as error:
-                reason = (getattr(error, "strerror", None) or str(error)).lower()
-                raise UsageError(f"cannot read {os.path.abspath(root)!r}: {reason}") from error
+        roots = [os.path.expanduser(os.fsdecode(folder)) for folder in folders]
+        if not may_be_offline:
+            for root in roots:  # before a model is downloaded for nothing
+                try:
+                    os.stat(root)
+                except (OSError, ValueError) as error:
+                    raise UsageError(f"cannot read {os.path.abspath(root)!r}: {reason_of(error)}") from error
         return roots
 
+    def release(self) -> None:
+        """Let go of the database until it is needed again; others can use a Milvus Lite file meanwhile."""
+        if self._store is not None and not self._given_store:
+            self._store.close()
+            self._store = None
+
     def close(self) -> None:
-        """Let go of the database, so that another process can open it; only models work afterwards."""
+        """Let go of the database for good; only models work afterwards."""
         self._closed = True
         if self._store is not None:
             self._store.close()
@@ -335,20 +410,3 @@ class ImageSearch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _open_store(config: Config) -> VectorStore:
-    from imagesearch.stores.milvus import MilvusStore
-
-    milvus = config.milvus
-    return MilvusStore(
-        config.collection_spec,
-        milvus.uri,
-        token=milvus.token.get_secret_value() if milvus.token else None,
-        db_name=milvus.db_name,
-        tls_ca=milvus.tls_ca,
-        tls_client_cert=milvus.tls_client_cert,
-        tls_client_key=milvus.tls_client_key,
-        tls_server_name=milvus.tls_server_name,
-        timeout=milvus.timeout,
-    )

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from imagesearch import __version__
+from imagesearch.frontends.cli import app
 
 from ..conftest import draw_picture
 from .conftest import ODD_NAMES, Library, Run
@@ -34,6 +35,9 @@ def test_help_imports_nothing_heavy() -> None:
         "huggingface_hub",
         "numpy",
         "pydantic",
+        "pyarrow",
+        "watchfiles",
+        "PIL",
     }
     program = [sys.executable, "-X", "importtime", "-m", "imagesearch", "--help"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
@@ -52,9 +56,17 @@ def test_unknown_command_and_flag_are_wrong_usage(run: Run) -> None:
     assert run("search", "x.png", "--colour").code == 2
 
 
-@pytest.mark.parametrize(
-    "command", ["index", "search", "classify", "extract", "build", "info", "models", "config"]
+COMMANDS = (
+    *("index", "search", "classify", "watch", "extract", "build", "info", "collections", "copy", "rename"),
+    *("drop", "export", "import", "migrate", "models", "config", "demo"),
 )
+
+
+def test_these_are_all_commands() -> None:
+    assert [command.name for command in app.registered_commands] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(run: Run, command: str) -> None:
     shown = run(command, "--help")
     assert shown.code == 0

@@ -1,8 +1,10 @@
-"""A network whose vectors can be computed by hand."""
+"""A network whose vectors can be computed by hand, pictures for it, and an exact store."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from imagesearch.records import Fingerprint
+from imagesearch.records import Fingerprint, Metric
+from imagesearch.search.encoding import Reading
+from imagesearch.stores.base import CollectionSpec
+from imagesearch.stores.memory import MemoryStore
+
+READING = Reading(batch_size=2, threads=2)
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
 class MeanColour:
@@ -34,3 +42,34 @@ class MeanColour:
 @pytest.fixture
 def mean_colour() -> Any:
     return MeanColour()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(CollectionSpec("c", metric=Metric.COSINE, index_type="FLAT"))
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """Three pictures of one colour each, named after it."""
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (20, 10), colour).save(folder / f"{name}.png")
+    return folder
+
+
+def break_some(folder: Path) -> set[str]:
+    """Add files that cannot be read; their names."""
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    whole = (folder / "red.png").read_bytes()
+    (folder / "half.png").write_bytes(whole[: len(whole) // 2])
+    return {"empty.jpg", "text.jpg", "gone.jpg", "half.png"}
+
+
+def nearest(store: MemoryStore, colour: tuple[int, int, int]) -> str:
+    """The name of the picture closest to a colour."""
+    query = np.array([colour], np.float32)
+    return os.path.basename(store.search(query / np.linalg.norm(query), 1)[0][0].path)

@@ -7,24 +7,29 @@ Nothing heavy is imported before a command runs, so that ``--help`` and shell co
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from imagesearch.frontends import console as con
+from imagesearch.frontends import database, indexing
 from imagesearch.frontends import options as opt
 
-if TYPE_CHECKING:
-    from imagesearch.config import Config
-    from imagesearch.records import CollectionInfo
+_COPIED = "; what was copied so far is kept: run the same command again to go on"
 
+# What to say of an interrupted command's work.
 _KEPT = {
     "index": "; what was indexed so far is kept: run the same command again to go on",
+    "watch": "; what was indexed so far is kept: run the same command again to go on",
     "build": "; what was inserted so far is kept: run the same command again to go on",
     "extract": "; features files of an earlier run are as they were",
+    "copy": _COPIED,
+    "import": _COPIED,
+    "migrate": _COPIED,
+    "export": "; a file of an earlier run is as it was",
 }
 
 
@@ -44,13 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Folders = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[DIR]...", help="Folders (or single pictures). Default: data.raw_dir.", show_default=False
-    ),
-]
 
 
 def main() -> None:
@@ -75,48 +73,6 @@ def _imagesearch(
     """Find similar pictures, label them, and keep them searchable."""
 
 
-@app.command()
-def index(
-    *,
-    folders: Folders = None,
-    as_json: opt.AsJson = False,
-    config: opt.ConfigFile = None,
-    model: opt.Model = None,
-    collection: opt.Collection = None,
-    uri: opt.Uri = None,
-    device: opt.Device = None,
-    precision: opt.Precision = None,
-    batch_size: opt.BatchSize = None,
-) -> None:
-    """Make the pictures in folders searchable.
-
-    Only what is new or changed is read, and every batch is kept, so the command can be interrupted and repeated.
-    """
-    from imagesearch.frontends import reports
-
-    settings = opt.Flags(
-        config=config,
-        model=model,
-        collection=collection,
-        uri=uri,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-    ).load()
-    roots = _need_folders(folders, settings)
-    with opt.opened(settings) as images:
-        if settings.model.name == "starter" and images.store.describe() is None:
-            con.note(con.STARTER_NOTE)
-        with con.ProgressDisplay() as progress:
-            report = images.index(*roots, progress=progress)
-        database = images.store.engine
-    reports.print_indexed(report, database, as_json=as_json)
-    if not report.indexed and not report.unchanged:
-        con.note("imagesearch: error: none of the pictures could be indexed")
-        raise typer.Exit(con.FAILED)
-
-
-@app.command()
 def search(
     *,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to look for.", show_default=False)],
@@ -139,7 +95,7 @@ def search(
     from imagesearch.frontends import reports
     from imagesearch.frontends.text import counted
 
-    _one_format(as_json, as_csv)
+    con.one_format(as_json, as_csv)
     _check_save(save)
     settings = opt.Flags(
         config=config, model=model, collection=collection, uri=uri, device=device, precision=precision
@@ -163,7 +119,6 @@ def search(
         render.deliver(figure, render.default_name("search", image), save, visualize)
 
 
-@app.command()
 def classify(
     *,
     pictures: Annotated[
@@ -184,7 +139,7 @@ def classify(
     from imagesearch.frontends import reports
     from imagesearch.frontends.labelling import label_pictures
 
-    _one_format(as_json, as_csv)
+    con.one_format(as_json, as_csv)
     _check_save(save)
     flags = opt.Flags(config=config, classifier=model, device=device, precision=precision, batch_size=batch_size)
     settings = flags.load()
@@ -204,106 +159,17 @@ def classify(
         raise typer.Exit(con.FAILED)
 
 
-@app.command()
-def extract(
-    *,
-    folders: Folders = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            *("-o", "--output"),
-            metavar="PREFIX",
-            help="Writes PREFIX_features.npy and PREFIX_paths.txt. Default: the folder's and the model's name in"
-            " data.processed_dir.",
-        ),
-    ] = None,
-    as_json: opt.AsJson = False,
-    config: opt.ConfigFile = None,
-    model: opt.Model = None,
-    device: opt.Device = None,
-    precision: opt.Precision = None,
-    batch_size: opt.BatchSize = None,
-) -> None:
-    """Write the vectors of pictures to files, for 'imagesearch build' or other programs."""
-    from imagesearch.frontends import reports
-
-    settings = opt.Flags(
-        config=config, model=model, device=device, precision=precision, batch_size=batch_size
-    ).load()
-    roots = _need_folders(folders, settings)
-    prefix = output or _default_prefix(settings, roots[0])
-    with opt.opened(settings) as images, con.ProgressDisplay() as progress:
-        report = images.extract(roots, prefix, progress)
-    reports.print_extracted(report, as_json=as_json)
-
-
-@app.command()
-def build(
-    *,
-    features: Annotated[
-        str, typer.Option("-f", "--features", metavar="FILE", help="PREFIX_features.npy of 'extract'.")
-    ],
-    paths: Annotated[str, typer.Option("-p", "--paths", metavar="FILE", help="PREFIX_paths.txt of 'extract'.")],
-    as_json: opt.AsJson = False,
-    config: opt.ConfigFile = None,
-    model: opt.Model = None,
-    collection: opt.Collection = None,
-    uri: opt.Uri = None,
-) -> None:
-    """Make extracted vectors searchable: insert them into the collection and build its index."""
-    from imagesearch.frontends import reports
-
-    with opt.opened(opt.Flags(config=config, model=model, collection=collection, uri=uri).load()) as images:
-        with con.ProgressDisplay() as progress:
-            report = images.build(features, paths, progress)
-        database = images.store.engine
-    reports.print_indexed(report, database, as_json=as_json)
-
-
-@app.command()
-def info(
-    *,
-    as_json: opt.AsJson = False,
-    config: opt.ConfigFile = None,
-    model: opt.Model = None,
-    collection: opt.Collection = None,
-    uri: opt.Uri = None,
-) -> None:
-    """Show the database and the collections in it."""
-    from imagesearch.frontends import reports
-
-    settings = opt.Flags(config=config, model=model, collection=collection, uri=uri).load()
-    with opt.opened(settings) as images:
-        engine, names = images.store.engine, images.store.collections()
-    found = {name: _describe(settings, name) for name in names}
-    reports.print_info(settings, engine, found, as_json=as_json)
-
-
-def _describe(settings: Config, collection: str) -> CollectionInfo | None:
-    """A collection of the configured database, None if it is not ours."""
-    from imagesearch.errors import ForeignCollectionError
-
-    milvus = settings.milvus.model_copy(update={"collection_name": collection})
-    try:
-        with opt.opened(settings.model_copy(update={"milvus": milvus})) as images:
-            return images.store.describe()
-    except ForeignCollectionError:
-        return None
-
-
-@app.command()
 def models(*, as_json: opt.AsJson = False, as_csv: opt.AsCsv = False) -> None:
     """List the models known by a short name."""
     from imagesearch.frontends import reports
     from imagesearch.models.catalogue import PRESETS
     from imagesearch.models.hub import is_here
 
-    _one_format(as_json, as_csv)
+    con.one_format(as_json, as_csv)
     specs = [(spec, is_here(spec.features)) for spec in PRESETS.values()]
     reports.print_models(specs, as_json=as_json, as_csv=as_csv)
 
 
-@app.command("config")
 def show_config(
     *,
     as_json: opt.AsJson = False,
@@ -330,7 +196,6 @@ def show_config(
     reports.print_config(flags.load(), as_json=as_json)
 
 
-@app.command()
 def demo(
     *,
     folder: Annotated[str, typer.Option(metavar="DIR", help="Where pictures, database and figures go.")] = "demo",
@@ -343,31 +208,42 @@ def demo(
     run_demo(folder, model, device)
 
 
-def _need_folders(folders: list[str] | None, settings: Config) -> list[str]:
-    if folders:
-        return folders
-    if settings.data.raw_dir is None:
-        raise con.WrongUsageError("name a folder of pictures, or set data.raw_dir in config.yaml")
-    return [os.fspath(settings.data.raw_dir)]
-
-
-def _default_prefix(settings: Config, folder: str) -> str:
-    from imagesearch.models.catalogue import slug
-
-    if settings.data.processed_dir is None:
-        raise con.WrongUsageError("say where to write (-o PREFIX), or set data.processed_dir in config.yaml")
-    name = os.path.basename(os.path.abspath(os.path.expanduser(folder)))
-    return os.path.join(settings.data.processed_dir, f"{name}_{slug(settings.model.name)}")
-
-
-def _one_format(as_json: bool, as_csv: bool) -> None:
-    if as_json and as_csv:
-        raise con.WrongUsageError("--json and --csv exclude each other")
-
-
 def _check_save(save: str | None) -> None:
     """Refuse a kind of file that cannot be written before any work is done."""
     if save is not None:
         from imagesearch.frontends.render import figure_format
 
         figure_format(save)
+
+
+# In the order in which --help lists them.
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Pictures": {
+        "index": indexing.index,
+        "search": search,
+        "classify": classify,
+        "watch": indexing.watch,
+    },
+    "Vectors in files": {
+        "extract": indexing.extract,
+        "build": indexing.build,
+    },
+    "Database": {
+        "info": database.info,
+        "collections": database.collections,
+        "copy": database.copy,
+        "rename": database.rename,
+        "drop": database.drop,
+        "export": database.export_file,
+        "import": database.import_file,
+        "migrate": database.migrate,
+    },
+    "Program": {
+        "models": models,
+        "config": show_config,
+        "demo": demo,
+    },
+}
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)

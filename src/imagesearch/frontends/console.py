@@ -34,7 +34,18 @@ SHOWN_SKIPPED = 20
 # Without a terminal (a log file, a pipe) progress is a line at most this often, and none for quick jobs.
 SECONDS_BETWEEN_LINES = 5.0
 
-_STAGES = {"encode": "Encoding", "insert": "Inserting", "index": "Building the index", "classify": "Labelling"}
+_STAGES = {
+    "scan": "Reading the collection",
+    "find": "Looking for pictures",
+    "compare": "Comparing",
+    "encode": "Encoding",
+    "insert": "Inserting",
+    "index": "Building the index",
+    "classify": "Labelling",
+    "copy": "Copying",
+    "export": "Exporting",
+    "import": "Importing",
+}
 
 
 class WrongUsageError(ImageSearchError):
@@ -50,6 +61,16 @@ STARTER_NOTE = (
 def note(text: str) -> None:
     """A remark or an error for people, on stderr, one line."""
     typer.echo(printable(text), err=True)
+
+
+def one_format(as_json: bool, as_csv: bool) -> None:
+    """Refuse to print two formats on one stream.
+
+    Raises:
+        WrongUsageError: both are asked for.
+    """
+    if as_json and as_csv:
+        raise WrongUsageError("--json and --csv exclude each other")
 
 
 def tolerant_streams() -> None:
@@ -121,12 +142,16 @@ def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     writer.writerows(rows)
 
 
-def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """The files that were passed over and why, on stderr; the first :data:`SHOWN_SKIPPED` of them."""
+def print_skipped(skipped: Sequence[Skipped], all_of_them: str) -> None:
+    """The files that were passed over and why, on stderr; the first :data:`SHOWN_SKIPPED` of them.
+
+    Args:
+        all_of_them: what lists the others, such as ``"--json"``.
+    """
     for skip in skipped[:SHOWN_SKIPPED]:
         note(f"skipped {skip.path}: {skip.reason}")
     if len(skipped) > SHOWN_SKIPPED:
-        note(f"... and {counted(len(skipped) - SHOWN_SKIPPED, 'more file')} skipped (--json lists all)")
+        note(f"... and {counted(len(skipped) - SHOWN_SKIPPED, 'more file')} skipped ({all_of_them} lists all)")
 
 
 class ProgressDisplay:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imagesearch.frontends.console import ProgressDisplay, note
 from imagesearch.frontends.reports import Labelled, print_labels
-from imagesearch.images.files import find_pictures
+from imagesearch.images.find import Selection, find_pictures
 from imagesearch.records import Prediction, Skipped, no_progress
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def label_pictures(
     results: list[Labelled] = []
     files: list[str] = []
     for argument in arguments:
-        found = _pictures_in(argument, images.config.data.include_hidden)
+        found = _pictures_in(argument, images.config.selection)
         files += found
         if not found:
             _report(results, argument, Skipped(argument, "no pictures in this folder"), None)
@@ -57,7 +57,7 @@ def _report(
         print_labels(stream, path, result)
 
 
-def _pictures_in(path: str, include_hidden: bool) -> list[str]:
+def _pictures_in(path: str, selection: Selection) -> list[str]:
     """A picture itself, or the pictures of a folder."""
     path = os.path.expanduser(path)
-    return list(find_pictures(path, include_hidden=include_hidden)) if os.path.isdir(path) else [path]
+    return list(find_pictures(path, selection)) if os.path.isdir(path) else [path]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from imagesearch.service import ImageSearch
 
 _SETTINGS = "Settings"
+_WHICH_FILES = "Which files"
+
+# The token of the database that 'imagesearch migrate' copies to. It looks like a setting's variable, but is none.
+TO_TOKEN = "IMAGESEARCH_TO_TOKEN"
 
 ConfigFile = Annotated[
     str | None,
@@ -76,6 +81,27 @@ BatchSize = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave out files and folders of this name ('*.gif'), or, with a slash, of this path below DIR."
+        " Repeatable; adds to data.exclude.",
+        rich_help_panel=_WHICH_FILES,
+    ),
+]
+IncludeHidden = Annotated[
+    bool,
+    typer.Option(
+        "--include-hidden",
+        help="Take files and folders whose names begin with a dot too (data.include_hidden).",
+        rich_help_panel=_WHICH_FILES,
+    ),
+]
+MaxMegapixels = Annotated[
+    float | None,
+    typer.Option(metavar="N", help="Skip larger pictures (data.max_megapixels).", rich_help_panel=_WHICH_FILES),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else on stdout.")]
 Visualize = Annotated[
@@ -96,10 +122,13 @@ class Flags:
     device: str | None = None
     precision: str | None = None
     batch_size: int | None = None
+    exclude: Sequence[str] | None = None
+    include_hidden: bool = False
+    max_megapixels: float | None = None
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
-        """The flags as the topmost layer of settings."""
+        """The flags as the topmost layer of settings, but for ``exclude``."""
         return {
             "model": {
                 "name": self.model,
@@ -109,6 +138,7 @@ class Flags:
             },
             "milvus": {"uri": self.uri, "collection_name": self.collection},
             "extraction": {"batch_size": self.batch_size},
+            "data": {"include_hidden": self.include_hidden or None, "max_megapixels": self.max_megapixels},
         }
 
     def load(self) -> Config:
@@ -119,7 +149,14 @@ class Flags:
         """
         from imagesearch.config import load_config
 
-        return load_config(self.config, self.overrides)
+        environ = {name: value for name, value in os.environ.items() if name != TO_TOKEN}
+        overrides = self.overrides
+        config = load_config(self.config, overrides, environ)
+        if not self.exclude:
+            return config
+        # The flag adds to the patterns of the lower layers, which are known only now.
+        overrides["data"]["exclude"] = [*config.data.exclude, *self.exclude]
+        return load_config(self.config, overrides, environ)
 
 
 @contextlib.contextmanager

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from imagesearch.frontends import console as con
-from imagesearch.frontends.text import counted
-from imagesearch.records import CollectionInfo, ExtractReport, Hit, IndexReport, Metric, Prediction, Skipped
+from imagesearch.frontends.text import counted, printable
+from imagesearch.records import (
+    CollectionInfo,
+    ExtractReport,
+    Hit,
+    IndexReport,
+    Metric,
+    OfflineRoot,
+    Prediction,
+    Skipped,
+    TransferReport,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,26 +37,55 @@ METRIC_MEANING = {
     Metric.L2: "squared L2 distance, lower is closer, 0 is equal",
 }
 
+_FOREIGN = "not made by imagesearch"
+
+_RETRIED = "tried again at every run"
+
+# Sizes and the like in a reason, which would make every file a kind of its own.
+_NUMBERS = re.compile(r"\d+(?:[.,x]\d+)*")
+
 Labelled = tuple[str, "list[Prediction] | Skipped"]
 
 
 def print_indexed(report: IndexReport, database: str, *, as_json: bool) -> None:
-    """What ``index`` and ``build`` did."""
+    """What ``index`` and ``build`` did, or what a dry run would do."""
     if as_json:
         con.print_json({**report.to_dict(), "database": database})
         return
-    con.print_skipped(report.skipped)
+    con.print_skipped(report.skipped, "imagesearch info --skipped")
+    for folder in report.offline:
+        con.note(offline_text(folder, "plug the disk in and run this again, or remove them with --prune"))
+    out = con.make_console(sys.stdout)
+    would = ""
+    if report.dry_run:
+        con.print_line(out, ("dry run: nothing was changed", "bold"))
+        would = "would be "
+    keep = "would keep" if report.dry_run else "kept"
+    reused = (
+        f"  (of these {report.reused:,} {keep} their vector: moved, renamed or copied)" if report.reused else ""
+    )
     rate = f" ({report.indexed / report.seconds:,.1f} pictures/s)" if report.indexed and report.seconds > 0 else ""
     facts = {
         "found": f"{report.found:,}",
-        "indexed": f"{report.indexed:,}",
+        f"{would}indexed": f"{report.indexed:,}{reused}",
         "unchanged": f"{report.unchanged:,}",
         "skipped": f"{len(report.skipped):,}",
-        "time": f"{report.seconds:.1f} s{rate}",
+        f"{would}removed": f"{report.removed:,}",
+        "time": f"{report.seconds:.1f} s{'' if report.dry_run else rate}",
         "collection": report.collection,
         "database": database,
     }
-    con.print_facts(con.make_console(sys.stdout), facts)
+    con.print_facts(out, facts)
+
+
+def offline_text(folder: OfflineRoot, then: str) -> str:
+    """One line about a folder that looks like an unplugged disk.
+
+    Args:
+        then: what can be done about it.
+    """
+    missing = counted(folder.pictures, "missing picture")
+    return f"offline: {folder.root}: {folder.reason}; {missing} kept in the collection: {then}"
 
 
 def print_extracted(report: ExtractReport, *, as_json: bool) -> None:
@@ -52,7 +93,7 @@ def print_extracted(report: ExtractReport, *, as_json: bool) -> None:
     if as_json:
         con.print_json(report.to_dict())
         return
-    con.print_skipped(report.skipped)
+    con.print_skipped(report.skipped, "--json")
     facts = {
         "extracted": f"{counted(report.extracted, 'vector')} of dimension {report.dim}",
         "skipped": f"{len(report.skipped):,}",
@@ -113,30 +154,38 @@ def print_labels_csv(results: Sequence[Labelled]) -> None:
 
 
 def print_info(
-    config: Config, engine: str, collections: Mapping[str, CollectionInfo | None], *, as_json: bool
+    config: Config,
+    engine: str,
+    collections: Mapping[str, CollectionInfo | None],
+    skipped: int,
+    *,
+    as_json: bool,
 ) -> None:
-    """The database and its collections; those of other programs have no description."""
+    """The database and its collections; those of other programs have no description.
+
+    Args:
+        skipped: number of files that indexing into the configured collection could not read.
+    """
     chosen = config.collection_spec.name
     if as_json:
-        described = [
-            {"name": name, "configured": name == chosen, **(_described(info) if info else {})}
-            for name, info in collections.items()
-        ]
-        con.print_json({"database": engine, "collection": chosen, "collections": described})
+        described = collections_as_data(chosen, collections)
+        con.print_json({"database": engine, "collection": chosen, "skipped": skipped, "collections": described})
         return
     out = con.make_console(sys.stdout)
-    con.print_facts(out, {"database": engine, "collection": chosen})
+    facts = {"database": engine, "collection": chosen}
+    if skipped:
+        facts["skipped"] = f"{counted(skipped, 'file')} ('imagesearch info --skipped' lists all)"
+    con.print_facts(out, facts)
     if chosen not in collections:
         con.note(f"there is no collection {chosen} yet: 'imagesearch index DIR' makes it")
     for name, info in collections.items():
         con.print_line(out, ("", ""))
         con.print_line(out, (name, "bold"), ("  (the configured one)" if name == chosen else "", "dim"))
         if info is None:
-            con.print_line(out, ("  not made by imagesearch", ""))
+            con.print_line(out, (f"  {_FOREIGN}", ""))
             continue
-        facts = _described(info)
-        facts["rows"] = f"{info.rows:,}"
-        con.print_facts(out, {f"  {key}": str(value) for key, value in facts.items()})
+        shown = _described(info) | {"rows": f"{info.rows:,}"}
+        con.print_facts(out, {f"  {key}": str(value) for key, value in shown.items()})
 
 
 def _described(info: CollectionInfo) -> dict[str, Any]:
@@ -151,6 +200,99 @@ def _described(info: CollectionInfo) -> dict[str, Any]:
         "metric": info.metric.value,
         "index": info.index_type or "none",
     }
+
+
+def collections_as_data(chosen: str, collections: Mapping[str, CollectionInfo | None]) -> list[dict[str, Any]]:
+    """What JSON says of collections; of those of other programs only the name."""
+    return [
+        {"name": name, "configured": name == chosen, **(_described(info) if info else {})}
+        for name, info in collections.items()
+    ]
+
+
+def print_collections(chosen: str, collections: Mapping[str, CollectionInfo | None]) -> None:
+    """A table for people; the configured collection has a star."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("", "collection"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("pictures", no_wrap=True, justify="right")
+    table.add_column("model", overflow="fold")
+    table.add_column("dimension", no_wrap=True, justify="right")
+    for title in ("metric", "index"):
+        table.add_column(title, no_wrap=True)
+    for name, info in collections.items():
+        star = "*" if name == chosen else ""
+        if info is None:
+            table.add_row(star, printable(name), "", _FOREIGN)
+            continue
+        mark = info.fingerprint
+        table.add_row(
+            *(star, printable(name), f"{info.rows:,}", printable(mark.model)),
+            *(str(mark.dim), info.metric.value, info.index_type or "none"),
+        )
+    con.make_console(sys.stdout).print(table)
+
+
+def print_collections_csv(chosen: str, collections: Mapping[str, CollectionInfo | None]) -> None:
+    """One row a collection; those of other programs have only a name."""
+    header = ("name", "configured", "rows", "model", "dimension", "metric", "index")
+    rows = collections_as_data(chosen, collections)
+    con.print_csv(header, ([row.get(key, "") for key in header] for row in rows))
+
+
+def print_ledger(collection: str, skipped: Sequence[Skipped], *, as_json: bool, as_csv: bool) -> None:
+    """The files that indexing could not read, why, and how many there are of each kind."""
+    if as_json:
+        con.print_json([dataclasses.asdict(skip) for skip in skipped])
+        return
+    if as_csv:
+        con.print_csv(["path", "reason", "retryable"], ([s.path, s.reason, s.retryable] for s in skipped))
+        return
+    if not skipped:
+        con.note(f"no file was skipped when collection {collection} was made")
+        return
+    out = con.make_console(sys.stdout)
+    for skip in skipped:
+        retried = f"  ({_RETRIED})" if skip.retryable else ""
+        con.print_line(out, (f"{skip.path}: {skip.reason}", ""), (retried, "dim"))
+    con.print_line(out, ("", ""))
+    con.print_line(out, (f"{counted(len(skipped), 'file')} skipped for collection {collection}:", "bold"))
+    for reason, number in _kinds(skipped).items():
+        con.print_line(out, (f"{number:7,}  {reason}", ""))
+    if not all(skip.retryable for skip in skipped):
+        others = " others" if any(skip.retryable for skip in skipped) else "y"
+        text = f"The{others} are tried again once they change, or with 'imagesearch index --retry-skipped'"
+        con.print_line(out, (text, "dim"))
+
+
+def _kinds(skipped: Sequence[Skipped]) -> dict[str, int]:
+    """How many files there are of each reason, most frequent first; reasons that differ in numbers are one."""
+    kinds: dict[str, list[str]] = {}
+    for skip in skipped:
+        kinds.setdefault(_NUMBERS.sub("…", skip.reason), []).append(skip.reason)
+    counts = Counter(
+        {reasons[0] if len(set(reasons)) == 1 else kind: len(reasons) for kind, reasons in kinds.items()}
+    )
+    return dict(counts.most_common())
+
+
+def print_transfers(reports: Sequence[TransferReport], done: str) -> None:
+    """What copying, exporting or importing did, one line a collection.
+
+    Args:
+        done: what happened to the rows, such as ``"copied"``.
+    """
+    out = con.make_console(sys.stdout)
+    for report in reports:
+        there = f", {report.already_there:,} were there already" if report.already_there else ""
+        con.print_line(
+            out,
+            (f"{report.collection}: ", "bold"),
+            (f"{counted(report.rows, 'picture')} {done}{there}, in {report.seconds:.1f} s: {report.target}", ""),
+        )
 
 
 def print_models(specs: Sequence[tuple[ModelSpec, bool]], *, as_json: bool, as_csv: bool) -> None:

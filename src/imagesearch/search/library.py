@@ -1,251 +1,305 @@
-"""From folders to vectors, and from vectors to a collection."""
+"""Keep a collection like the folders it was made from: what is new, changed, moved or gone.
+
+All that a run has to know is in the collection itself. Every batch is committed, so a run that was killed goes
+on where it stopped, and running twice changes nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from imagesearch.errors import FeaturesError, ModelMismatchError, PictureError, UsageError
-from imagesearch.images.files import (
-    MAX_MEGAPIXELS,
-    decode,
-    describe,
-    examine,
-    find_pictures,
-    open_picture,
-    read_file,
-)
-from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.errors import ModelMismatchError
+from imagesearch.images.find import FoundFile, Walk, below
 from imagesearch.models.embedder import Embedder
-from imagesearch.models.loading import Pixels
-from imagesearch.records import ExtractReport, Fingerprint, IndexReport, Picture, Progress, Skipped, no_progress
-from imagesearch.search.features import Features, FeaturesWriter
-from imagesearch.stores.base import VectorStore
+from imagesearch.records import (
+    Fingerprint,
+    IndexReport,
+    OfflineRoot,
+    Picture,
+    Progress,
+    Skipped,
+    no_progress,
+)
+from imagesearch.search.encoding import Reading, encode_files, identify_files, nothing_found, refuse_missing
+from imagesearch.search.ledger import Ledger
+from imagesearch.search.snapshot import Snapshot
+from imagesearch.stores.base import VectorStore, mismatch_text
 
-# Rows a call to the store when vectors are at hand: large enough to amortise a call, small enough for progress.
-_BUILD_BATCH = 1000
+# A folder that lost a larger share of its pictures at once looks like an unplugged disk, not like tidying.
+_CREDIBLE_LOSS = 0.5
+
+# Files a call of `progress` while folders are walked: looking at a file takes microseconds.
+_FILES_A_REPORT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How pictures are found and read.
+class RefreshOptions:
+    """How bold a refresh is.
 
     Attributes:
-        batch_size: pictures the network sees at once.
-        threads: decoding threads; 0: one a core.
-        max_megapixels: larger pictures are skipped.
-        include_hidden: whether files and folders that begin with a dot count.
+        prune: remove rows of missing files even where their folder looks offline.
+        retry_skipped: try again files that were skipped, whatever the ledger says of them.
+        dry_run: change nothing, only say what would be done.
     """
 
-    batch_size: int = 32
-    threads: int = 0
-    max_megapixels: float = MAX_MEGAPIXELS
-    include_hidden: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedBatch:
-    """Pictures with their vectors (float32, shape (n, dim)), and those that were skipped among them."""
-
-    pictures: list[Picture]
-    vectors: NDArray[np.float32]
-    skipped: list[Skipped]
-
-
-def find_all(roots: Sequence[str | os.PathLike[str]], reading: Reading) -> tuple[dict[str, str], list[Skipped]]:
-    """All picture files below the roots: path -> root (the first root named wins), and unreadable folders.
-
-    Raises:
-        UsageError: a root does not exist, or there is no picture below any of them.
-    """
-    skipped: list[Skipped] = []
-    found: dict[str, str] = {}
-    for root in roots:
-        top = os.path.abspath(os.fsdecode(root))
-        for path in find_pictures(top, include_hidden=reading.include_hidden, on_skip=skipped.append):
-            found.setdefault(path, "" if path == top else top)
-    if not found:
-        names = ", ".join(repr(os.fsdecode(root)) for root in roots)
-        raise UsageError(f"no pictures found in {names} (looked at file extensions such as .jpg, .png, .heic)")
-    return found, skipped
-
-
-def encode_files(files: dict[str, str], embedder: Embedder, reading: Reading) -> Iterator[EncodedBatch]:
-    """Read, decode and encode files (path -> root), batch by batch, decoding ahead of the network."""
-
-    def load(path: str) -> tuple[Picture, Pixels]:
-        data, status = read_file(path)
-        with open_picture(data, path, reading.max_megapixels) as image:
-            picture = describe(path, files[path], data, status, image)
-            return picture, embedder.prepare(decode(image, path))
-
-    loaded = decode_ahead(files, load, threads=reading.threads, ahead=2 * reading.batch_size)
-    for batch in batches(loaded, reading.batch_size):
-        good = [item for item in batch if not isinstance(item, Skipped)]
-        vectors = embedder.encode([pixels for _, pixels in good]) if good else _no_vectors(embedder)
-        skipped = [item for item in batch if isinstance(item, Skipped)]
-        yield EncodedBatch([picture for picture, _ in good], vectors, skipped)
+    prune: bool = False
+    retry_skipped: bool = False
+    dry_run: bool = False
 
 
 def index_folders(
     store: VectorStore,
-    embedder: Embedder,
-    roots: Sequence[str | os.PathLike[str]],
-    reading: Reading = Reading(),
-    progress: Progress = no_progress,
-) -> IndexReport:
-    """Encode what the collection does not hold yet, in committed batches, and build its index.
-
-    A file whose size and time of change are those of its row is not read again, so a killed run continues
-    where it stopped.
-
-    Raises:
-        UsageError: a root does not exist, or there are no pictures.
-        StoreError: the collection belongs to another model, or the database fails.
-    """
-    started = time.monotonic()
-    files, skipped = find_all(roots, reading)
-    unreadable_folders = len(skipped)
-    info = store.create(embedder.fingerprint)
-    current = {row.path: (row.size, row.mtime_ns) for rows in store.scan() for row in rows if row.path in files}
-    todo = {path: root for path, root in files.items() if path not in current or current[path] != _stamp(path)}
-    indexed = 0
-    progress("encode", 0, len(todo))
-    for batch in encode_files(todo, embedder, reading):
-        if batch.pictures:
-            store.upsert(batch.pictures, batch.vectors)
-        indexed += len(batch.pictures)
-        skipped += batch.skipped
-        progress("encode", indexed + len(skipped) - unreadable_folders, len(todo))
-    if indexed or info.index_type != store.spec.index_type:
-        store.build_index(progress)
-    return IndexReport(
-        found=len(files) + unreadable_folders,
-        indexed=indexed,
-        unchanged=len(files) - len(todo),
-        skipped=tuple(skipped),
-        collection=info.name,
-        seconds=time.monotonic() - started,
-    )
-
-
-def extract_folders(
-    embedder: Embedder,
-    roots: Sequence[str | os.PathLike[str]],
-    prefix: str | os.PathLike[str],
-    reading: Reading = Reading(),
-    progress: Progress = no_progress,
-) -> ExtractReport:
-    """Encode all pictures below the roots into features files: see :mod:`imagesearch.search.features`.
-
-    Raises:
-        UsageError: a root does not exist, there are no pictures, or none of them can be read.
-        FeaturesError: the files cannot be written.
-    """
-    files, skipped = find_all(roots, reading)
-    done = 0
-    progress("encode", 0, len(files))
-    with FeaturesWriter(prefix, embedder.fingerprint) as writer:
-        for batch in encode_files(files, embedder, reading):
-            writer.append(batch.vectors, [picture.path for picture in batch.pictures])
-            skipped += batch.skipped
-            done += len(batch.pictures) + len(batch.skipped)
-            progress("encode", done, len(files))
-        extracted = done - sum(1 for skip in skipped if skip.path in files)
-        if not extracted:
-            first = next(skip for skip in skipped if skip.path in files)
-            raise UsageError(f"none of the {done} pictures can be read; the first, {first.path!r}: {first.reason}")
-        written = writer.commit()
-    return ExtractReport(
-        extracted=extracted,
-        skipped=tuple(skipped),
-        features=str(written.features),
-        paths=str(written.paths),
-        dim=embedder.fingerprint.dim,
-    )
-
-
-def build_collection(
-    store: VectorStore,
-    features: Features,
     fingerprint: Fingerprint,
+    embedder: Callable[[], Embedder],
+    roots: Sequence[str | os.PathLike[str]],
+    reading: Reading,
+    *,
+    ledger: Ledger | None = None,
+    options: RefreshOptions | None = None,
     progress: Progress = no_progress,
-    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> IndexReport:
-    """Insert features into a collection and build its index.
+    """Make the collection hold exactly the pictures below these folders, beside those of other folders.
 
-    Rows of files that are still there get their size, hash and time; for others the vector and path remain.
+    1. Walk the folders and compare size and time of every file with its row; equal ones are not read.
+    2. Read the others. Those whose content some row has (moved, renamed, copied, touched) keep its vector.
+    3. Encode what is left, in committed batches.
+    4. Remove the rows of files that are gone, unless their folder looks offline.
+    5. Bring the vector index up to date.
 
     Args:
-        fingerprint: the model that made the vectors.
+        fingerprint: the configured model's.
+        embedder: loads it; called only if there is something to encode.
+        ledger: the collection's skipped files; default: one that is forgotten afterwards.
 
     Raises:
-        FeaturesError: the vectors' dimension is not the model's.
-        ModelMismatchError: the collection belongs to another model.
+        UsageError: a root cannot be read and never had pictures, or there are no pictures.
+        StoreError: the collection belongs to another model, or the database fails.
     """
-    started = time.monotonic()
-    _check_features(features, fingerprint)
-    info = store.create(fingerprint)
-    done, total = 0, len(features.paths)
-    progress("insert", 0, total)
-
-    def look(path: str) -> Picture:
-        try:
-            return examine(path, max_megapixels=max_megapixels)
-        except PictureError:
-            return Picture(path)  # moved away since: its vector is still good
-
-    pictures = decode_ahead((os.path.abspath(path) for path in features.paths), look, ahead=_BUILD_BATCH)
-    for batch in batches(pictures, _BUILD_BATCH):
-        rows = [row for row in batch if isinstance(row, Picture)]
-        vectors = np.array(features.vectors[done : done + len(rows)], dtype=np.float32)
-        store.upsert(rows, _unit(vectors) if fingerprint.normalized else vectors)
-        done += len(rows)
-        progress("insert", done, total)
-    store.build_index(progress)
-    return IndexReport(
-        found=total,
-        indexed=total,
-        unchanged=0,
-        skipped=(),
-        collection=info.name,
-        seconds=time.monotonic() - started,
-    )
+    walk = Walk.of(roots, reading.selection)
+    ledger = Ledger() if ledger is None else ledger
+    return _Refresh(store, fingerprint, reading, ledger, options or RefreshOptions(), progress, walk).run(embedder)
 
 
-def _check_features(features: Features, fingerprint: Fingerprint) -> None:
-    dim = features.vectors.shape[1]
-    if dim != fingerprint.dim:
-        raise FeaturesError(
-            f"the features have dimension {dim}, but {fingerprint.model} makes vectors of dimension"
-            f" {fingerprint.dim}; choose the model they were extracted with (--model), or extract again"
+@dataclass(slots=True)
+class _Refresh:
+    """One run: what it works on, and what it has done so far."""
+
+    store: VectorStore
+    fingerprint: Fingerprint
+    reading: Reading
+    ledger: Ledger
+    options: RefreshOptions
+    progress: Progress
+    walk: Walk
+    snapshot: Snapshot = field(init=False)
+    started: float = field(default_factory=time.monotonic)
+    found: int = 0
+    found_below: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
+    encoded: int = 0
+    reused: int = 0
+    removed: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    offline: list[OfflineRoot] = field(default_factory=list)
+
+    def run(self, embedder: Callable[[], Embedder]) -> IndexReport:
+        there = self.store.fingerprint()
+        if there is not None and there.key != self.fingerprint.key:
+            raise ModelMismatchError(mismatch_text(self.store.spec.name, self.fingerprint, there))
+        self.snapshot = Snapshot(self.walk.roots)
+        if there is not None:
+            self.snapshot = Snapshot.read(self.store, self.walk.roots, self.progress)
+        changed = self._compare()
+        self._refuse_nothing()
+        if not self.options.dry_run:
+            self.store.create(self.fingerprint)
+        new = self._keep_vectors(changed)
+        if self.options.dry_run:
+            self.encoded = len(new)
+        elif new:
+            self._encode(new, embedder())
+        self._remove_gone()
+        if not self.options.dry_run:
+            self.ledger.save()
+            if not self.store.index_is_current():
+                self.store.build_index(self.progress)
+        return self._report()
+
+    def _compare(self) -> list[FoundFile]:
+        """Walk the roots; the files that have to be read."""
+        changed: list[FoundFile] = []
+        listed: set[str] = set()
+        reader = self.reading.reader
+        for file in self.walk:
+            self.found += 1
+            if self.found % _FILES_A_REPORT == 0:
+                self.progress("find", self.found, None)
+            self.found_below[file.root or file.path] += 1
+            if file.path in self.ledger:
+                listed.add(file.path)
+            if self.snapshot.see(file):
+                self.unchanged += 1
+                continue
+            settled = None if self.options.retry_skipped else self.ledger.settled(file, reader)
+            if settled is None:
+                changed.append(file)
+            else:
+                self.skipped.append(settled)
+        self._note_closed(listed)
+        return changed
+
+    def _note_closed(self, listed: set[str]) -> None:
+        """Count folders that cannot be read, and forget skipped files that are not there any more."""
+        closed = self.walk.closed
+        self.found += len(closed)
+        self.skipped += closed
+        if self.options.dry_run:
+            return
+        self.ledger.keep_only(
+            found=listed,
+            below_folders=[root for root in self.walk.roots if root not in self.walk.missing],
+            except_below=[folder.path for folder in closed],
         )
-    made_with = features.fingerprint
-    if made_with is not None and made_with.key != fingerprint.key:
-        raise ModelMismatchError(
-            f"the features were extracted with {made_with.model} ({made_with.key}), not with the configured"
-            f" {fingerprint.model} ({fingerprint.key}); set model.name (--model) to the former, or extract again"
+        self.ledger.add([(FoundFile(folder.path, "", -1, 0), folder) for folder in closed], self.reading.reader)
+
+    def _refuse_nothing(self) -> None:
+        units = self.snapshot.units
+        refuse_missing(
+            {
+                root: why
+                for root, why in self.walk.missing.items()
+                if not any(below(unit, [root]) for unit in units)
+            }
         )
+        if not self.found and not units:
+            raise nothing_found(self.walk.roots)
 
+    # --- content that is known ---
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return unit
+    def _keep_vectors(self, changed: list[FoundFile]) -> list[FoundFile]:
+        """Write rows for files whose content is known, under their new path or time; the others are left over."""
+        candidates = [file for file in changed if self.snapshot.has_size(file.size)]
+        done: set[str] = set()
+        tried = 0
+        for pictures in identify_files(candidates, self.reading):
+            done |= self._keep_vectors_of(pictures)
+            tried = min(len(candidates), tried + len(pictures))
+            self.progress("compare", tried, len(candidates))
+        self.reused += len(done)
+        self.ledger.remove(done)
+        return [file for file in changed if file.path not in done] if done else changed
 
+    def _keep_vectors_of(self, pictures: list[Picture]) -> set[str]:
+        """Give known pictures the vector of the row that has their content; returns the paths of those."""
+        ids = {key for picture in pictures for key in self.snapshot.with_content(picture.content_hash)}
+        if not ids:
+            return set()
+        rows, vectors = self.store.fetch(sorted(ids))
+        sources = {row.content_hash: number for number, row in enumerate(rows)}
+        known = [picture for picture in pictures if picture.content_hash in sources]
+        fresh = [
+            replace(
+                rows[sources[picture.content_hash]],
+                path=picture.path,
+                root=picture.root,
+                size=picture.size,
+                mtime_ns=picture.mtime_ns,
+            )
+            for picture in known
+        ]
+        new_ids = {row.content_hash: row.id for row in fresh}
+        paths = {row.path for row in fresh}
+        moved = [
+            row
+            for row in rows
+            if row.content_hash in new_ids and row.path not in paths and not os.path.lexists(row.path)
+        ]
+        for row in moved:
+            # Nothing moves in a dry run: further files with this content shall find the row where it is.
+            self.snapshot.note_move(row.id, row.id if self.options.dry_run else new_ids[row.content_hash])
+        if not self.options.dry_run:
+            # Removed first: if we are killed between the two, the picture is encoded again. The other way
+            # round a row of the old path could stay for ever, below a folder that nobody indexes any more.
+            self.store.delete([row.id for row in moved])
+            self.store.upsert(fresh, vectors[[sources[row.content_hash] for row in fresh]])
+        return paths
 
-def _stamp(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None  # reading it will say why
-    return status.st_size, status.st_mtime_ns
+    # --- content that is new ---
 
+    def _encode(self, files: list[FoundFile], embedder: Embedder) -> None:
+        self.progress("encode", 0, len(files))
+        done = 0
+        for batch in encode_files(files, embedder, self.reading):
+            if batch.pictures:
+                self.store.upsert(batch.pictures, batch.vectors)
+                self.ledger.remove(picture.path for picture in batch.pictures)
+            self.encoded += len(batch.pictures)
+            self._skip(batch.skipped)
+            done += len(batch.pictures) + len(batch.skipped)
+            self.progress("encode", done, len(files))
 
-def _no_vectors(embedder: Embedder) -> NDArray[np.float32]:
-    return np.empty((0, embedder.fingerprint.dim), np.float32)
+    def _skip(self, skipped: list[tuple[FoundFile, Skipped]]) -> None:
+        """Write down files that could not be read; what their rows say of them is not true any more."""
+        self.ledger.add(skipped, self.reading.reader)
+        self.skipped += [skip for _, skip in skipped]
+        keys = [Picture(file.path).id for file, skip in skipped if not skip.retryable]
+        stale = [key for key in keys if self.snapshot.has(key)]
+        if stale:
+            self.store.delete(stale)
+            self.removed += len(stale)
+
+    # --- content that is gone ---
+
+    def _remove_gone(self) -> None:
+        unseen = self.snapshot.unseen()
+        if not unseen:
+            return
+        gone: dict[int, list[int]] = defaultdict(list)
+        doomed: list[int] = []
+        closed = [folder.path for folder in self.walk.closed]
+        for rows in self.store.scan():
+            for row in rows:
+                if row.id not in unseen or below(row.path, closed):
+                    continue
+                if os.path.lexists(row.path):
+                    doomed.append(row.id)  # there, but left out now: by a pattern, or known by another path
+                else:
+                    gone[unseen[row.id]].append(row.id)
+        for unit, ids in gone.items():
+            reason = None if self.options.prune else self._why_offline(unit, len(ids))
+            if reason is None:
+                doomed += ids
+            else:
+                self.offline.append(OfflineRoot(self.snapshot.units[unit], reason, len(ids)))
+        self.removed += len(doomed)
+        if doomed and not self.options.dry_run:
+            self.store.delete(doomed)
+
+    def _why_offline(self, unit: int, lost: int) -> str | None:
+        """Why missing files may come back, or None if they are rather deleted."""
+        folder, rows = self.snapshot.units[unit], self.snapshot.rows_in(unit)
+        if folder in self.walk.missing:
+            return self.walk.missing[folder]
+        if not os.path.lexists(folder):
+            return "no such file or directory"
+        if folder in self.walk.roots and not self.found_below[folder]:
+            return "is empty"
+        return f"lost {lost:,} of its {rows:,} pictures" if lost > _CREDIBLE_LOSS * rows else None
+
+    def _report(self) -> IndexReport:
+        return IndexReport(
+            found=self.found,
+            indexed=self.encoded + self.reused,
+            unchanged=self.unchanged,
+            skipped=tuple(self.skipped),
+            collection=self.store.spec.name,
+            seconds=time.monotonic() - self.started,
+            reused=self.reused,
+            removed=self.removed,
+            offline=tuple(sorted(self.offline, key=lambda root: root.root)),
+            dry_run=self.options.dry_run,
+        )

@@ -1,0 +1,129 @@
+"""From folders to features files, and from features files to a collection."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagesearch.errors import FeaturesError, ModelMismatchError, PictureError, UsageError
+from imagesearch.images.files import MAX_MEGAPIXELS, examine
+from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.models.embedder import Embedder
+from imagesearch.records import ExtractReport, Fingerprint, IndexReport, Picture, Progress, Skipped, no_progress
+from imagesearch.search.encoding import Reading, encode_files, find_all
+from imagesearch.search.features import Features, FeaturesWriter
+from imagesearch.stores.base import VectorStore
+
+# Rows a call to the store when vectors are at hand: large enough to amortise a call, small enough for progress.
+_BUILD_BATCH = 1000
+
+
+def extract_folders(
+    embedder: Embedder,
+    roots: Sequence[str | os.PathLike[str]],
+    prefix: str | os.PathLike[str],
+    reading: Reading,
+    progress: Progress = no_progress,
+) -> ExtractReport:
+    """Encode all pictures below the roots into features files: see :mod:`imagesearch.search.features`.
+
+    Raises:
+        UsageError: a root does not exist, there are no pictures, or none of them can be read.
+        FeaturesError: the files cannot be written.
+    """
+    files, closed = find_all(roots, reading.selection)
+    skipped: list[Skipped] = []
+    extracted = 0
+    progress("encode", 0, len(files))
+    with FeaturesWriter(prefix, embedder.fingerprint) as writer:
+        for batch in encode_files(files, embedder, reading):
+            writer.append(batch.vectors, [picture.path for picture in batch.pictures])
+            skipped += [skip for _, skip in batch.skipped]
+            extracted += len(batch.pictures)
+            progress("encode", extracted + len(skipped), len(files))
+        if not extracted:
+            first = skipped[0]
+            raise UsageError(
+                f"none of the {len(files)} pictures can be read; the first, {first.path!r}: {first.reason}"
+            )
+        written = writer.commit()
+    return ExtractReport(
+        extracted=extracted,
+        skipped=(*closed, *skipped),
+        features=str(written.features),
+        paths=str(written.paths),
+        dim=embedder.fingerprint.dim,
+    )
+
+
+def build_collection(
+    store: VectorStore,
+    features: Features,
+    fingerprint: Fingerprint,
+    progress: Progress = no_progress,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> IndexReport:
+    """Insert features into a collection and build its index.
+
+    Rows of files that are still there get their size, hash and time; for others the vector and path remain.
+
+    Args:
+        fingerprint: the model that made the vectors.
+
+    Raises:
+        FeaturesError: the vectors' dimension is not the model's.
+        ModelMismatchError: the collection belongs to another model.
+    """
+    started = time.monotonic()
+    _check_features(features, fingerprint)
+    info = store.create(fingerprint)
+    done, total = 0, len(features.paths)
+    progress("insert", 0, total)
+
+    def look(path: str) -> Picture:
+        try:
+            return examine(path, max_megapixels=max_megapixels)
+        except PictureError:
+            return Picture(path)  # moved away since: its vector is still good
+
+    pictures = decode_ahead((os.path.abspath(path) for path in features.paths), look, ahead=_BUILD_BATCH)
+    for batch in batches(pictures, _BUILD_BATCH):
+        rows = [row for row in batch if isinstance(row, Picture)]
+        vectors = np.array(features.vectors[done : done + len(rows)], dtype=np.float32)
+        store.upsert(rows, _unit(vectors) if fingerprint.normalized else vectors)
+        done += len(rows)
+        progress("insert", done, total)
+    store.build_index(progress)
+    return IndexReport(
+        found=total,
+        indexed=total,
+        unchanged=0,
+        skipped=(),
+        collection=info.name,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _check_features(features: Features, fingerprint: Fingerprint) -> None:
+    dim = features.vectors.shape[1]
+    if dim != fingerprint.dim:
+        raise FeaturesError(
+            f"the features have dimension {dim}, but {fingerprint.model} makes vectors of dimension"
+            f" {fingerprint.dim}; choose the model they were extracted with (--model), or extract again"
+        )
+    made_with = features.fingerprint
+    if made_with is not None and made_with.key != fingerprint.key:
+        raise ModelMismatchError(
+            f"the features were extracted with {made_with.model} ({made_with.key}), not with the configured"
+            f" {fingerprint.model} ({fingerprint.key}); set model.name (--model) to the former, or extract again"
+        )
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit

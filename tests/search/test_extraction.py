@@ -1,0 +1,107 @@
+"""From folders to features files and on to a collection, with vectors that can be computed by hand."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imagesearch.errors import FeaturesError, ModelMismatchError, UsageError
+from imagesearch.records import Fingerprint, Metric
+from imagesearch.search.encoding import Reading, find_all
+from imagesearch.search.extraction import build_collection, extract_folders
+from imagesearch.search.features import Features, FeaturesFiles, read_features
+from imagesearch.stores.base import CollectionSpec
+from imagesearch.stores.memory import MemoryStore
+
+from ..conftest import draw_picture
+from .conftest import READING, break_some, nearest
+
+
+class TestFindAll:
+    def test_overlapping_roots_count_once(self, picture_folder: Path) -> None:
+        roots = [picture_folder, picture_folder / "sub", picture_folder / "0.png"]
+        files, skipped = find_all(roots, READING.selection)
+        assert (len({file.path for file in files}), len(files), skipped) == (6, 6, [])
+
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UsageError, match=r"no pictures found in .*empty'"):
+            find_all([tmp_path / "empty"], READING.selection)
+        with pytest.raises(UsageError, match=r"cannot read .*missing': no such file"):
+            find_all([tmp_path / "missing"], READING.selection)
+
+
+class TestExtract:
+    def test_vectors_and_paths_in_order(self, tmp_path: Path, mean_colour: Any, colours: Path) -> None:
+        break_some(colours)
+        report = extract_folders(mean_colour, [colours], tmp_path / "x", READING)
+        assert (report.extracted, len(report.skipped), report.dim) == (3, 4, 3)
+        read = read_features(FeaturesFiles.of_prefix(tmp_path / "x"))
+        assert [os.path.basename(path) for path in read.paths] == ["blue.png", "green.png", "red.png"]
+        assert np.abs(read.vectors - np.eye(3)[::-1]).max() < 0.01
+        assert read.fingerprint == mean_colour.fingerprint
+        assert Path(report.features) == tmp_path / "x_features.npy"
+
+    def test_nothing_readable_leaves_the_old_files(self, tmp_path: Path, mean_colour: Any, colours: Path) -> None:
+        extract_folders(mean_colour, [colours], tmp_path / "x", READING)
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad" / "a.jpg").touch()
+        with pytest.raises(UsageError, match=r"none of the 1 pictures can be read.*a\.jpg.*empty"):
+            extract_folders(mean_colour, [tmp_path / "bad"], tmp_path / "x", READING)
+        assert len(read_features(FeaturesFiles.of_prefix(tmp_path / "x")).paths) == 3
+
+    def test_memory_does_not_grow_with_the_library(self, tmp_path: Path, mean_colour: Any) -> None:
+        """Twice as many pictures take no more memory than one batch and those decoded ahead of it."""
+        folder = tmp_path / "many"
+        folder.mkdir()
+        draw_picture(1, (400, 300)).save(folder / "0.bmp")
+        for number in range(1, 160):
+            os.link(folder / "0.bmp", folder / f"{number}.bmp")
+        tracemalloc.start()
+        extract_folders(mean_colour, [folder], tmp_path / "x", Reading(batch_size=4, threads=2))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        size = 400 * 300 * 3
+        assert peak < 25 * size
+        assert max(mean_colour.batches) == 4
+        assert sum(mean_colour.batches) == 160
+
+
+class TestBuild:
+    def test_extracted_features_become_a_collection(
+        self, tmp_path: Path, store: MemoryStore, mean_colour: Any, colours: Path
+    ) -> None:
+        extract_folders(mean_colour, [colours], tmp_path / "x", READING)
+        (colours / "green.png").unlink()
+        read = read_features(FeaturesFiles.of_prefix(tmp_path / "x"))
+        report = build_collection(store, read, mean_colour.fingerprint)
+        assert (report.found, report.indexed) == (3, 3)
+        assert nearest(store, (0, 255, 0)) == "green.png"
+        rows = {os.path.basename(row.path): row for batch in store.scan() for row in batch}
+        assert (rows["red.png"].width, rows["green.png"].width) == (20, 0)
+        build_collection(store, read, mean_colour.fingerprint)
+        assert store.count() == 3
+
+    def test_vectors_are_brought_to_unit_length(self, store: MemoryStore, mean_colour: Any) -> None:
+        """The original did not normalise; with L2 that would rank by length."""
+        rows = np.array([[10, 0, 0], [0, 0.1, 0], [0, 0, 0]], np.float32)
+        store = MemoryStore(CollectionSpec("c", metric=Metric.L2, index_type="FLAT"))
+        build_collection(store, Features(rows, ["a", "b", "zero"], None), mean_colour.fingerprint)
+        hits = store.search(np.array([[0, 1, 0]], np.float32), 3)[0]
+        assert [(os.path.basename(hit.path), hit.score) for hit in hits] == [("b", 0.0), ("zero", 1.0), ("a", 2.0)]
+
+    def test_another_dimension(self, store: MemoryStore, mean_colour: Any) -> None:
+        with pytest.raises(FeaturesError, match=r"have dimension 5, but mean-colour makes vectors of dimension 3"):
+            build_collection(store, Features(np.ones((1, 5), np.float32), ["a"], None), mean_colour.fingerprint)
+        assert store.describe() is None
+
+    def test_another_model(self, store: MemoryStore, mean_colour: Any) -> None:
+        other = Fingerprint("another", "9", "cls", (8, 8), dim=3)
+        with pytest.raises(ModelMismatchError, match=r"extracted with another .*mean-colour.*--model"):
+            build_collection(store, Features(np.ones((1, 3), np.float32), ["a"], other), mean_colour.fingerprint)
+        assert store.describe() is None
