@@ -25,6 +25,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "images.raw",
         "images.colour",
         "images.metadata",
+        "images.damage",
         "images.files",
         "images.pipeline",
         "stores.index_types",

@@ -13,7 +13,6 @@ import io
 import logging
 import os
 import stat
-import struct
 import threading
 import time
 import warnings
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.colour import has_deep_planes, is_large, shrinking, to_rgb
+from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import reason_of
 from imagesearch.images.metadata import camera, location, orientation, png_exif, time_taken, upright_size
 from imagesearch.images.raw import TURNS, is_raw, open_raw
@@ -182,13 +182,13 @@ def open_picture(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS)
     try:
         image = open_raw(data, path) if is_raw(data, path) else Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
-        raise PictureError(path, _what_it_is(data)) from error
+        raise PictureError(path, what_it_is(data)) from error
     except Image.DecompressionBombError as error:  # Pillow keeps the size to itself
         raise _too_large(path, "its", max_megapixels) from error
     except PictureError:
         raise
     except Exception as error:
-        raise PictureError(path, _damage(error)) from error
+        raise PictureError(path, damage(error)) from error
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         raise _too_large(path, f"{width}x{height}", max_megapixels)
@@ -203,8 +203,14 @@ def _too_large(path: str, size: str, bound: float) -> PictureError:
     return PictureError(path, f"{size} pixels exceed the bound of {bound:g} megapixels (data.max_megapixels)")
 
 
-def decode(image: Image.Image, path: str) -> Image.Image:
+def decode(image: Image.Image, path: str, shortest: int | None = None) -> Image.Image:
     """Decode an opened picture: first frame, upright, 8-bit sRGB, transparency over white.
+
+    Args:
+        image: see :func:`open_picture`.
+        path: for the error.
+        shortest: for callers that shrink the picture anyway: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size
+            (which is several times faster), as long as neither side becomes shorter than this, in pixels.
 
     A picture of more than 25 megapixels comes out smaller by a whole number (see :mod:`.colour`), is decoded
     while no other such picture is, and is closed then: its memory is needed for the next.
@@ -212,6 +218,8 @@ def decode(image: Image.Image, path: str) -> Image.Image:
     Raises:
         PictureError: it is truncated or damaged.
     """
+    if shortest is not None:
+        image.draft(None, (shortest, shortest))  # does nothing to other formats than JPEG
     if not (is_large(image.size) or image.format in _LISTS):
         return _upright_rgb(image, path)
     with LARGE_PICTURES.passing():
@@ -240,10 +248,12 @@ def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
     except DecompressionBombError as error:
         raise PictureError(path, "damaged: holds a far larger picture than its header says") from error
     except Exception as error:
-        raise PictureError(path, _damage(error)) from error
+        raise PictureError(path, damage(error)) from error
 
 
-def load_picture(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
+def load_picture(
+    path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS, shortest: int | None = None
+) -> Image.Image:
     """Read and decode one file: see :func:`decode`.
 
     Raises:
@@ -251,15 +261,19 @@ def load_picture(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAP
     """
     name = os.fsdecode(path)
     with open_picture(read_file(name, max_megapixels)[0], name, max_megapixels) as image:
-        return decode(image, name)
+        return decode(image, name, shortest)
 
 
-def to_picture(source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
+def to_picture(
+    source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS, shortest: int | None = None
+) -> Image.Image:
     """Any accepted form of a picture as an upright RGB :class:`PIL.Image.Image`.
 
     Args:
         source: a path, a Pillow image (which stays open), or a uint8 array of shape (height, width) or
             (height, width, 3 or 4).
+        max_megapixels: larger files are refused.
+        shortest: see :func:`decode`.
 
     Raises:
         PictureError: it cannot be read or decoded.
@@ -269,7 +283,7 @@ def to_picture(source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS) ->
     from PIL import Image
 
     if isinstance(source, (str, os.PathLike)):
-        return load_picture(source, max_megapixels)
+        return load_picture(source, max_megapixels, shortest)
     if isinstance(source, np.ndarray):
         shape_is_right = source.ndim in (2, 3) and source.shape[2:] in ((), (3,), (4,)) and source.size
         if source.dtype != np.uint8 or not shape_is_right:
@@ -307,93 +321,3 @@ def _attempt(path: str, action: Callable[[str], T]) -> T:
         raise PictureError(path, reason_of(error), retryable=error.errno in _RETRYABLE) from error
     except ValueError as error:  # an embedded null byte
         raise PictureError(path, str(error)) from error
-
-
-# How the libraries say that data ends too early.
-_CUT_SHORT = (
-    "truncat",
-    "unexpected end",
-    "end of file",
-    "eof ",
-    "premature",
-    "incomplete",
-    "too small",
-    "not enough",
-)
-
-
-def _damage(error: Exception) -> str:
-    """What is wrong for a person, and in brackets what the library said."""
-    said = (str(error) or type(error).__name__).splitlines()[0]
-    cut_short = isinstance(error, (EOFError, struct.error)) or any(part in said.lower() for part in _CUT_SHORT)
-    return f"damaged: {'the file is cut short' if cut_short else 'its pixels cannot be decoded'} ({said})"
-
-
-# What a file begins with, and what to call it. "?" stands for any byte.
-_PICTURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG": "PNG",
-    b"GIF8": "GIF",
-    b"RIFF????WEBP": "WebP",
-    **dict.fromkeys((b"II*\0", b"MM\0*"), "TIFF"),
-    **dict.fromkeys((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG 2000"),
-    b"????ftypavi": "AVIF",
-    **dict.fromkeys((b"????ftyphei", b"????ftypmif"), "HEIC"),
-}
-_OTHERS = {
-    b"%PDF": "a PDF document",
-    b"%!PS": "a PostScript document",
-    b"8BPS": "a Photoshop document",
-    b"<svg": "an SVG drawing",
-    **dict.fromkeys((b"<!doctype html", b"<html"), "a web page"),
-    **dict.fromkeys((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL, which cannot be read here"),
-    **dict.fromkeys((b"????ftypqt", b"????ftypmp4", b"????ftypiso"), "a film"),
-}
-
-
-def _what_it_is(data: bytes) -> str:
-    """Why Pillow did not recognise a file."""
-    if data.count(0) == len(data):
-        return "damaged: holds nothing but zero bytes"
-    if kind := _named(_PICTURES, data):
-        special = _tiff_kind(data) if kind == "TIFF" else _jpeg_kind(data) if kind == "JPEG" else ""
-        if special:
-            return f"a {kind} {special}, which cannot be read here"
-        return f"damaged: begins like {kind}, but its header makes no sense"
-    if kind := _named(_OTHERS, data.lstrip()[:32].lower()) or _named(_OTHERS, data):
-        return f"is not a picture but {kind}"
-    return "is not a picture (or of an unknown format)"
-
-
-def _named(beginnings: dict[bytes, str], data: bytes) -> str:
-    def fits(mark: bytes) -> bool:
-        return len(data) >= len(mark) and all(m in (ord("?"), d) for m, d in zip(mark, data, strict=False))
-
-    return next((name for mark, name in beginnings.items() if fits(mark)), "")
-
-
-def _jpeg_kind(data: bytes) -> str:
-    """What is unusual in a JPEG's frame header (ITU-T T.81, annex B.2.2)."""
-    position = 2
-    while position + 5 <= len(data) and data[position] == 0xFF:
-        marker, length, precision = struct.unpack_from(">xBHB", data, position)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return f"with {precision} bits a sample" if precision in (12, 16) else ""
-        position += 2 + length
-    return ""
-
-
-def _tiff_kind(data: bytes) -> str:
-    """What the samples of a TIFF's first picture are (TIFF 6.0: BitsPerSample, SampleFormat)."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-    try:
-        directory = ImageFileDirectory_v2(data[:8])
-        stream = io.BytesIO(data)
-        stream.seek(directory.next)
-        directory.load(stream)
-        bits = directory[258]
-        name = {1: "unsigned", 2: "signed", 3: "floating point"}[directory.get(339, (1,))[0]]
-        return f"with {len(bits)} x {bits[0]} bits a pixel ({name})"
-    except Exception:  # noqa: BLE001 - damaged, and then the caller says so
-        return ""
