@@ -31,7 +31,7 @@ from imagesearch.stores.base import VectorStore, mismatch_text
 if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Embedder
-    from imagesearch.models.loading import Network, Task
+    from imagesearch.models.opening import Running
     from imagesearch.search.library import Reading
 
 
@@ -253,11 +253,15 @@ class ImageSearch:
         return self._embedder
 
     def _load_embedder(self) -> Embedder:
-        from imagesearch.models.embedder import Embedder
+        from imagesearch.models.opening import open_embedder
 
         settings = self.config.model
-        network = self._load(catalogue.features_checkpoint(settings.name), "features", settings.revision)
-        embedder = Embedder(network, pooling=settings.pooling, normalize=settings.normalize)
+        embedder = open_embedder(
+            find_checkpoint(catalogue.features_checkpoint(settings.name), settings.revision),
+            self._running,
+            pooling=settings.pooling,
+            normalize=settings.normalize,
+        )
         dim = embedder.fingerprint.dim
         if settings.embedding_dim not in (None, dim):
             raise ConfigError(
@@ -274,7 +278,7 @@ class ImageSearch:
             ModelError: it cannot be loaded or has no labels.
         """
         if self._classifier is None:
-            from imagesearch.models.classifier import Classifier
+            from imagesearch.models.opening import open_classifier
 
             settings = self.config.model
             name = catalogue.labels_checkpoint(settings.name, settings.classifier)
@@ -284,16 +288,16 @@ class ImageSearch:
                     " (--model of 'imagesearch classify'), for example to 'vit'"
                 )
             own = name == catalogue.features_checkpoint(settings.name)
-            self._classifier = Classifier(self._load(name, "labels", settings.revision if own else None))
+            checkpoint = find_checkpoint(name, settings.revision if own else None)
+            self._classifier = open_classifier(checkpoint, self._running)
         return self._classifier
 
-    def _load(self, checkpoint: str, task: Task, revision: str | None) -> Network:
-        from imagesearch.models.loading import Network
+    @property
+    def _running(self) -> Running:
+        from imagesearch.models.opening import Running
 
         settings = self.config.model
-        return Network(
-            find_checkpoint(checkpoint, revision), task, device=settings.device, precision=settings.precision
-        )
+        return Running(settings.device, settings.precision, settings.runtime)
 
     @property
     def _reading(self) -> Reading:

@@ -22,7 +22,7 @@ from imagesearch.images.files import (
 )
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
-from imagesearch.models.loading import Pixels
+from imagesearch.models.preparing import Pixels
 from imagesearch.records import ExtractReport, Fingerprint, IndexReport, Picture, Progress, Skipped, no_progress
 from imagesearch.search.features import Features, FeaturesWriter
 from imagesearch.stores.base import VectorStore
