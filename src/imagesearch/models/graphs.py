@@ -107,7 +107,7 @@ def find_graph(key: GraphKey) -> StoredGraph | None:
         content = json.loads((folder / _MANIFEST).read_bytes())
         manifest = Manifest(**content["manifest"])
         whole = all(_digest(folder / name) == digest for name, digest in content["files"].items())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         whole = not folder.exists()  # nothing was ever written, or something is missing
         manifest = None
     except (OSError, ValueError, TypeError, KeyError) as error:

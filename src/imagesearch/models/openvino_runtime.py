@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,21 @@ _FILE = "graph.xml"
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def convert(program: torch.export.ExportedProgram, folder: Path) -> None:
-    """Write a program with one input and one output as ``graph.xml`` and ``graph.bin``, weights in float32."""
+def _openvino() -> Any:
+    """The library, without its telemetry.
+
+    Each import would report to its maker, without asking; where its package for that cannot be imported, OpenVINO
+    does without.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
+    return openvino
+
+
+def convert(program: torch.export.ExportedProgram, folder: Path) -> None:
+    """Write a program with one input and one output as ``graph.xml`` and ``graph.bin``, weights in float32."""
+    openvino = _openvino()
     openvino.save_model(openvino.convert_model(program), folder / _FILE, compress_to_fp16=False)
 
 
@@ -37,11 +49,11 @@ class OpenVINORuntime:
             folder: where the graph is.
             precision: ``"float32"`` or ``"bfloat16"``; the latter needs AMX or AVX512-BF16 to be of use.
         """
-        import openvino
-
         # One batch at a time on all cores; batches side by side would each need their own activations.
         options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-        self._request: Any = openvino.Core().compile_model(folder / _FILE, "CPU", options).create_infer_request()
+        self._request: Any = (
+            _openvino().Core().compile_model(folder / _FILE, "CPU", options).create_infer_request()
+        )
         self._one_at_a_time = threading.Lock()
 
     def run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
