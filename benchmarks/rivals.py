@@ -2,7 +2,8 @@
 
     python benchmarks/rivals.py --checkpoint starter --pictures PHOTOS --limit 64 --json figures.json
 
-All sides take turns in one run, so that other programs disturb all alike; the best turn of each counts. Sides:
+All sides take turns in one run, so that other programs disturb all alike; the best turn of each counts. The rivals
+run in a process of their own. Sides:
 
 original          open, Transformers' processor, model; one picture at a time, float32
 pipeline          transformers.pipeline("image-feature-extraction"), in batches, float32
@@ -19,11 +20,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +48,11 @@ BATCH = 32
 
 @dataclass
 class Side:
-    """One way to do the work; ``run`` gives labels if it makes any."""
+    """One way to do the work; ``run`` gives its seconds, and labels if it makes any."""
 
     name: str
     group: str
-    run: Callable[[], list[int] | None]
+    run: Callable[[], tuple[float, list[int] | None]]
 
 
 def random_vit(folder: Path) -> Path:
@@ -68,27 +72,70 @@ def prepared(model: Embedder | Classifier, files: Sequence[Path]) -> Iterator[An
     return decode_ahead(files, lambda file: model.prepare(load_picture(file)), ahead=2 * BATCH)
 
 
-def feature_sides(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Side]:
-    """All ways from files to vectors."""
+@lru_cache
+def plain(folder: Path, task: str) -> tuple[Any, Any]:
+    """Processor and float32 model as the documentation of Transformers loads them."""
     import torch
-    from transformers import AutoImageProcessor, AutoModel, pipeline
+    from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
-    processor = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil")
-    model = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+    auto = AutoModel if task == "features" else AutoModelForImageClassification
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    return processor, auto.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def original() -> None:
-        for file in files:
-            inputs = processor(images=Image.open(file).convert("RGB"), return_tensors="pt")
-            with torch.no_grad():
-                model(**inputs)
 
+def original(folder: Path, files: Sequence[Path]) -> None:
+    import torch
+
+    processor, model = plain(folder, "features")
+    for file in files:
+        inputs = processor(images=Image.open(file).convert("RGB"), return_tensors="pt")
+        with torch.no_grad():
+            model(**inputs)
+
+
+def piped(folder: Path, files: Sequence[Path]) -> None:
+    from transformers import pipeline
+
+    processor, model = plain(folder, "features")
     extract = pipeline("image-feature-extraction", model=model, image_processor=processor, device="cpu")
+    extract([str(file) for file in files], batch_size=BATCH, return_tensors=True)
 
-    def piped() -> None:
-        extract([str(file) for file in files], batch_size=BATCH, return_tensors=True)
 
-    yield Side("original", "vectors", original)
-    yield Side("pipeline", "vectors", piped)
+def plain_labels(folder: Path, files: Sequence[Path]) -> list[int]:
+    import torch
+
+    processor, model = plain(folder, "labels")
+    labels: list[int] = []
+    for some in batches(files, BATCH):
+        pictures = [Image.open(file).convert("RGB") for file in some]
+        with torch.no_grad():
+            labels += model(**processor(images=pictures, return_tensors="pt")).logits.argmax(-1).tolist()
+    return labels
+
+
+def timed(work: Callable[..., list[int] | None], *arguments: Any) -> tuple[float, list[int] | None]:
+    """Seconds, and the labels if there are any."""
+    started = time.perf_counter()
+    answer = work(*arguments)
+    return time.perf_counter() - started, answer
+
+
+class Rivals:
+    """Runs the other sides in a process of their own: what this program does to its own must not help them."""
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        self._folder, self._files = folder, files
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def side(self, name: str, group: str, work: Callable[..., list[int] | None]) -> Side:
+        self._process.submit(work, self._folder, self._files[:1]).result()  # loads the model
+        return Side(name, group, lambda: self._process.submit(timed, work, self._folder, self._files).result())
+
+
+def feature_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals) -> Iterator[Side]:
+    """All ways from files to vectors."""
+    yield rivals.side("original", "vectors", original)
+    yield rivals.side("pipeline", "vectors", piped)
     for runtime in runtimes():
         ours = opened(lambda runtime=runtime: open_embedder(checkpoint, Running(runtime=runtime)), runtime)
         if ours is None:
@@ -99,7 +146,7 @@ def feature_sides(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Sid
                 for _ in prepared(ours, files):
                     pass
 
-            yield Side("decode alone", "vectors", decode)
+            yield Side("decode alone", "vectors", partial(timed, decode))
         ready = list(prepared(ours, files))
 
         def alone(ours: Embedder = ours, ready: list[Any] = ready) -> None:
@@ -110,27 +157,13 @@ def feature_sides(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Sid
             for batch in batches(prepared(ours, files), BATCH):
                 ours.encode(batch)
 
-        yield Side(f"{runtime} alone", "vectors", alone)
-        yield Side(f"ours, {runtime}", "vectors", whole)
+        yield Side(f"{runtime} alone", "vectors", partial(timed, alone))
+        yield Side(f"ours, {runtime}", "vectors", partial(timed, whole))
 
 
-def label_sides(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Side]:
+def label_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals) -> Iterator[Side]:
     """All ways from files to labels."""
-    import torch
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-
-    processor = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil")
-    model = AutoModelForImageClassification.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
-
-    def plain() -> list[int]:
-        labels: list[int] = []
-        for some in batches(files, BATCH):
-            pictures = [Image.open(file).convert("RGB") for file in some]
-            with torch.no_grad():
-                labels += model(**processor(images=pictures, return_tensors="pt")).logits.argmax(-1).tolist()
-        return labels
-
-    yield Side("plain labels", "labels", plain)
+    yield rivals.side("plain labels", "labels", plain_labels)
     for runtime in runtimes():
         ours = opened(lambda runtime=runtime: open_classifier(checkpoint, Running(runtime=runtime)), runtime)
         if ours is None:
@@ -141,7 +174,7 @@ def label_sides(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Side]
                 row[0].index for batch in batches(prepared(ours, files), BATCH) for row in ours.predict(batch, 1)
             ]
 
-        yield Side(f"labels, {runtime}", "labels", whole)
+        yield Side(f"labels, {runtime}", "labels", partial(timed, whole))
 
 
 def runtimes() -> list[str]:
@@ -167,9 +200,8 @@ def measure(sides: Sequence[Side], pictures: int, turns: int) -> list[dict[str, 
     labels: dict[str, list[int]] = {}
     for _ in range(turns):
         for side in sides:
-            started = time.perf_counter()
-            answer = side.run()
-            best[side.name] = min(best[side.name], time.perf_counter() - started)
+            seconds, answer = side.run()
+            best[side.name] = min(best[side.name], seconds)
             if answer is not None:
                 labels[side.name] = answer
     rows = []
@@ -198,10 +230,11 @@ def main() -> None:
         random = options.checkpoint == "vit-random"
         name = str(random_vit(Path(folder))) if random else catalogue.features_checkpoint(options.checkpoint)
         checkpoint = find_checkpoint(name)
-        sides = list(feature_sides(checkpoint, files))
+        rivals = Rivals(checkpoint.folder, files)
+        sides = list(feature_sides(checkpoint, files, rivals))
         if not random:
             try:
-                sides += label_sides(checkpoint, files)
+                sides += label_sides(checkpoint, files, rivals)
             except ModelError as error:
                 print(f"no labels: {error}")
         rows = measure(sides, len(files), options.turns)
