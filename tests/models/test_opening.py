@@ -268,6 +268,16 @@ class TestUpgrade:
         assert again.fingerprint == mine.fingerprint
         assert loaded == []
 
+    def test_a_large_network_waits_longer(
+        self, checkpoint: Callable[[str], Path], pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(opening, "EXPORT_AFTER", 1)
+        monkeypatch.setattr(opening, "_PARAMETERS_A_SECOND", 1.0)
+        mine = open_embedder(find_checkpoint(str(checkpoint("resnet"))), cpu("auto"))
+        for _ in range(3):
+            encode(mine, pictures)
+        assert not cache().exists()
+
     def test_what_was_found_slower_is_not_made_again(
         self, checkpoint: Callable[[str], Path], pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
     ) -> None:

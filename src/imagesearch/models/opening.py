@@ -12,6 +12,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,11 @@ from imagesearch.records import Fingerprint
 
 _log = logging.getLogger(__name__)
 
-# Pictures that PyTorch runs before graphs are made: making them then takes about as long as the job so far.
+# Pictures that PyTorch runs before graphs are made, and for a large network also the seconds it computes: about
+# those that making a graph takes, so that no job takes much longer than it would without. Two seconds are free, as
+# every later start is quicker by more.
 EXPORT_AFTER = 64
+_PARAMETERS_A_SECOND, _FREE_SECONDS = 3e6, 2.0
 # A graph takes as much disk as the checkpoint, so it should be worth it: this much faster than PyTorch, or no
 # slower where a network is so quick (pictures per second) that starting takes most of a search's time.
 _WORTH_IT = 1.15
@@ -138,9 +142,11 @@ class _Opening:
             return dataclasses.replace(loaded, runtime=runtime)
         if not missing:
             return loaded
-        return dataclasses.replace(
-            loaded, runtime=_Upgrading(loaded.runtime, lambda: self._export(loaded, missing))
-        )
+        assert isinstance(loaded.runtime, TorchRuntime)
+        parameters = sum(tensor.numel() for tensor in loaded.runtime.network.model.parameters())
+        patience = parameters / _PARAMETERS_A_SECOND - _FREE_SECONDS
+        upgrading = _Upgrading(loaded.runtime, lambda: self._export(loaded, missing), patience)
+        return dataclasses.replace(loaded, runtime=upgrading)
 
     def _candidates(self) -> tuple[str, list[GraphRuntime]]:
         """The device, and the runtimes besides PyTorch that come into question on it.
@@ -240,20 +246,29 @@ def _fastest(graphs: Mapping[GraphRuntime, StoredGraph], wanted: str) -> GraphRu
 
 
 class _Upgrading:
-    """PyTorch at first, and what ``improve`` gives, if anything, once enough pictures have come."""
+    """PyTorch at first, and what ``improve`` gives, if anything, once enough pictures have come.
 
-    def __init__(self, runtime: Runtime, improve: Callable[[], Runtime | None]) -> None:
+    Enough are :data:`EXPORT_AFTER`, and as many as keep PyTorch busy for ``patience`` seconds.
+    """
+
+    def __init__(self, runtime: Runtime, improve: Callable[[], Runtime | None], patience: float) -> None:
         self._runtime = runtime
         self._improve: Callable[[], Runtime | None] | None = improve
-        self._pictures = 0
+        self._patience = patience
+        self._pictures, self._seconds = 0, 0.0
         self._lock = threading.Lock()
 
     def run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """See :meth:`Runtime.run`."""
         with self._lock:
-            if self._improve is not None and self._pictures >= EXPORT_AFTER:
+            enough = self._pictures >= EXPORT_AFTER and self._seconds >= self._patience
+            if self._improve is not None and enough:
                 improve, self._improve = self._improve, None
                 self._runtime = improve() or self._runtime
-            self._pictures += len(batch)
             runtime = self._runtime
-        return runtime.run(batch)
+        started = time.monotonic()
+        outputs = runtime.run(batch)
+        with self._lock:
+            self._pictures += len(batch)
+            self._seconds += time.monotonic() - started
+        return outputs
