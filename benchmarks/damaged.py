@@ -214,13 +214,12 @@ def index(folders: list[str]) -> None:
     from imagesearch.images.files import decode, describe, open_picture, read_file
     from imagesearch.images.pipeline import batches, decode_ahead
     from imagesearch.models import catalogue
-    from imagesearch.models.embedder import Embedder
     from imagesearch.models.hub import find_checkpoint
-    from imagesearch.models.loading import Network
+    from imagesearch.models.opening import Running, open_embedder
     from imagesearch.records import Picture, Skipped
 
     checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
-    embedder = Embedder(Network(checkpoint, "features", device="cpu", precision="float32"))
+    embedder = open_embedder(checkpoint, Running("cpu", "float32"))
     seconds: dict[str, float] = {}
 
     def load(path: str) -> tuple[Picture, object]:

@@ -98,7 +98,7 @@ def starter() -> Embedder:
     from imagesearch.models.loading import Network
 
     checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
-    return Embedder(Network(checkpoint, "features", device="cpu", precision="float32"))
+    return Embedder.of_network(Network(checkpoint, "features", device="cpu", precision="float32"))
 
 
 @pytest.fixture

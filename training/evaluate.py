@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from imagesearch import ImageSearch
-from imagesearch.errors import ModelError
+from imagesearch.models import catalogue
+from imagesearch.models.hub import find_checkpoint
 from training import data
 
 TURNS = 5
@@ -102,11 +104,9 @@ def top1(
     images: ImageSearch, pictures: Sequence[Image.Image], labels: np.ndarray, wnids: list[str]
 ) -> float | None:
     """Accuracy on the 200 classes; None for a checkpoint with other classes or none."""
-    try:
-        own = getattr(images.classifier.network.config, "wnids", None)
-    except ModelError:
-        return None
-    if own is None or list(own) != wnids:
+    settings = images.config.model
+    checkpoint = find_checkpoint(catalogue.labels_checkpoint(settings.name, settings.classifier) or settings.name)
+    if json.loads((checkpoint.folder / "config.json").read_bytes()).get("wnids") != wnids:
         return None
     answers = images.classify_all([np.asarray(picture) for picture in pictures], top=1)
     guesses = [result[0].index for _, result in answers if isinstance(result, list)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imagesearch.models.loading import choose_precision
+from imagesearch.models.devices import choose_precision
 
 
 def mixed(device: torch.device) -> torch.autocast:

@@ -61,6 +61,7 @@ class ModelSettings(Section):
     normalize: StrictBool = True
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    runtime: Literal["auto", "torch", "openvino", "onnx"] = "auto"
 
 
 class DataSettings(Section):

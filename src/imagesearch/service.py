@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from imagesearch.config import Config, load_config
 from imagesearch.database import Database, ledger_folder, open_store
 from imagesearch.errors import CollectionNotFoundError, ConfigError, ModelError, ModelMismatchError, UsageError
-from imagesearch.images.files import PictureSource, to_picture
+from imagesearch.images.files import PictureSource, examine, to_picture
 from imagesearch.images.find import reason_of
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models import catalogue
@@ -35,7 +36,8 @@ from imagesearch.stores.base import VectorStore, mismatch_text
 if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Embedder
-    from imagesearch.models.loading import Network, Task
+    from imagesearch.models.opening import Running
+    from imagesearch.models.preparing import Pixels
     from imagesearch.search.encoding import Reading
 
 
@@ -178,14 +180,15 @@ class ImageSearch:
         k = self.config.search.top_k if k is None else k
         if k < 1:
             raise UsageError(f"k = {k}: the number of results must be at least 1")
-        picture = to_picture(image, self.config.data.max_megapixels)
+        if isinstance(image, (str, os.PathLike)):  # before a model is loaded for nothing
+            examine(os.fsdecode(image), max_megapixels=self.config.data.max_megapixels)
         there = self.store.fingerprint()
         if there is None:
             raise self._no_collection()
         wanted = self.embedder.fingerprint
         if there.key != wanted.key:
             raise ModelMismatchError(mismatch_text(self.store.spec.name, wanted, there))
-        return self.store.search(self.embed([picture]), k)[0]
+        return self.store.search(self.embed([image]), k)[0]
 
     def embed(self, images: Iterable[PictureSource]) -> NDArray[np.float32]:
         """Vectors of pictures.
@@ -197,8 +200,8 @@ class ImageSearch:
             PictureError: one of them cannot be read.
         """
         embedder = self.embedder
-        bound = self.config.data.max_megapixels
-        prepared = (embedder.prepare(to_picture(image, bound)) for image in images)
+        bound, side = self.config.data.max_megapixels, embedder.decode_side
+        prepared = (embedder.prepare(to_picture(image, bound, side)) for image in images)
         vectors = [embedder.encode(batch) for batch in batches(prepared, self.config.extraction.batch_size)]
         return np.concatenate(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)
 
@@ -228,17 +231,18 @@ class ImageSearch:
         if top < 1:
             raise UsageError(f"top = {top}: the number of labels must be at least 1")
         classifier = self.classifier
-        bound = self.config.data.max_megapixels
+        bound, side = self.config.data.max_megapixels, classifier.decode_side
         size, threads = self.config.extraction.batch_size, self.config.extraction.decode_threads
-        for sources in batches(images, size):
-            loaded = list(
-                decode_ahead(
-                    sources, lambda source: classifier.prepare(to_picture(source, bound)), threads=threads
-                )
-            )
-            good = [pixels for pixels in loaded if not isinstance(pixels, Skipped)]
+
+        def load(source: PictureSource) -> Pixels:
+            return classifier.prepare(to_picture(source, bound, side))
+
+        sources, ahead = itertools.tee(images)
+        loaded = decode_ahead(ahead, load, threads=threads, ahead=2 * size)
+        for batch in batches(zip(sources, loaded, strict=False), size):
+            good = [pixels for _, pixels in batch if not isinstance(pixels, Skipped)]
             predictions = iter(classifier.predict(good, top) if good else [])
-            for source, result in zip(sources, loaded, strict=True):
+            for source, result in batch:
                 yield source, result if isinstance(result, Skipped) else next(predictions)
 
     def describe(self) -> CollectionInfo:
@@ -307,11 +311,15 @@ class ImageSearch:
         return there if same else self.embedder.fingerprint
 
     def _load_embedder(self) -> Embedder:
-        from imagesearch.models.embedder import Embedder
+        from imagesearch.models.opening import open_embedder
 
         settings = self.config.model
-        network = self._load(catalogue.features_checkpoint(settings.name), "features", settings.revision)
-        embedder = Embedder(network, pooling=settings.pooling, normalize=settings.normalize)
+        embedder = open_embedder(
+            find_checkpoint(catalogue.features_checkpoint(settings.name), settings.revision),
+            self._running,
+            pooling=settings.pooling,
+            normalize=settings.normalize,
+        )
         dim = embedder.fingerprint.dim
         if settings.embedding_dim not in (None, dim):
             raise ConfigError(
@@ -328,7 +336,7 @@ class ImageSearch:
             ModelError: it cannot be loaded or has no labels.
         """
         if self._classifier is None:
-            from imagesearch.models.classifier import Classifier
+            from imagesearch.models.opening import open_classifier
 
             settings = self.config.model
             name = catalogue.labels_checkpoint(settings.name, settings.classifier)
@@ -338,16 +346,16 @@ class ImageSearch:
                     " (--model of 'imagesearch classify'), for example to 'vit'"
                 )
             own = name == catalogue.features_checkpoint(settings.name)
-            self._classifier = Classifier(self._load(name, "labels", settings.revision if own else None))
+            checkpoint = find_checkpoint(name, settings.revision if own else None)
+            self._classifier = open_classifier(checkpoint, self._running)
         return self._classifier
 
-    def _load(self, checkpoint: str, task: Task, revision: str | None) -> Network:
-        from imagesearch.models.loading import Network
+    @property
+    def _running(self) -> Running:
+        from imagesearch.models.opening import Running
 
         settings = self.config.model
-        return Network(
-            find_checkpoint(checkpoint, revision), task, device=settings.device, precision=settings.precision
-        )
+        return Running(settings.device, settings.precision, settings.runtime)
 
     @property
     def _reading(self) -> Reading:

@@ -180,7 +180,7 @@ def embedder(checkpoint: Callable[[str], Path]) -> Callable[..., Embedder]:
 
     def load(family: str, *, precision: str = "float32", **options: Any) -> Embedder:
         found = find_checkpoint(str(checkpoint(family)))
-        return Embedder(Network(found, "features", device="cpu", precision=precision), **options)
+        return Embedder.of_network(Network(found, "features", device="cpu", precision=precision), **options)
 
     return load
 

@@ -17,7 +17,9 @@ from imagesearch.models.loading import Network
 
 
 def classifier(folder: Path, precision: str = "float32") -> Classifier:
-    return Classifier(Network(find_checkpoint(str(folder)), "labels", device="cpu", precision=precision))
+    return Classifier.of_network(
+        Network(find_checkpoint(str(folder)), "labels", device="cpu", precision=precision)
+    )
 
 
 @pytest.mark.parametrize("family", ["vit_labels", "convnext", "mobilenet"])

@@ -21,6 +21,7 @@ from imagesearch.models import catalogue
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.loading import Network
+from imagesearch.models.preparing import without_ends
 
 from .conftest import FAMILIES, save_checkpoint
 
@@ -97,12 +98,12 @@ def test_vectors_are_those_of_plain_transformers(
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
     assert cosines(vectors, expected).min() >= 0.9999
     for quick_here in (False, True):  # what "auto" does with and without hardware for bfloat16
-        monkeypatch.setattr("imagesearch.models.loading._cpu_multiplies_bfloat16", lambda there=quick_here: there)
+        monkeypatch.setattr("imagesearch.models.devices._cpu_multiplies_bfloat16", lambda there=quick_here: there)
         quick = embedder(family, precision="auto")
         in_float32 = not quick_here or family in BATCH_NORMALISED
-        assert quick.network.dtype is (torch.float32 if in_float32 else torch.bfloat16)
+        assert quick.runtime.network.dtype is (torch.float32 if in_float32 else torch.bfloat16)
         assert quick.fingerprint.key == exact.fingerprint.key
-        assert cosines(encode(quick, pictures), expected).min() >= 0.999, quick.network.dtype
+        assert cosines(encode(quick, pictures), expected).min() >= 0.999, quick.runtime.network.dtype
 
 
 @pytest.mark.parametrize("family", ["vit", "mobilenet", "clip"])
@@ -119,8 +120,8 @@ import sys, numpy as np
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.loading import Network
-model = Embedder(Network(find_checkpoint(sys.argv[1]), "features", device="cpu", precision="float32"))
-ramp = np.linspace(0, 1, 3 * 32 * 32, dtype=np.float32).reshape(3, 32, 32)
+model = Embedder.of_network(Network(find_checkpoint(sys.argv[1]), "features", device="cpu", precision="float32"))
+ramp = np.linspace(0, 255, 32 * 32 * 3).astype(np.uint8).reshape(32, 32, 3)
 print(model.fingerprint.to_json(), model.fingerprint.key, model.encode([ramp]).tobytes().hex())
 """
     runs = [
@@ -147,11 +148,13 @@ def test_the_choice_without_a_class_token_is_the_mean(tmp_path: Path, pictures: 
     model = SiglipVisionModel(config).eval()
     model.save_pretrained(tmp_path / "m")
     SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "m")
-    mine = Embedder(Network(find_checkpoint(str(tmp_path / "m")), "features", device="cpu", precision="float32"))
+    mine = Embedder.of_network(
+        Network(find_checkpoint(str(tmp_path / "m")), "features", device="cpu", precision="float32")
+    )
     assert mine.fingerprint.pooling == "mean"
     pixels = mine.prepare(pictures[0])
     with torch.no_grad():
-        expected = model(torch.from_numpy(pixels)[None]).last_hidden_state.mean(1).numpy()
+        expected = model(mine.runtime.network.stack([pixels])).last_hidden_state.mean(1).numpy()
     assert cosines(mine.encode([pixels]), expected).min() >= 0.9999
 
 
@@ -161,7 +164,7 @@ class TestPoolingByHand:
         import torch
 
         model = embedder(family, pooling="cls")
-        network = model.network
+        network = model.runtime.network
         tower = network.model.vision_model if family == "clip" else network.model
         with torch.no_grad():
             states = tower(pixel_values=network.stack([model.prepare(p) for p in pictures])).last_hidden_state
@@ -173,7 +176,7 @@ class TestPoolingByHand:
         import torch
 
         model = embedder(family, pooling="mean")
-        network = model.network
+        network = model.runtime.network
         tower = network.model.vision_model if family == "siglip" else network.model
         with torch.no_grad():
             states = tower(pixel_values=network.stack([model.prepare(p) for p in pictures])).last_hidden_state
@@ -225,16 +228,19 @@ class TestMissingWeights:
         folder = without_weights(save_checkpoint(tmp_path / "m", "vit"), "layernorm_after")
         network = Network(find_checkpoint(str(folder)), "features", device="cpu")
         with pytest.raises(ModelError, match=r"lacks 4 of the network's weights .*layernorm_after.*random"):
-            Embedder(network, pooling=pooling)
+            Embedder.of_network(network, pooling=pooling)
 
     def test_an_image_tower_with_holes_is_refused(self, tmp_path: Path) -> None:
         folder = without_weights(save_checkpoint(tmp_path / "m", "clip"), "visual_projection")
         with pytest.raises(ModelError, match="visual_projection"):
-            Embedder(Network(find_checkpoint(str(folder)), "features", device="cpu"))
+            Embedder.of_network(Network(find_checkpoint(str(folder)), "features", device="cpu"))
 
     def test_the_text_tower_may_be_missing(self, tmp_path: Path) -> None:
         folder = without_weights(save_checkpoint(tmp_path / "m", "clip"), "text_model")
-        assert Embedder(Network(find_checkpoint(str(folder)), "features", device="cpu")).fingerprint.dim == 24
+        assert (
+            Embedder.of_network(Network(find_checkpoint(str(folder)), "features", device="cpu")).fingerprint.dim
+            == 24
+        )
 
 
 class TestOddPictures:
@@ -263,9 +269,9 @@ class TestOddPictures:
         # What counts is the centre, as with any other picture.
         assert cosines(vectors, encode(model, [Image.new("RGB", (40, 40), (250, 0, 0))])).min() > 0.99
 
-    def test_ordinary_panoramas_are_not_touched(self, embedder: Load) -> None:
+    def test_ordinary_panoramas_are_not_touched(self) -> None:
         panorama = Image.linear_gradient("L").resize((600, 40)).convert("RGB")
-        assert embedder("clip").network._without_ends(panorama) is panorama
+        assert without_ends(panorama) is panorama
 
 
 class TestStarter:
@@ -274,7 +280,7 @@ class TestStarter:
         assert starter.fingerprint.dim == spec.dim
         assert starter.fingerprint.input_size == (spec.input_size, spec.input_size)
         assert starter.fingerprint.model == "starter"
-        parameters = sum(p.numel() for p in starter.network.model.parameters()) / 1e6
+        parameters = sum(p.numel() for p in starter.runtime.network.model.parameters()) / 1e6
         assert parameters == pytest.approx(spec.parameters, abs=0.1)
 
     def test_a_picture_is_closest_to_its_own_variants(self, starter: Embedder, photos: Path) -> None:

@@ -64,7 +64,7 @@ class TestCache:
         assert is_here("org/name")
         found = find_checkpoint("org/name")
         assert (found.name, found.revision) == ("org/name", COMMIT)
-        vectors = Embedder(Network(found, "features", device="cpu", precision="float32"))
+        vectors = Embedder.of_network(Network(found, "features", device="cpu", precision="float32"))
         assert vectors.fingerprint.model == "org/name"
         assert vectors.fingerprint.revision == COMMIT
 

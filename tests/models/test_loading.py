@@ -10,9 +10,10 @@ from typing import Literal
 import pytest
 
 from imagesearch.errors import ModelError
+from imagesearch.models.devices import choose_device, choose_precision
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
-from imagesearch.models.loading import Network, choose_device, choose_precision
+from imagesearch.models.loading import Network
 
 from .conftest import save_checkpoint
 
@@ -71,7 +72,7 @@ def test_no_image_processor(vit: Path) -> None:
 def test_a_text_model(vit: Path) -> None:
     (vit / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(ModelError):
-        Embedder(load(vit))
+        Embedder.of_network(load(vit))
 
 
 def test_an_image_model_that_does_not_label(tmp_path: Path) -> None:
@@ -97,9 +98,9 @@ def test_devices_and_precisions_without_hardware(monkeypatch: pytest.MonkeyPatch
     for missing in ("cuda", "cuda:0", "mps"):
         with pytest.raises(ModelError, match=missing):
             choose_device(missing)
-    monkeypatch.setattr("imagesearch.models.loading._cpu_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("imagesearch.models.devices._cpu_multiplies_bfloat16", lambda: False)
     assert choose_precision("auto", "cpu") is torch.float32
-    monkeypatch.setattr("imagesearch.models.loading._cpu_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("imagesearch.models.devices._cpu_multiplies_bfloat16", lambda: True)
     assert choose_precision("auto", "cpu") is torch.bfloat16
     assert choose_precision("float16", "cpu") is torch.float16
 
@@ -109,6 +110,7 @@ def test_devices_with_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("imagesearch.models.devices._may_have_accelerator", lambda: True)
     assert choose_device("auto") == "cuda"
     assert choose_device("cuda:1") == "cuda:1"
     with pytest.raises(ModelError, match=r"cuda:0, cuda:1, .*cpu"):

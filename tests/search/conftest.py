@@ -24,6 +24,8 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 class MeanColour:
     """A stand-in for :class:`Embedder`: the vector of a picture is its mean colour, scaled to unit length."""
 
+    decode_side = None
+
     def __init__(self) -> None:
         self.fingerprint = Fingerprint("mean-colour", "1", "mean", (8, 8), dim=3)
         self.batches: list[int] = []

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imagesearch.errors import ModelError
-from imagesearch.models.loading import Network, Pixels
+from imagesearch.models.loading import Network
+from imagesearch.models.preparing import Pixels, Preparer, decode_side
+from imagesearch.models.runtime import Runtime, TorchRuntime
 from imagesearch.records import Prediction
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
 
@@ -17,11 +23,18 @@ class Classifier:
     """Labels pictures with the classes that one checkpoint was trained on.
 
     Attributes:
-        network: the loaded model.
+        preparer: how pictures become the network's input.
+        runtime: what runs the network.
         labels: class names; position is the class's number.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, preparer: Preparer, runtime: Runtime, labels: Sequence[str]) -> None:
+        self.preparer = preparer
+        self.runtime = runtime
+        self.labels = tuple(labels)
+
+    @classmethod
+    def of_network(cls, network: Network) -> Classifier:
         """Read the class names.
 
         Args:
@@ -35,26 +48,44 @@ class Classifier:
                 f"{network.checkpoint.name} has no trained classification head (its labels would be random);"
                 " set model.classifier to a checkpoint that has one, such as google/vit-base-patch16-224"
             )
-        self.network = network
+
+        def logits(pixels: torch.Tensor) -> torch.Tensor:
+            outputs: torch.Tensor = network.model(pixel_values=pixels).logits
+            return outputs
+
         names = network.config.id2label
-        self.labels = tuple(str(names[index]) for index in sorted(names))
+        labels = [str(names[index]) for index in sorted(names)]
+        return cls(network.preparer, TorchRuntime(network, logits), labels)
+
+    @property
+    def decode_side(self) -> int | None:
+        """See :func:`preparing.decode_side`."""
+        return decode_side(self.preparer)
 
     def prepare(self, image: Image.Image) -> Pixels:
-        """An upright RGB picture as the network's input: see :meth:`Network.prepare`."""
-        return self.network.prepare(image)
+        """An upright RGB picture as the network's input: see :class:`Preparer`. Thread-safe."""
+        return self.preparer.prepare(image)
 
     def predict(self, batch: Sequence[Pixels], top: int = 5) -> list[list[Prediction]]:
         """The most probable labels of prepared pictures, most probable first.
 
         Args:
-            batch: n arrays of shape (3, height, width).
+            batch: one or more results of :meth:`prepare`.
             top: labels a picture; no more than there are classes.
-        """
 
-        with self.network.running():
-            logits = self.network.model(pixel_values=self.network.stack(batch)).logits
-            scores, indices = logits.float().softmax(dim=-1).topk(min(top, len(self.labels)), dim=-1)
+        Raises:
+            ModelError: memory does not hold the batch.
+        """
+        scores = probabilities(self.runtime.run(batch))
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
         return [
-            [Prediction(self.labels[i], s, i) for s, i in zip(row_scores, row_indices, strict=True)]
-            for row_scores, row_indices in zip(scores.tolist(), indices.tolist(), strict=True)
+            [Prediction(self.labels[i], float(row[i]), i) for i in indices.tolist()]
+            for row, indices in zip(scores, best, strict=True)
         ]
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax of every row: shape (n, classes)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares

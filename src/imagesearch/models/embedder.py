@@ -3,144 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.errors import ModelError
-from imagesearch.models.loading import Network, Pixels
+from imagesearch.models.loading import Network
+from imagesearch.models.pooling import pooled, resolve_pooling
+from imagesearch.models.preparing import Pixels, Preparer, decode_side
+from imagesearch.models.runtime import Runtime, TorchRuntime
 from imagesearch.records import Fingerprint
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
+
+# As torch.nn.functional.normalize: a vector of zeros stays one.
+_SHORTEST = np.float32(1e-12)
 
 
 class Embedder:
     """Turns pictures into comparable vectors with one network.
 
     Attributes:
-        network: the loaded model.
+        preparer: how pictures become the network's input.
+        runtime: what runs the network.
         fingerprint: what its vectors may be compared with.
     """
 
-    def __init__(self, network: Network, *, pooling: str = "auto", normalize: bool = True) -> None:
+    def __init__(self, preparer: Preparer, runtime: Runtime, fingerprint: Fingerprint) -> None:
+        self.preparer = preparer
+        self.runtime = runtime
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def of_network(cls, network: Network, *, pooling: str = "auto", normalize: bool = True) -> Embedder:
         """Choose the pooling and find out the vectors' length.
 
         Args:
             network: loaded for ``"features"``.
-            pooling: ``"auto"`` (see :func:`choose_pooling`), ``"pooler"``, ``"cls"`` or ``"mean"``.
+            pooling: ``"auto"`` (see :func:`pooling.choose_pooling`), ``"pooler"``, ``"cls"`` or ``"mean"``.
             normalize: scale vectors to unit length.
 
         Raises:
             ModelError: the network cannot be pooled that way.
         """
-        self.network = network
-        self._normalize = normalize
-        _check_weights(network)
-        self._pooling = choose_pooling(network) if pooling == "auto" else _check_pooling(network, pooling)
-        blank = np.zeros((3, *network.input_size), np.float32)
-        self.fingerprint = Fingerprint(
+        pooling = resolve_pooling(network, pooling)
+        runtime = TorchRuntime(network, pooled(network, pooling))
+        fingerprint = Fingerprint(
             model=network.checkpoint.name,
             revision=network.checkpoint.revision,
-            pooling=self._pooling,
+            pooling=pooling,
             input_size=network.input_size,
-            dim=self.encode([blank]).shape[1],
+            dim=runtime.run([network.blank]).shape[1],
             normalized=normalize,
         )
+        return cls(network.preparer, runtime, fingerprint)
+
+    @property
+    def decode_side(self) -> int | None:
+        """See :func:`preparing.decode_side`."""
+        return decode_side(self.preparer)
 
     def prepare(self, image: Image.Image) -> Pixels:
-        """An upright RGB picture as the network's input: see :meth:`Network.prepare`."""
-        return self.network.prepare(image)
+        """An upright RGB picture as the network's input: see :class:`Preparer`. Thread-safe."""
+        return self.preparer.prepare(image)
 
     def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """Vectors of prepared pictures.
 
         Args:
-            batch: n arrays of shape (3, height, width).
+            batch: one or more results of :meth:`prepare`.
 
         Returns:
             float32, shape (n, dim), rows of unit length unless configured otherwise.
+
+        Raises:
+            ModelError: memory does not hold the batch.
         """
-        import torch
-
-        with self.network.running():
-            vectors = self._pool(self.network.stack(batch)).float()
-            if self._normalize:
-                vectors = torch.nn.functional.normalize(vectors, dim=1)
-            array: NDArray[np.float32] = vectors.cpu().numpy()
-            return array
-
-    def _pool(self, pixels: torch.Tensor) -> torch.Tensor:
-        model = self.network.model
-        if self._pooling == "projection":
-            output = model.get_image_features(pixel_values=pixels)
-            vectors: torch.Tensor = output if hasattr(output, "shape") else output.pooler_output
+        vectors = self.runtime.run(batch)
+        if not self.fingerprint.normalized:
             return vectors
-        # Models with a text tower want texts too; their image tower alone does not.
-        output = getattr(model, "vision_model", model)(pixel_values=pixels)
-        if self._pooling == "pooler":
-            return _of_output(output, "pooler_output", self.network).flatten(1)
-        states = _of_output(output, "last_hidden_state", self.network)
-        if self._pooling == "cls":
-            return states.select(1, 0)
-        # (n, channels, height, width) from convolutional networks, (n, tokens, channels) from transformers
-        return states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)
-
-
-def choose_pooling(network: Network) -> str:
-    """How the checkpoint's own authors make one vector of a picture, as far as its weights were trained.
-
-    * models with a text tower (CLIP, SigLIP): the projection into the space they share;
-    * a trained pooler, or one without weights (global average): the pooler;
-    * otherwise the class token, as Transformers fills a missing pooler with random numbers that differ in
-      every process; and the mean over positions where there is no class token.
-    """
-    if hasattr(network.model, "get_image_features"):
-        return "projection"
-    if not network.missing and _has_pooler(network):
-        return "pooler"
-    return "cls" if _has_class_token(network.model) else "mean"
-
-
-def _check_weights(network: Network) -> None:
-    """Refuse a network whose vectors would be random; only a pooler may be missing, or a tower for texts."""
-    missing = [name for name in network.missing if "pooler" not in name]
-    if hasattr(network.model, "get_image_features"):
-        missing = [name for name in network.missing if "vision" in name or "visual" in name]
-    if missing:
-        raise ModelError(
-            f"{network.checkpoint.name}: the checkpoint lacks {len(missing)} of the network's weights"
-            f" (first: {min(missing)}); its vectors would be random"
-        )
-
-
-def _check_pooling(network: Network, pooling: str) -> str:
-    name = network.checkpoint.name
-    if pooling == "pooler" and any("pooler" in missing for missing in network.missing):
-        raise ModelError(f"model.pooling = 'pooler': {name} has no trained pooler (allowed: auto, cls, mean)")
-    if pooling == "pooler" and hasattr(network.model, "get_image_features"):
-        return "projection"
-    if pooling == "cls" and not _has_class_token(network.model):
-        raise ModelError(f"model.pooling = 'cls': {name} has no class token (allowed: auto, pooler, mean)")
-    return pooling
-
-
-def _has_pooler(network: Network) -> bool:
-    import torch
-
-    with torch.inference_mode():
-        blank = network.stack([np.zeros((3, *network.input_size), np.float32)])
-        return getattr(network.model(pixel_values=blank), "pooler_output", None) is not None
-
-
-def _has_class_token(model: Any) -> bool:
-    return any(name.rsplit(".", 1)[-1] in ("cls_token", "class_embedding") for name, _ in model.named_parameters())
-
-
-def _of_output(output: Any, field: str, network: Network) -> torch.Tensor:
-    value: torch.Tensor | None = getattr(output, field, None)
-    if value is None:
-        raise ModelError(f"{network.checkpoint.name} gives no {field}; choose another model.pooling")
-    return value
+        unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _SHORTEST)
+        return unit

@@ -13,29 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
+from imagesearch.models.devices import choose_device, choose_precision
 from imagesearch.models.hub import Checkpoint
+from imagesearch.models.preparing import Pixels, Preparation, Preparer, read_preparation, without_ends
+from imagesearch.models.quickening import normalises_batches, quicken
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-Pixels = NDArray[np.float32]
-# Long side to short side; processors that crop keep less than 2 : 1 of it.
-_LONGEST_STRIP = 20
-
 Task = Literal["features", "labels"]
 
 
 class Network:
-    """A vision model on its device, with the image processor that belongs to it.
+    """A vision model in PyTorch on its device, with the preparation of pictures that belongs to it.
 
     Attributes:
         checkpoint: where it came from.
+        task: what it was loaded for.
+        model: the Transformers model, for inference only.
         config: the checkpoint's Transformers configuration.
         missing: names of parameters that the checkpoint did not have; Transformers filled them with
             random numbers, so nothing that depends on them may be used.
         device, dtype: where and in which precision it runs.
-        input_size: height and width in pixels of what the network sees.
+        preparer: how pictures become its input.
     """
 
     def __init__(
@@ -49,49 +50,38 @@ class Network:
         import torch
 
         self.checkpoint = checkpoint
+        self.task = task
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        self._processor = _load_processor(checkpoint)
+        self.preparer = find_preparer(checkpoint)
         model, self.missing = _load_model(checkpoint, task)
         self.config = model.config
-        if precision == "auto" and _normalises_batches(model):
+        if precision == "auto" and normalises_batches(model):
             self.dtype = torch.float32
-        self.model = model.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
-        blank = np.zeros((32, 32, 3), np.uint8)
-        self.input_size: tuple[int, int] = self._process(blank).shape[1:]
+        model.eval().requires_grad_(False)
+        quicken(model, self.device, self.preparer.input_size)
+        self.model = model.to(device=self.device, dtype=self.dtype)
         self._torch = torch
+        self._affine: tuple[torch.Tensor, torch.Tensor] | None = None
+        if isinstance(self.preparer, Preparation):
+            scale, shift = torch.tensor([self.preparer.scale, self.preparer.shift], device=self.device)
+            self._affine = scale.view(1, 3, 1, 1), shift.view(1, 3, 1, 1)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels of what the network sees."""
+        return self.preparer.input_size
+
+    @property
+    def blank(self) -> Pixels:
+        """A black picture, prepared."""
+        from PIL import Image
+
+        return self.prepare(Image.new("RGB", self.input_size[::-1]))
 
     def prepare(self, image: Image.Image) -> Pixels:
-        """An upright RGB picture as the network's input: float32, shape (3, height, width). Thread-safe."""
-        pixels = self._process(self._without_ends(image))
-        if pixels.shape[1:] != self.input_size:
-            raise ModelError(
-                f"{self.checkpoint.name}: its image processor makes {pixels.shape[1:]} pixels of one picture and"
-                f" {self.input_size} of another; use a checkpoint with a fixed resolution"
-            )
-        return pixels
-
-    def _without_ends(self, image: Image.Image) -> Image.Image:
-        """A long strip without the ends that the processor's centre crop would cut off anyway.
-
-        Scaled by its short side first, as many processors do, 1 x 5,000 pixels would take gigabytes.
-        """
-        size = getattr(self._processor, "size", None) or {}
-        if not dict(size).get("shortest_edge"):
-            return image
-        width, height = image.size
-        longest = _LONGEST_STRIP * min(width, height)
-        left, top = max(0, width - longest) // 2, max(0, height - longest) // 2
-        return image.crop((left, top, width - left, height - top)) if left or top else image
-
-    def _process(self, image: Any) -> Pixels:
-        pixels = self._processor(images=image, return_tensors="np", input_data_format=None)["pixel_values"]
-        if np.ndim(pixels) != 4:
-            raise ModelError(
-                f"{self.checkpoint.name}: its image processor gives an array of shape {np.shape(pixels)}, not one"
-                " picture of fixed size; use a checkpoint with a fixed resolution"
-            )
-        return np.asarray(pixels[0], dtype=np.float32)
+        """An upright RGB picture as the network's input: see :class:`Preparer`."""
+        return self.preparer.prepare(image)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -110,66 +100,79 @@ class Network:
                 ) from error
 
     def stack(self, batch: Sequence[Pixels]) -> torch.Tensor:
-        """Prepared pictures as one tensor of shape (n, 3, height, width) on the network's device."""
-        return self._torch.from_numpy(np.stack(batch)).to(device=self.device, dtype=self.dtype)
+        """Prepared pictures as one normalised tensor of shape (n, 3, height, width) on the network's device."""
+        return self.normalise(self._transfer(batch))
+
+    def _transfer(self, batch: Sequence[Pixels]) -> torch.Tensor:
+        """Prepared pictures, as they are, on the device."""
+        if not self.device.startswith("cuda"):
+            return self._torch.from_numpy(np.stack(batch)).to(self.device)
+        # Page-locked memory is copied without waiting for it; PyTorch keeps it for the next batch, and does not
+        # hand it out again before the copy has ended.
+        kind = self._torch.uint8 if batch[0].dtype == np.uint8 else self._torch.float32
+        staging = self._torch.empty((len(batch), *batch[0].shape), dtype=kind, pin_memory=True)
+        np.stack(batch, out=staging.numpy())
+        return staging.to(self.device, non_blocking=True)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the model takes, made of what :meth:`prepare` makes, on the device.
+
+        Args:
+            pixels: uint8, shape (n, height, width, 3), or as Transformers prepared it.
+        """
+        if self._affine is None:
+            return pixels.to(self.dtype)
+        scale, shift = self._affine
+        # Channels last in memory, as convolutions like it; float32 until the end, as bfloat16 has 8 bits.
+        return (pixels.permute(0, 3, 1, 2).to(self._torch.float32) * scale + shift).to(self.dtype)
 
 
-def choose_device(wanted: str) -> str:
-    """Resolve ``model.device``: ``auto`` is the first of CUDA, MPS and CPU that is there.
+def find_preparer(checkpoint: Checkpoint) -> Preparer:
+    """The checkpoint's preparation of pictures: our own where it is understood, else Transformers'.
 
     Raises:
-        ModelError: a device was named that PyTorch does not see.
+        ModelError: the checkpoint has no usable image processor.
     """
-    import torch
-
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if wanted == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
-    kind, _, number = wanted.partition(":")
-    if (kind == "cuda" and (not cuda or int(number or 0) >= torch.cuda.device_count())) or (
-        kind == "mps" and not mps
-    ):
-        seen = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["mps"] * mps + ["cpu"]
-        raise ModelError(
-            f"model.device = {wanted!r}, but PyTorch {torch.__version__} sees only: {', '.join(seen)}"
-        )
-    return wanted
+    return read_preparation(checkpoint.folder) or TransformersPreparer(checkpoint)
 
 
-def choose_precision(wanted: str, device: str) -> torch.dtype:
-    """Resolve ``model.precision``: ``auto`` is bfloat16 where the hardware multiplies it, else float32.
+class TransformersPreparer:
+    """Prepares pictures with the checkpoint's image processor in Transformers."""
 
-    Without AMX or AVX512-BF16 a CPU emulates bfloat16 and is slower with it.
-    """
-    import torch
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Load the processor.
 
-    if wanted != "auto":
-        dtype: torch.dtype = getattr(torch, wanted)
-        return dtype
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    if device == "cpu" and _cpu_multiplies_bfloat16():
-        return torch.bfloat16
-    return torch.float32
+        Raises:
+            ModelError: there is none, or it does not give pictures of one size.
+        """
+        self._name = checkpoint.name
+        self._processor = _load_processor(checkpoint)
+        self.input_size: tuple[int, int] = self._process(np.zeros((32, 32, 3), np.uint8)).shape[1:]
 
+    @property
+    def target_size(self) -> None:
+        """Unknown: a processor may look at details of any size."""
+        return None
 
-def _cpu_multiplies_bfloat16() -> bool:
-    import torch
+    def prepare(self, image: Image.Image) -> NDArray[np.float32]:
+        """An upright RGB picture as float32, shape (3, height, width), normalised. Thread-safe."""
+        size = getattr(self._processor, "size", None) or {}
+        pixels = self._process(without_ends(image) if dict(size).get("shortest_edge") else image)
+        if pixels.shape[1:] != self.input_size:
+            raise ModelError(
+                f"{self._name}: its image processor makes {pixels.shape[1:]} pixels of one picture and"
+                f" {self.input_size} of another; use a checkpoint with a fixed resolution"
+            )
+        return pixels
 
-    # Private, but there is no public question; an older or newer PyTorch without them gets float32.
-    questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, question, bool)() for question in questions)
-
-
-def _normalises_batches(model: Any) -> bool:
-    """Whether rounding adds up: MobileNetV2's vectors in bfloat16 have a cosine of only 0.990 to the exact ones.
-
-    Networks with batch normalisation scale by factors that were tuned in float32; those with layer
-    normalisation (transformers, ConvNeXt) stay above 0.999.
-    """
-    import torch
-
-    return any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    def _process(self, image: Any) -> NDArray[np.float32]:
+        pixels = self._processor(images=image, return_tensors="np", input_data_format=None)["pixel_values"]
+        if np.ndim(pixels) != 4:
+            raise ModelError(
+                f"{self._name}: its image processor gives an array of shape {np.shape(pixels)}, not one"
+                " picture of fixed size; use a checkpoint with a fixed resolution"
+            )
+        return np.asarray(pixels[0], dtype=np.float32)
 
 
 def _load_processor(checkpoint: Checkpoint) -> Any:

@@ -18,7 +18,7 @@ from imagesearch.images.files import MAX_MEGAPIXELS, content_hash, decode, descr
 from imagesearch.images.find import FoundFile, Selection, Walk
 from imagesearch.images.pipeline import SECONDS_A_PICTURE, batches, decode_ahead
 from imagesearch.models.embedder import Embedder
-from imagesearch.models.loading import Pixels
+from imagesearch.models.preparing import Pixels
 from imagesearch.records import Picture, Skipped
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def encode_files(files: Sequence[FoundFile], embedder: Embedder, reading: Readin
         data, status = read_file(file.path, reading.max_megapixels)
         with open_picture(data, file.path, reading.max_megapixels) as image:
             picture = describe(file.path, file.root, data, status, image)
-            return picture, embedder.prepare(decode(image, file.path))
+            return picture, embedder.prepare(decode(image, file.path, embedder.decode_side))
 
     for batch in _read_ahead(files, load, reading, reading.batch_size):
         good = [item for _, item in batch if not isinstance(item, Skipped)]

@@ -1,0 +1,274 @@
+"""From a checkpoint to an :class:`Embedder` or :class:`Classifier`, in the runtime that is fastest here.
+
+On CPUs an exported graph is often many times faster than PyTorch, and it starts without importing PyTorch and
+Transformers, which takes seconds. But it takes seconds to make, too. So PyTorch begins, and after some pictures
+(:data:`EXPORT_AFTER`) the graphs of the installed runtimes are made, once a machine and checkpoint: a single
+search never pays for them, indexing a folder does, and every later search is quicker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagesearch.errors import ModelError
+from imagesearch.models.classifier import Classifier
+from imagesearch.models.devices import choose_device
+from imagesearch.models.embedder import Embedder
+from imagesearch.models.exporting import (
+    GRAPH_RUNTIMES,
+    GraphRuntime,
+    export,
+    is_installed,
+    require_installed,
+    start,
+    version_of,
+)
+from imagesearch.models.graphs import GraphKey, StoredGraph, discard_graph, find_graph, store_graph
+from imagesearch.models.hub import Checkpoint
+from imagesearch.models.loading import Network, Task, find_preparer
+from imagesearch.models.preparing import Pixels, Preparer
+from imagesearch.models.runtime import Runtime, TorchRuntime
+from imagesearch.records import Fingerprint
+
+_log = logging.getLogger(__name__)
+
+# Pictures that PyTorch runs before graphs are made, and for a large network also the seconds it computes: about
+# those that making a graph takes, so that no job takes much longer than it would without. Two seconds are free, as
+# every later start is quicker by more.
+EXPORT_AFTER = 64
+_PARAMETERS_A_SECOND, _FREE_SECONDS = 3e6, 2.0
+# A graph takes as much disk as the checkpoint, so it should be worth it: this much faster than PyTorch, or no
+# slower where a network is so quick (pictures per second) that starting takes most of a search's time.
+_WORTH_IT = 1.15
+_NO_SLOWER, _QUICK = 0.95, 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The settings ``model.device``, ``model.precision`` and ``model.runtime``."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    runtime: str = "auto"
+
+
+def open_embedder(
+    checkpoint: Checkpoint, running: Running = Running(), *, pooling: str = "auto", normalize: bool = True
+) -> Embedder:
+    """Load a checkpoint that makes vectors.
+
+    Args:
+        pooling, normalize: see :meth:`Embedder.of_network`.
+
+    Raises:
+        ModelError: it cannot be loaded or pooled that way, or the runtime or device is not there.
+    """
+
+    def in_torch(precision: str, device: str) -> _Loaded:
+        network = Network(checkpoint, "features", device=device, precision=precision)
+        embedder = Embedder.of_network(network, pooling=pooling)
+        assert isinstance(embedder.runtime, TorchRuntime)
+        return _Loaded(network.preparer, embedder.runtime, embedder.fingerprint.to_json())
+
+    loaded = _Opening(checkpoint, "features", pooling, running, in_torch).open()
+    fingerprint = dataclasses.replace(
+        Fingerprint.from_json(loaded.description), model=checkpoint.name, normalized=normalize
+    )
+    return Embedder(loaded.preparer, loaded.runtime, fingerprint)
+
+
+def open_classifier(checkpoint: Checkpoint, running: Running = Running()) -> Classifier:
+    """Load a checkpoint that labels pictures.
+
+    Raises:
+        ModelError: it cannot be loaded or has no trained head, or the runtime or device is not there.
+    """
+
+    def in_torch(precision: str, device: str) -> _Loaded:
+        network = Network(checkpoint, "labels", device=device, precision=precision)
+        classifier = Classifier.of_network(network)
+        assert isinstance(classifier.runtime, TorchRuntime)
+        return _Loaded(network.preparer, classifier.runtime, list(classifier.labels))
+
+    loaded = _Opening(checkpoint, "labels", "", running, in_torch).open()
+    return Classifier(loaded.preparer, loaded.runtime, loaded.description)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What embedder and classifier have in common; the description is the fingerprint as JSON, or the labels."""
+
+    preparer: Preparer
+    runtime: Runtime
+    description: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """One checkpoint for one task, on its way to a runtime.
+
+    Attributes:
+        in_torch: loads it in PyTorch, in a precision and on a device.
+    """
+
+    checkpoint: Checkpoint
+    task: Task
+    pooling: str
+    running: Running
+    in_torch: Callable[[str, str], _Loaded]
+
+    def open(self) -> _Loaded:
+        """A cached graph if there is a good one, else PyTorch, which may become a graph later."""
+        device, names = self._candidates()
+        stored = {name: find_graph(self._key(name)) for name in names}
+        if None not in stored.values() and (loaded := self._start_best(stored)) is not None:
+            return loaded
+        loaded = self.in_torch(self.running.precision, device)
+        missing = [name for name in names if find_graph(self._key(name)) is None]
+        if self.running.runtime in GRAPH_RUNTIMES:
+            runtime = self._export(loaded, missing)
+            if runtime is None:
+                raise ModelError(self._refusal(names))
+            return dataclasses.replace(loaded, runtime=runtime)
+        if not missing:
+            return loaded
+        assert isinstance(loaded.runtime, TorchRuntime)
+        parameters = sum(tensor.numel() for tensor in loaded.runtime.network.model.parameters())
+        patience = parameters / _PARAMETERS_A_SECOND - _FREE_SECONDS
+        upgrading = _Upgrading(loaded.runtime, lambda: self._export(loaded, missing), patience)
+        return dataclasses.replace(loaded, runtime=upgrading)
+
+    def _candidates(self) -> tuple[str, list[GraphRuntime]]:
+        """The device, and the runtimes besides PyTorch that come into question on it.
+
+        Raises:
+            ModelError: a runtime was named that is not installed or cannot do what other settings ask for.
+        """
+        wanted, running = self.running.runtime, self.running
+        for name in GRAPH_RUNTIMES:
+            if wanted == name:
+                require_installed(name)
+                if running.device not in ("auto", "cpu"):
+                    raise ModelError(
+                        f"model.runtime = {name!r} runs on CPUs only, not on model.device = {running.device!r}"
+                    )
+                if running.precision not in _precisions(name):
+                    raise ModelError(
+                        f"model.runtime = {name!r} does not compute in model.precision = {running.precision!r}"
+                        f" (allowed: {', '.join(_precisions(name))})"
+                    )
+                return "cpu", [name]
+        device = choose_device(running.device)
+        if wanted == "torch" or device != "cpu":
+            return device, []
+        able = [name for name in GRAPH_RUNTIMES if running.precision in _precisions(name)]
+        return device, [name for name in able if is_installed(name)]
+
+    def _key(self, name: GraphRuntime) -> GraphKey:
+        return GraphKey(
+            revision=self.checkpoint.revision,
+            task=self.task,
+            pooling=self.pooling,
+            precision=self.running.precision,
+            runtime=version_of(name),
+            exporter=importlib.metadata.version("torch"),
+        )
+
+    def _start_best(self, stored: Mapping[GraphRuntime, StoredGraph | None]) -> _Loaded | None:
+        """The best of these graphs, loaded; None if PyTorch is better or a graph turns out to be damaged."""
+        graphs = {name: graph for name, graph in stored.items() if graph and not graph.manifest.problem}
+        name = _fastest(graphs, self.running.runtime)
+        if name is None:
+            return None
+        graph = graphs[name]
+        try:
+            runtime = start(name, graph.folder, graph.manifest.precision)
+        except Exception as error:  # noqa: BLE001 - whatever the library finds wrong with it, it can be made anew
+            _log.debug("%s: cannot be loaded: %s", graph.folder, error)
+            discard_graph(graph.folder)
+            return None
+        return _Loaded(find_preparer(self.checkpoint), runtime, graph.manifest.description)
+
+    def _export(self, loaded: _Loaded, names: Sequence[GraphRuntime]) -> Runtime | None:
+        """Make the missing graphs; the best of all, None if PyTorch is."""
+        import torch
+
+        present = loaded.runtime
+        assert isinstance(present, TorchRuntime)
+        exact = present
+        if present.network.dtype is not torch.float32:
+            in_float32 = self.in_torch("float32", "cpu").runtime
+            assert isinstance(in_float32, TorchRuntime)
+            exact = in_float32
+        made: dict[GraphRuntime, StoredGraph | None] = {}
+        for name in names:
+            _log.info("converting %s for %s, once on this machine", self.checkpoint.name, name)
+            made[name] = store_graph(
+                self._key(name),
+                lambda folder, name=name: export(name, folder, present, exact, loaded.description),  # type: ignore[misc]
+            )
+        others = [name for name in self._candidates()[1] if name not in made]
+        best = self._start_best(made | {name: find_graph(self._key(name)) for name in others})
+        return None if best is None else best.runtime
+
+    def _refusal(self, names: Sequence[GraphRuntime]) -> str:
+        graph = find_graph(self._key(names[0]))
+        problem = graph.manifest.problem if graph else "there is no room for its graph"
+        return (
+            f"model.runtime = {names[0]!r} cannot run {self.checkpoint.name}: {problem};"
+            " leave model.runtime at auto, or set it to torch"
+        )
+
+
+def _precisions(name: GraphRuntime) -> tuple[str, ...]:
+    """The settings of ``model.precision`` that a runtime can fulfil."""
+    return ("auto", "float32", "bfloat16") if name == "openvino" else ("auto", "float32")
+
+
+def _fastest(graphs: Mapping[GraphRuntime, StoredGraph], wanted: str) -> GraphRuntime | None:
+    """The runtime to use; None: PyTorch. A runtime that was asked for by name is used at any speed."""
+    speeds = {name: graph.manifest.speed / graph.manifest.torch_speed for name, graph in graphs.items()}
+    if not speeds:
+        return None
+    best = max(speeds, key=speeds.__getitem__)
+    quick = graphs[best].manifest.torch_speed >= _QUICK
+    return best if wanted == best or speeds[best] >= (_NO_SLOWER if quick else _WORTH_IT) else None
+
+
+class _Upgrading:
+    """PyTorch at first, and what ``improve`` gives, if anything, once enough pictures have come.
+
+    Enough are :data:`EXPORT_AFTER`, and as many as keep PyTorch busy for ``patience`` seconds.
+    """
+
+    def __init__(self, runtime: Runtime, improve: Callable[[], Runtime | None], patience: float) -> None:
+        self._runtime = runtime
+        self._improve: Callable[[], Runtime | None] | None = improve
+        self._patience = patience
+        self._pictures, self._seconds = 0, 0.0
+        self._lock = threading.Lock()
+
+    def run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+        """See :meth:`Runtime.run`."""
+        with self._lock:
+            enough = self._pictures >= EXPORT_AFTER and self._seconds >= self._patience
+            if self._improve is not None and enough:
+                improve, self._improve = self._improve, None
+                self._runtime = improve() or self._runtime
+            runtime = self._runtime
+        started = time.monotonic()
+        outputs = runtime.run(batch)
+        with self._lock:
+            self._pictures += len(batch)
+            self._seconds += time.monotonic() - started
+        return outputs

@@ -1,0 +1,106 @@
+"""From a network's output to one vector a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from imagesearch.errors import ModelError
+from imagesearch.models.loading import Network
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pooled(network: Network, pooling: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function from normalised pixels (n, 3, height, width) to vectors (n, dim).
+
+    Args:
+        pooling: a result of :func:`resolve_pooling`.
+    """
+
+    def compute(pixels: torch.Tensor) -> torch.Tensor:
+        model = network.model
+        if pooling == "projection":
+            output = model.get_image_features(pixel_values=pixels)
+            vectors: torch.Tensor = output if hasattr(output, "shape") else output.pooler_output
+            return vectors
+        # Models with a text tower want texts too; their image tower alone does not.
+        output = getattr(model, "vision_model", model)(pixel_values=pixels)
+        if pooling == "pooler":
+            return _of_output(output, "pooler_output", network).flatten(1)
+        states = _of_output(output, "last_hidden_state", network)
+        if pooling == "cls":
+            return states.select(1, 0)
+        # (n, channels, height, width) from convolutional networks, (n, tokens, channels) from transformers
+        return states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)
+
+    return compute
+
+
+def resolve_pooling(network: Network, pooling: str) -> str:
+    """The setting ``model.pooling`` for one network: ``"projection"``, ``"pooler"``, ``"cls"`` or ``"mean"``.
+
+    Raises:
+        ModelError: the network cannot be pooled that way, or weights that count are missing.
+    """
+    _check_weights(network)
+    return choose_pooling(network) if pooling == "auto" else _check_pooling(network, pooling)
+
+
+def choose_pooling(network: Network) -> str:
+    """How the checkpoint's own authors make one vector of a picture, as far as its weights were trained.
+
+    * models with a text tower (CLIP, SigLIP): the projection into the space they share;
+    * a trained pooler, or one without weights (global average): the pooler;
+    * otherwise the class token, as Transformers fills a missing pooler with random numbers that differ in
+      every process; and the mean over positions where there is no class token.
+    """
+    if hasattr(network.model, "get_image_features"):
+        return "projection"
+    if not network.missing and _has_pooler(network):
+        return "pooler"
+    return "cls" if _has_class_token(network.model) else "mean"
+
+
+def _check_weights(network: Network) -> None:
+    """Refuse a network whose vectors would be random; only a pooler may be missing, or a tower for texts."""
+    missing = [name for name in network.missing if "pooler" not in name]
+    if hasattr(network.model, "get_image_features"):
+        missing = [name for name in network.missing if "vision" in name or "visual" in name]
+    if missing:
+        raise ModelError(
+            f"{network.checkpoint.name}: the checkpoint lacks {len(missing)} of the network's weights"
+            f" (first: {min(missing)}); its vectors would be random"
+        )
+
+
+def _check_pooling(network: Network, pooling: str) -> str:
+    name = network.checkpoint.name
+    if pooling == "pooler" and any("pooler" in missing for missing in network.missing):
+        raise ModelError(f"model.pooling = 'pooler': {name} has no trained pooler (allowed: auto, cls, mean)")
+    if pooling == "pooler" and hasattr(network.model, "get_image_features"):
+        return "projection"
+    if pooling == "cls" and not _has_class_token(network.model):
+        raise ModelError(f"model.pooling = 'cls': {name} has no class token (allowed: auto, pooler, mean)")
+    return pooling
+
+
+def _has_pooler(network: Network) -> bool:
+    import torch
+
+    with torch.inference_mode():
+        return (
+            getattr(network.model(pixel_values=network.stack([network.blank])), "pooler_output", None) is not None
+        )
+
+
+def _has_class_token(model: Any) -> bool:
+    return any(name.rsplit(".", 1)[-1] in ("cls_token", "class_embedding") for name, _ in model.named_parameters())
+
+
+def _of_output(output: Any, field: str, network: Network) -> torch.Tensor:
+    value: torch.Tensor | None = getattr(output, field, None)
+    if value is None:
+        raise ModelError(f"{network.checkpoint.name} gives no {field}; choose another model.pooling")
+    return value
