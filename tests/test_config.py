@@ -124,7 +124,7 @@ class TestFiles:
     def test_without_any_file_there_are_defaults(self) -> None:
         config = load_config(environ={})
         assert config.model.name == "starter"
-        assert config.milvus.index_type == "HNSW"
+        assert config.milvus.index_type == "auto"
         assert Path(config.milvus.uri).is_relative_to(Path.home())
         assert config.source_of("milvus.uri") == "default"
         assert config == Config()
@@ -196,7 +196,10 @@ class TestRefusals:
             ("model: {device: gpu}", ["model.device = 'gpu'", "auto", "cpu", "mps", "cuda"]),
             ("model: {precision: int8}", ["model.precision = 'int8'", "'bfloat16'"]),
             ("milvus: {metric_type: HAMMING}", ["milvus.metric_type = 'HAMMING'", "'COSINE', 'IP' or 'L2'"]),
-            ("milvus: {index_type: HNSV}", ["milvus.index_type = 'HNSV'", "must be one of FLAT, IVF_FLAT"]),
+            (
+                "milvus: {index_type: HNSV}",
+                ["milvus.index_type = 'HNSV'", "must be auto or one of FLAT, IVF_FLAT"],
+            ),
             ("milvus: {index_params: [1]}", ["milvus.index_params = [1]"]),
             ("milvus: {index_params: {M: null}}", ["milvus.index_params.M = None", "must be a number"]),
             ("milvus: {timeout: 0}", ["milvus.timeout = 0", "greater than 0"]),
@@ -217,7 +220,10 @@ class TestRefusals:
                 "milvus: {index_type: HNSW, index_params: {nlist: 1024}}",
                 ["milvus.index_params.nlist = 1024", "HNSW has no such parameter", "M, efConstruction"],
             ),
-            ("milvus: {index_params: {nlist: 1024}}", ["milvus.index_params.nlist = 1024", "HNSW"]),
+            (
+                "milvus: {index_params: {nlist: 1024}}",
+                ["milvus.index_params = {'nlist': 1024}", "in place of 'auto'"],
+            ),
             (
                 "milvus: {index_type: IVF_FLAT, search_params: {ef: 10}}",
                 ["milvus.search_params.ef = 10", "IVF_FLAT has no such parameter", "nprobe"],
@@ -227,7 +233,10 @@ class TestRefusals:
                 ["milvus.search_params.nprobe = 9", "nlist"],
             ),
             ("milvus: {index_type: IVF_FLAT, index_params: {nlist: '8'}}", ["nlist = '8'", "whole number"]),
-            ("milvus: {index_params: {M: true}}", ["milvus.index_params.M = True", "must be a whole number"]),
+            (
+                "milvus: {index_type: HNSW, index_params: {M: true}}",
+                ["milvus.index_params.M = True", "must be a whole number"],
+            ),
             ("milvus: {index_type: FLAT, index_params: {M: 8}}", ["takes none"]),
         ],
     )
@@ -303,6 +312,7 @@ class TestLayers:
     def test_variables_are_typed_like_the_file(self) -> None:
         config = load(
             environ={
+                "IMAGESEARCH_MILVUS__INDEX_TYPE": "HNSW",
                 "IMAGESEARCH_MILVUS__INDEX_PARAMS": "{M: 32, efConstruction: 100}",
                 "IMAGESEARCH_DATA__INCLUDE_HIDDEN": "yes",
                 "IMAGESEARCH_DATA__MAX_MEGAPIXELS": "12.5",

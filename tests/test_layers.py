@@ -66,10 +66,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "search.ledger",
         "search.library",
         "search.transfer",
-        "search.query",
-        "search.duplicates",
     ),
-    ("learning.*",),
     ("config", "database", "service"),
     ("frontends.*", "__main__"),
 )
@@ -192,6 +189,11 @@ def test_every_module_has_its_place() -> None:
 
     packages = {name for name, path in modules().items() if path.name == "__init__.py"}
     assert [name for name in modules() if name not in packages and homeless(name)] == []
+
+
+def test_every_place_is_a_modules() -> None:
+    patterns = [pattern for rooms in HOUSE for pattern in rooms]
+    assert [pattern for pattern in patterns if not fnmatch.filter(modules(), pattern)] == []
 
 
 def test_packages_hold_no_code() -> None:

@@ -133,6 +133,10 @@ class TestIndex:
         with pytest.raises(UsageError, match=r"no folder given, .*nothing has been indexed yet"):
             service(starter).index()
 
+    def test_an_empty_name_is_not_the_working_directory(self, indexed: ImageSearch) -> None:
+        with pytest.raises(UsageError, match="the name of a folder is empty"):
+            indexed.index("")
+
     def test_a_folder_that_is_away_is_offline(
         self, indexed: ImageSearch, picture_folder: Path, tmp_path: Path
     ) -> None:

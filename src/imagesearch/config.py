@@ -32,7 +32,7 @@ from imagesearch.images.find import SYSTEM_FOLDERS, Selection
 from imagesearch.models import catalogue
 from imagesearch.records import Metric
 from imagesearch.stores.base import CollectionSpec, check_name
-from imagesearch.stores.index_types import check_parameters
+from imagesearch.stores.index_types import AUTO, check_parameters
 
 ENV_PREFIX = "IMAGESEARCH_"
 ENV_FILE = "IMAGESEARCH_CONFIG"
@@ -95,7 +95,7 @@ class MilvusSettings(Section):
     collection_name: str = "images_{model}"
     embedding_field_name: str = Field("embedding", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     index_name: str = Field("embedding_index", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    index_type: str = "HNSW"
+    index_type: str = AUTO
     index_params: Parameters = {}
     metric_type: Metric = Metric.COSINE
     search_params: Parameters = {}

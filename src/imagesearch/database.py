@@ -12,7 +12,7 @@ from pathlib import Path
 from imagesearch.config import Config
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, UsageError
 from imagesearch.records import CollectionInfo, Progress, TransferReport, no_progress
-from imagesearch.search.ledger import Ledger
+from imagesearch.search.ledger import Ledger, delete_ledger, rename_ledger
 from imagesearch.stores.base import VectorStore, check_name
 
 
@@ -85,8 +85,8 @@ class Database:
             store.rename(new)
         if name in self._in_memory:
             self._in_memory[new] = self._in_memory.pop(name)
-        if self._ledgers is not None and self._ledger_file(name).exists():
-            os.replace(self._ledger_file(name), self._ledger_file(new))
+        if self._ledgers is not None:
+            rename_ledger(self._ledger_file(name), self._ledger_file(new))
 
     def drop(self, name: str) -> None:
         """Remove a collection with all its vectors; the pictures themselves are not touched.
@@ -98,7 +98,7 @@ class Database:
             store.drop()
         self._in_memory.pop(name, None)
         if self._ledgers is not None:
-            self._ledger_file(name).unlink(missing_ok=True)
+            delete_ledger(self._ledger_file(name))
 
     def export(
         self, file: str | os.PathLike[str], name: str | None = None, progress: Progress = no_progress

@@ -390,6 +390,8 @@ class ImageSearch:
                 raise UsageError("no folder given, and data.raw_dir is not set")
             folders = [self.config.data.raw_dir]
         roots = [os.path.expanduser(os.fsdecode(folder)) for folder in folders]
+        if "" in roots:  # such as an unset variable of a script, and not the working directory
+            raise UsageError("the name of a folder is empty")
         if not may_be_offline:
             for root in roots:  # before a model is downloaded for nothing
                 try:

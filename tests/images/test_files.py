@@ -242,3 +242,27 @@ class TestInMemory:
         with Image.open(path) as opened:
             same = [to_picture(path), to_picture(str(path)), to_picture(opened)]
         assert len({picture.tobytes() for picture in same}) == 1
+
+
+class TestFraction:
+    """JPEG decoded at a fraction of its size, for who needs no more."""
+
+    @pytest.mark.parametrize(
+        ("shortest", "size"), [(None, (800, 400)), (100, (200, 100)), (101, (400, 200)), (401, (800, 400))]
+    )
+    def test_both_sides_stay_long_enough(
+        self, tmp_path: Path, shortest: int | None, size: tuple[int, int]
+    ) -> None:
+        path = write(tmp_path / "a.jpg", encoded(corners().resize((800, 400)), "JPEG", quality=95))
+        picture = load_picture(path, shortest=shortest)
+        assert picture.size == size
+        assert quarters(picture) == ["red", "green", "blue", "yellow"]
+
+    def test_other_formats_are_decoded_whole(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.png", encoded(corners().resize((800, 400)), "PNG"))
+        assert load_picture(path, shortest=100).size == (800, 400)
+
+    def test_turned_pictures_are_upright(self, tmp_path: Path) -> None:
+        exif = orientation_tag(6)
+        path = write(tmp_path / "a.jpg", encoded(corners().resize((800, 400)), "JPEG", quality=95, exif=exif))
+        assert load_picture(path, shortest=100).size == (100, 200)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imagesearch.errors import FeaturesError, ModelMismatchError, UsageError
 from imagesearch.records import Fingerprint, Metric
 from imagesearch.search.encoding import Reading, find_all
 from imagesearch.search.extraction import build_collection, extract_folders
 from imagesearch.search.features import Features, FeaturesFiles, read_features
+from imagesearch.search.library import index_folders
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.memory import MemoryStore
 
@@ -86,6 +88,16 @@ class TestBuild:
         assert (rows["red.png"].width, rows["green.png"].width) == (20, 0)
         build_collection(store, read, mean_colour.fingerprint)
         assert store.count() == 3
+
+    def test_a_file_that_changed_since_is_read_again_by_the_next_index(
+        self, tmp_path: Path, store: MemoryStore, mean_colour: Any, colours: Path
+    ) -> None:
+        extract_folders(mean_colour, [colours], tmp_path / "x", READING)
+        Image.new("RGB", (20, 10), (255, 255, 0)).save(colours / "red.png")
+        build_collection(store, read_features(FeaturesFiles.of_prefix(tmp_path / "x")), mean_colour.fingerprint)
+        report = index_folders(store, mean_colour.fingerprint, lambda: mean_colour, [colours], READING)
+        assert (report.indexed, report.unchanged) == (1, 2)
+        assert nearest(store, (255, 255, 0)) == "red.png"
 
     def test_vectors_are_brought_to_unit_length(self, store: MemoryStore, mean_colour: Any) -> None:
         """The original did not normalise; with L2 that would rank by length."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,14 @@ class TestMoved:
         assert counts(library.index(renamed)) == {"found": 9, "indexed": 9, "reused": 9}
         assert library.paths == {str(path) for path in renamed.iterdir()}
 
+    def test_one_of_two_copies_moved_and_the_other_deleted(self, library: Library, colours: Path) -> None:
+        (colours / "again.png").write_bytes((colours / "red.png").read_bytes())
+        library.index(colours)
+        (colours / "red.png").rename(colours / "rouge.png")
+        (colours / "again.png").unlink()
+        report = library.index(colours)
+        assert counts(report) == {"found": 3, "indexed": 1, "reused": 1, "unchanged": 2, "removed": 1}
+
     def test_swapped_names(self, library: Library, colours: Path) -> None:
         library.index(colours)
         (colours / "red.png").rename(colours / "x")
@@ -323,6 +332,42 @@ class TestOffline:
         assert (counts(report), report.offline) == ({"removed": 10}, ())
         assert library.names == ["blue.png", "green.png", "red.png"]
 
+    def test_copies_of_an_unplugged_disk_are_no_move(self, library: Library, many: Path, colours: Path) -> None:
+        library.index(many, colours)
+        for path in sorted(many.rglob("*.png"))[:4]:
+            shutil.copy2(path, colours)
+        many.rename(many.with_name("away"))
+        report = library.index(colours)
+        assert counts(report) == {"found": 7, "indexed": 4, "reused": 4, "unchanged": 3}
+        assert len(library.names) == 17
+        for path in sorted(many.with_name("away").rglob("*.png"))[4:]:
+            shutil.copy2(path, colours)
+        report = library.index(colours, many)
+        assert counts(report) == {"found": 13, "indexed": 6, "reused": 6, "unchanged": 7}
+        assert report.offline == (OfflineRoot(str(many), "no such file or directory", 10),)
+        many.with_name("away").rename(many)
+        assert counts(library.index(colours, many)) == {"found": 23, "unchanged": 23}
+
+    def test_deleted_below_overlapping_roots(self, library: Library, many: Path) -> None:
+        library.index(many, many / "a")
+        (many / "a" / "0.png").unlink()
+        report = library.index(many, many / "a")
+        assert (counts(report), report.offline) == ({"found": 9, "unchanged": 9, "removed": 1}, ())
+        library.index(many / "a")
+        (many / "a" / "1.png").unlink()
+        report = library.index(many)
+        assert (counts(report), report.offline) == ({"found": 8, "unchanged": 8, "removed": 1}, ())
+
+    def test_rows_behind_a_link_that_leads_nowhere_stay(self, library: Library, many: Path, colours: Path) -> None:
+        (many / "link").symlink_to(colours, target_is_directory=True)
+        library.index(many)
+        away = colours.rename(colours.with_name("away"))
+        report = library.index(many)
+        assert counts(report) == {"found": 10, "unchanged": 10}
+        assert report.offline == (OfflineRoot(str(many / "link"), "no such file or directory", 3),)
+        away.rename(colours)
+        assert counts(library.index(many)) == {"found": 13, "unchanged": 13}
+
     def test_a_mount_point_below_a_root(self, library: Library, many: Path) -> None:
         """What was indexed by itself once is judged by itself, even if it is a small part of the whole."""
         usb = many / "usb"
@@ -333,7 +378,7 @@ class TestOffline:
         away = usb.rename(many.with_name("away"))
         usb.mkdir()
         report = library.index(many)
-        assert report.offline == (OfflineRoot(str(usb), "lost 1 of its 1 pictures", 1),)
+        assert report.offline == (OfflineRoot(str(usb), "is empty", 1),)
         usb.rmdir()
         assert library.index(many).offline == (OfflineRoot(str(usb), "no such file or directory", 1),)
         away.rename(usb)
@@ -371,6 +416,12 @@ class TestRoots:
         assert counts(library.index(many)) == {"found": 10, "unchanged": 10}
         assert counts(library.index(link)) == {"found": 10, "unchanged": 10}
 
+    def test_a_file_named_through_a_linked_folder(self, library: Library, many: Path) -> None:
+        link = many.with_name("link")
+        link.symlink_to(many, target_is_directory=True)
+        assert counts(library.index(link / "a" / "0.png", many)) == {"found": 10, "indexed": 10}
+        assert library.paths == {str(path) for path in many.rglob("*.png")}
+
     def test_a_raw_file_beside_its_jpeg_is_left_out(self, library: Library, many: Path) -> None:
         (many / "0.NEF").touch()
         (many / "5.png").write_bytes((many / "b" / "5.png").read_bytes())
@@ -390,6 +441,14 @@ class TestLedger:
         assert encoding[0] == (0, 7)
         assert encoding[-1] == (7, 7)
         assert encoding == sorted(encoding)
+
+    def test_a_file_that_still_cannot_be_read_loads_no_network(self, library: Library, colours: Path) -> None:
+        break_some(colours)
+        library.index(colours)
+        report = index_folders(
+            *(library.store, library.network.fingerprint, pytest.fail, [colours], READING), ledger=library.ledger
+        )
+        assert len(report.skipped) == 4
 
     def test_hopeless_files_are_not_read_again(
         self, library: Library, colours: Path, monkeypatch: pytest.MonkeyPatch

@@ -364,6 +364,16 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
         read_export(file)
 
 
+def test_one_flipped_bit_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    export_collection(filled(memory(), rows=2000), file)
+    content = file.read_bytes()
+    for position in (len(content) // 3, len(content) // 2, 2 * len(content) // 3):
+        file.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(TransferError, match=r"a\.parquet' is damaged"):
+            import_collection(file, memory(f"b{position}"))
+
+
 # --- a full disk ---
 
 FULL_DISK = """

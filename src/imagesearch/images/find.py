@@ -86,12 +86,14 @@ class Walk:
         selection: what counts.
         missing: roots that cannot be read -> why.
         closed: folders below the roots that cannot be read.
+        dangling: links below the roots to what is not there or closed to us, which may have been folders -> why.
     """
 
     roots: tuple[str, ...]
     selection: Selection = Selection()
     missing: dict[str, str] = field(default_factory=dict)
     closed: list[Skipped] = field(default_factory=list)
+    dangling: dict[str, str] = field(default_factory=dict)
     _visited: set[tuple[int, int]] = field(default_factory=set)
 
     @classmethod
@@ -147,7 +149,7 @@ class Walk:
             return []
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/" if folder != root else ""
         admitted = [entry for entry in entries if self.selection.admits(entry.name, prefix + entry.name)]
-        kinds = [(entry, _is_folder(entry)) for entry in admitted]
+        kinds = [(entry, self._is_folder(entry)) for entry in admitted]
         processed = {
             _stem(entry.name) for entry, is_folder in kinds if not is_folder and _is(entry.name, EXTENSIONS)
         }
@@ -158,6 +160,16 @@ class Walk:
             or _is(entry.name, EXTENSIONS)
             or (_is(entry.name, RAW_EXTENSIONS) and _stem(entry.name) not in processed)
         ]
+
+    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
+        try:
+            if entry.is_dir():
+                return True
+            if entry.is_symlink() and not _is(entry.name, EXTENSIONS | RAW_EXTENSIONS):
+                entry.stat()
+        except OSError as error:
+            self.dangling[entry.path] = reason_of(error)
+        return False  # a picture's name that leads nowhere: reading it will say why
 
 
 def find_pictures(root: str | os.PathLike[str], selection: Selection = Selection()) -> Iterator[str]:
@@ -184,6 +196,22 @@ def below(path: str, folders: Sequence[str]) -> str | None:
     return max(holders, key=len, default=None)
 
 
+def is_gone(path: str) -> bool:
+    """Whether there certainly is nothing of this name; False where the file system would not say.
+
+    Examples:
+        >>> is_gone("no/such/file")
+        True
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def reason_of(error: OSError | ValueError) -> str:
     """Why the file system refused, in a few words."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
@@ -192,7 +220,9 @@ def reason_of(error: OSError | ValueError) -> str:
 def _resolved(root: str) -> str:
     try:
         path = os.path.realpath(root)
-        return os.path.abspath(root) if os.path.isfile(path) else path
+        if os.path.isfile(path):  # which may be a link itself, with a name of its own
+            return os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(root))), os.path.basename(root))
+        return path
     except (OSError, ValueError):  # a loop of links, an embedded null byte: the walk will say so
         return os.path.abspath(root)
 
@@ -204,13 +234,6 @@ def _found(entry: os.DirEntry[str] | str, root: str) -> FoundFile:
     except OSError:
         return FoundFile(path, root, -1, 0)  # a link to nowhere, say; reading it will tell why
     return FoundFile(path, root, status.st_size, status.st_mtime_ns)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link to itself, or into a folder that is closed to us; reading it will say which
 
 
 def _is(name: str, extensions: frozenset[str]) -> bool:

@@ -86,7 +86,7 @@ def find_all(
     found = list(walk)
     refuse_missing(walk.missing)
     if not found:
-        raise nothing_found(walk.roots)
+        raise nothing_found(walk)
     return found, walk.closed
 
 
@@ -100,10 +100,14 @@ def refuse_missing(missing: dict[str, str]) -> None:
         raise UsageError(f"cannot read {root!r}: {reason}")
 
 
-def nothing_found(roots: Sequence[str]) -> UsageError:
+def nothing_found(walk: Walk) -> UsageError:
     """The error for folders without pictures."""
-    names = ", ".join(map(repr, roots))
-    return UsageError(f"no pictures found in {names} (looked at file extensions such as .jpg, .png, .heic)")
+    names = ", ".join(map(repr, walk.roots))
+    left_out = ", ".join(map(repr, walk.selection.exclude))
+    return UsageError(
+        f"no pictures found in {names} (looked at file extensions such as .jpg, .png, .heic; data.exclude leaves"
+        f" out {left_out or 'nothing'})"
+    )
 
 
 def encode_files(files: Sequence[FoundFile], embedder: Embedder, reading: Reading) -> Iterator[EncodedBatch]:

@@ -69,7 +69,8 @@ def build_collection(
 ) -> IndexReport:
     """Insert features into a collection and build its index.
 
-    Rows of files that are still there get their size, hash and time; for others the vector and path remain.
+    Rows of files that are as they were when they were encoded get their size, hash and time; for others the vector
+    and path remain, and indexing their folder reads them again.
 
     Args:
         fingerprint: the model that made the vectors.
@@ -86,13 +87,16 @@ def build_collection(
 
     def look(path: str) -> Picture:
         try:
-            return examine(path, max_megapixels=max_megapixels)
-        except PictureError:
+            picture, status = examine(path, max_megapixels=max_megapixels), os.stat(path)
+        except (PictureError, OSError):
             return Picture(path)  # moved away since: its vector is still good
+        changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+        return picture if changed_ns < features.since_ns else Picture(path)
 
-    pictures = decode_ahead((os.path.abspath(path) for path in features.paths), look, ahead=_BUILD_BATCH)
-    for batch in batches(pictures, _BUILD_BATCH):
-        rows = [row for row in batch if isinstance(row, Picture)]
+    paths = [os.path.abspath(path) for path in features.paths]
+    pictures = decode_ahead(paths, look, ahead=_BUILD_BATCH)
+    for batch in batches(zip(paths, pictures, strict=True), _BUILD_BATCH):
+        rows = [Picture(path) if isinstance(row, Skipped) else row for path, row in batch]
         vectors = np.array(features.vectors[done : done + len(rows)], dtype=np.float32)
         store.upsert(rows, _unit(vectors) if fingerprint.normalized else vectors)
         done += len(rows)

@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -72,11 +73,20 @@ class FeaturesFiles:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Features files as read: vectors of shape (n, dim), n paths, and the model if the manifest says."""
+    """Features files as read.
+
+    Attributes:
+        vectors: float, shape (n, dim).
+        paths: of the n pictures.
+        fingerprint: the model, if the manifest says.
+        since_ns: when the first picture was read (or, without a manifest, when the file was written), nanoseconds
+            since 1970: pictures that have changed since may not be what was encoded.
+    """
 
     vectors: NDArray[np.float32]
     paths: list[str]
-    fingerprint: Fingerprint | None
+    fingerprint: Fingerprint | None = None
+    since_ns: int = 0
 
 
 class FeaturesWriter:
@@ -93,6 +103,7 @@ class FeaturesWriter:
         """
         self.files = FeaturesFiles.of_prefix(prefix)
         self._fingerprint = fingerprint
+        self._started_ns = time.time_ns()
         self._vectors_digest, self._paths_digest = _new_digest(), _new_digest()
         self._rows = 0
         with _as_features_error(self.files.features):
@@ -124,6 +135,7 @@ class FeaturesWriter:
         """
         manifest = {
             "rows": self._rows,
+            "started_ns": self._started_ns,
             "vectors_blake2b": self._vectors_digest.hexdigest(),
             "paths_blake2b": self._paths_digest.hexdigest(),
             "fingerprint": json.loads(self._fingerprint.to_json()),
@@ -175,7 +187,8 @@ def read_features(files: FeaturesFiles) -> Features:
         raise FeaturesError(
             f"{str(files.features)!r} has {len(vectors)} vectors, but {str(files.paths)!r} has {len(paths)} paths"
         )
-    return Features(vectors, paths, _read_manifest(files, vectors, raw))
+    fingerprint, since_ns = _read_manifest(files, vectors, raw)
+    return Features(vectors, paths, fingerprint, since_ns or files.features.stat().st_mtime_ns)
 
 
 def _read_vectors(path: Path) -> NDArray[np.float32]:
@@ -202,12 +215,16 @@ def _read_bytes(path: Path) -> bytes:
         raise FeaturesError(f"cannot read {str(path)!r}: {(error.strerror or '').lower()}") from error
 
 
-def _read_manifest(files: FeaturesFiles, vectors: NDArray[np.float32], raw_paths: bytes) -> Fingerprint | None:
+def _read_manifest(
+    files: FeaturesFiles, vectors: NDArray[np.float32], raw_paths: bytes
+) -> tuple[Fingerprint | None, int]:
+    """The model, and when extraction began; None and 0 where there is no manifest."""
     if not files.manifest.is_file():
-        return None
+        return None, 0
     try:
         manifest = json.loads(files.manifest.read_bytes())
         fingerprint = Fingerprint.from_json(json.dumps(manifest["fingerprint"]))
+        since_ns = int(manifest.get("started_ns", 0))
         recorded = {files.features: manifest["vectors_blake2b"], files.paths: manifest["paths_blake2b"]}
     except (ValueError, KeyError, TypeError) as error:
         raise FeaturesError(f"{str(files.manifest)!r} is damaged; extract again, or delete it") from error
@@ -221,7 +238,7 @@ def _read_manifest(files: FeaturesFiles, vectors: NDArray[np.float32], raw_paths
                 f"{str(path)!r} is not the file that {str(files.manifest)!r} was written with; extract again, or"
                 " delete the manifest if you trust the files"
             )
-    return fingerprint
+    return fingerprint, since_ns
 
 
 def _new_digest() -> hashlib.blake2b:

@@ -69,6 +69,11 @@ class Ledger:
     def __contains__(self, path: object) -> bool:
         return path in self._entries
 
+    def could_be_retried(self, path: str) -> bool:
+        """Whether a file was skipped for a reason that may be gone by now."""
+        entry = self._entries.get(path)
+        return entry is not None and entry.retryable
+
     def settled(self, file: FoundFile, reader: str) -> Skipped | None:
         """What the ledger says of a file if no new try can help, else None."""
         entry = self._entries.get(file.path)
@@ -138,17 +143,42 @@ class Ledger:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StoreError(f"cannot read the list of skipped files {file}: {reason_of(error)}") from error
+            raise StoreError(
+                f"cannot read the list of skipped files {file}: {reason_of(error)}; mend that or delete the list"
+                " (its files are then tried again)"
+            ) from error
         for line in text.splitlines():
             # A killed process may leave half a line, an older version other fields: such files are tried again.
             with contextlib.suppress(ValueError, TypeError):
                 entry = Entry(**json.loads(line))
-                self._entries[entry.path] = entry
+                if isinstance(entry.path, str) and isinstance(entry.reason, str):
+                    self._entries[entry.path] = entry
 
 
 def _line(entry: Entry) -> str:
     """One line; bytes of a path that are no text appear as ``\\udcXX``."""
     return json.dumps(asdict(entry)) + "\n"
+
+
+def rename_ledger(file: Path, new: Path) -> None:
+    """Let the list of a renamed collection follow it, if there is one.
+
+    Raises:
+        StoreError: it cannot be renamed.
+    """
+    with _writing(file):
+        if file.exists():
+            os.replace(file, new)
+
+
+def delete_ledger(file: Path) -> None:
+    """Delete a list, if it is there.
+
+    Raises:
+        StoreError: it cannot be deleted.
+    """
+    with _writing(file):
+        file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from imagesearch.errors import ModelMismatchError
-from imagesearch.images.find import FoundFile, Walk, below
+from imagesearch.errors import ModelMismatchError, PictureError
+from imagesearch.images.files import read_file
+from imagesearch.images.find import FoundFile, Walk, below, is_gone
+from imagesearch.images.pipeline import batches
 from imagesearch.models.embedder import Embedder
 from imagesearch.records import (
     Fingerprint,
@@ -23,6 +25,7 @@ from imagesearch.records import (
     Progress,
     Skipped,
     no_progress,
+    picture_id,
 )
 from imagesearch.search.encoding import Reading, encode_files, identify_files, nothing_found, refuse_missing
 from imagesearch.search.ledger import Ledger
@@ -31,6 +34,9 @@ from imagesearch.stores.base import VectorStore, mismatch_text
 
 # A folder that lost a larger share of its pictures at once looks like an unplugged disk, not like tidying.
 _CREDIBLE_LOSS = 0.5
+
+# Rows read and written in one go when their content is known.
+_REWRITTEN_TOGETHER = 500
 
 # Files a call of `progress` while folders are walked: looking at a file takes microseconds.
 _FILES_A_REPORT = 1000
@@ -117,7 +123,7 @@ class _Refresh:
         self._refuse_nothing()
         if not self.options.dry_run:
             self.store.create(self.fingerprint)
-        new = self._keep_vectors(changed)
+        new = self._without_still_unreadable(self._keep_vectors(changed))
         if self.options.dry_run:
             self.encoded = len(new)
         elif new:
@@ -138,7 +144,8 @@ class _Refresh:
             self.found += 1
             if self.found % _FILES_A_REPORT == 0:
                 self.progress("find", self.found, None)
-            self.found_below[file.root or file.path] += 1
+            if (unit := below(file.path, self.snapshot.units)) is not None:
+                self.found_below[unit] += 1
             if file.path in self.ledger:
                 listed.add(file.path)
             if self.snapshot.see(file):
@@ -167,40 +174,61 @@ class _Refresh:
         self.ledger.add([(FoundFile(folder.path, "", -1, 0), folder) for folder in closed], self.reading.reader)
 
     def _refuse_nothing(self) -> None:
-        units = self.snapshot.units
-        refuse_missing(
-            {
-                root: why
-                for root, why in self.walk.missing.items()
-                if not any(below(unit, [root]) for unit in units)
-            }
-        )
+        snapshot = self.snapshot
+        units = [unit for unit, refreshed in zip(snapshot.units, snapshot.refreshed, strict=True) if refreshed]
+        missing = self.walk.missing.items()
+        refuse_missing({root: why for root, why in missing if not any(below(unit, [root]) for unit in units)})
         if not self.found and not units:
-            raise nothing_found(self.walk.roots)
+            raise nothing_found(self.walk)
 
     # --- content that is known ---
 
     def _keep_vectors(self, changed: list[FoundFile]) -> list[FoundFile]:
         """Write rows for files whose content is known, under their new path or time; the others are left over."""
         candidates = [file for file in changed if self.snapshot.has_size(file.size)]
-        done: set[str] = set()
+        known: list[Picture] = []
         tried = 0
         for pictures in identify_files(candidates, self.reading):
-            done |= self._keep_vectors_of(pictures)
+            known += [picture for picture in pictures if self.snapshot.with_content(picture.content_hash)]
             tried = min(len(candidates), tried + len(pictures))
             self.progress("compare", tried, len(candidates))
+        movable = self._movable(known)
+        done: set[str] = set()
+        for batch in batches(known, _REWRITTEN_TOGETHER):
+            done |= self._keep_vectors_of(batch, movable)
         self.reused += len(done)
-        self.ledger.remove(done)
+        if not self.options.dry_run:
+            self.ledger.remove(done)
         return [file for file in changed if file.path not in done] if done else changed
 
-    def _keep_vectors_of(self, pictures: list[Picture]) -> set[str]:
+    def _movable(self, known: list[Picture]) -> set[int]:
+        """Units from which a missing file was moved if it is found elsewhere, and not copied before it went away.
+
+        If a folder is not there, it is taken for renamed if most of its pictures are found elsewhere; but never if
+        it is one of those that are refreshed.
+        """
+        found = self.snapshot.rows_with_content(picture.content_hash for picture in known)
+        return {
+            unit
+            for unit, rows in found.items()
+            if self._is_online(unit)
+            or (self.snapshot.units[unit] not in self.walk.missing and rows > 0.5 * self.snapshot.rows_in(unit))
+        }
+
+    def _is_online(self, unit: int) -> bool:
+        folder = self.snapshot.units[unit]
+        if self.snapshot.refreshed[unit]:
+            return self.found_below[folder] > 0
+        try:
+            return os.path.isfile(folder) or bool(os.listdir(folder))
+        except OSError:
+            return False
+
+    def _keep_vectors_of(self, pictures: list[Picture], movable: set[int]) -> set[str]:
         """Give known pictures the vector of the row that has their content; returns the paths of those."""
         ids = {key for picture in pictures for key in self.snapshot.with_content(picture.content_hash)}
-        if not ids:
-            return set()
         rows, vectors = self.store.fetch(sorted(ids))
         sources = {row.content_hash: number for number, row in enumerate(rows)}
-        known = [picture for picture in pictures if picture.content_hash in sources]
         fresh = [
             replace(
                 rows[sources[picture.content_hash]],
@@ -209,26 +237,54 @@ class _Refresh:
                 size=picture.size,
                 mtime_ns=picture.mtime_ns,
             )
-            for picture in known
+            for picture in pictures
+            if picture.content_hash in sources
         ]
-        new_ids = {row.content_hash: row.id for row in fresh}
-        paths = {row.path for row in fresh}
-        moved = [
-            row
-            for row in rows
-            if row.content_hash in new_ids and row.path not in paths and not os.path.lexists(row.path)
-        ]
-        for row in moved:
-            # Nothing moves in a dry run: further files with this content shall find the row where it is.
-            self.snapshot.note_move(row.id, row.id if self.options.dry_run else new_ids[row.content_hash])
+        moved = self._note_moves(rows, fresh, movable)
         if not self.options.dry_run:
             # Removed first: if we are killed between the two, the picture is encoded again. The other way
             # round a row of the old path could stay for ever, below a folder that nobody indexes any more.
             self.store.delete([row.id for row in moved])
             self.store.upsert(fresh, vectors[[sources[row.content_hash] for row in fresh]])
-        return paths
+        return {row.path for row in fresh}
+
+    def _note_moves(self, rows: list[Picture], fresh: list[Picture], movable: set[int]) -> list[Picture]:
+        """Those of the old rows whose files are where the fresh ones say now, and nowhere else."""
+        new_ids = {row.content_hash: row.id for row in fresh}
+        paths = {row.path for row in fresh}
+        moved = [
+            row
+            for row in rows
+            if row.content_hash in new_ids
+            and row.path not in paths
+            and self.snapshot.has(row.id)
+            and self.snapshot.unit_of(row.id) in movable
+            and is_gone(row.path)
+        ]
+        for row in moved:
+            # Nothing moves in a dry run: further files with this content shall find the row where it is.
+            self.snapshot.note_move(row.id, row.id if self.options.dry_run else new_ids[row.content_hash])
+        # Of two copies, one may have been moved and the other deleted.
+        left = Counter(row.content_hash for row in moved) - Counter(row.content_hash for row in fresh)
+        self.removed += left.total()
+        return moved
 
     # --- content that is new ---
+
+    def _without_still_unreadable(self, files: list[FoundFile]) -> list[FoundFile]:
+        """Skip files that could not be read the last time either, before a network is loaded for nothing."""
+        readable: list[FoundFile] = []
+        failed: list[tuple[FoundFile, Skipped]] = []
+        for file in files:
+            if self.ledger.could_be_retried(file.path):
+                try:
+                    read_file(file.path, self.reading.max_megapixels)
+                except PictureError as error:
+                    failed.append((file, Skipped(file.path, error.reason, error.retryable)))
+                    continue
+            readable.append(file)
+        self._skip(failed)
+        return readable
 
     def _encode(self, files: list[FoundFile], embedder: Embedder) -> None:
         self.progress("encode", 0, len(files))
@@ -244,13 +300,15 @@ class _Refresh:
 
     def _skip(self, skipped: list[tuple[FoundFile, Skipped]]) -> None:
         """Write down files that could not be read; what their rows say of them is not true any more."""
-        self.ledger.add(skipped, self.reading.reader)
         self.skipped += [skip for _, skip in skipped]
-        keys = [Picture(file.path).id for file, skip in skipped if not skip.retryable]
+        keys = [picture_id(file.path) for file, skip in skipped if not skip.retryable]
         stale = [key for key in keys if self.snapshot.has(key)]
+        self.removed += len(stale)
+        if self.options.dry_run:
+            return
+        self.ledger.add(skipped, self.reading.reader)
         if stale:
             self.store.delete(stale)
-            self.removed += len(stale)
 
     # --- content that is gone ---
 
@@ -259,22 +317,29 @@ class _Refresh:
         if not unseen:
             return
         gone: dict[int, list[int]] = defaultdict(list)
+        behind_links: Counter[str] = Counter()
         doomed: list[int] = []
         closed = [folder.path for folder in self.walk.closed]
+        dangling = list(self.walk.dangling)
         for rows in self.store.scan():
             for row in rows:
                 if row.id not in unseen or below(row.path, closed):
                     continue
-                if os.path.lexists(row.path):
-                    doomed.append(row.id)  # there, but left out now: by a pattern, or known by another path
-                else:
+                if (link := below(row.path, dangling)) is not None:
+                    behind_links[link] += 1
+                elif is_gone(row.path):
                     gone[unseen[row.id]].append(row.id)
+                elif os.path.lexists(row.path):
+                    doomed.append(row.id)  # there, but left out now: by a pattern, or known by another path
         for unit, ids in gone.items():
-            reason = None if self.options.prune else self._why_offline(unit, len(ids))
-            if reason is None:
+            reason = self._why_offline(unit, len(ids))
+            if reason is None or self.options.prune:
                 doomed += ids
             else:
                 self.offline.append(OfflineRoot(self.snapshot.units[unit], reason, len(ids)))
+        self.offline += [
+            OfflineRoot(link, self.walk.dangling[link], count) for link, count in behind_links.items()
+        ]
         self.removed += len(doomed)
         if doomed and not self.options.dry_run:
             self.store.delete(doomed)
@@ -284,9 +349,9 @@ class _Refresh:
         folder, rows = self.snapshot.units[unit], self.snapshot.rows_in(unit)
         if folder in self.walk.missing:
             return self.walk.missing[folder]
-        if not os.path.lexists(folder):
+        if is_gone(folder):
             return "no such file or directory"
-        if folder in self.walk.roots and not self.found_below[folder]:
+        if not self.found_below[folder]:
             return "is empty"
         return f"lost {lost:,} of its {rows:,} pictures" if lost > _CREDIBLE_LOSS * rows else None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,13 @@ class Snapshot:
     """The rows of a collection, as far as refreshing has to know them: found by path or by content.
 
     A row belongs to a *unit*: the deepest of the folders that are refreshed now, or were indexed by themselves
-    below one of them. Units are what can be offline. Sizes, times and contents are kept as 64-bit digests; a
-    content that matches has to be confirmed with the row itself.
+    below one of them; rows of other folders, to the folder they were indexed under. Units are what can be
+    offline. Sizes, times and contents are kept as 64-bit digests; a content that matches has to be confirmed
+    with the row itself.
 
     Attributes:
-        units: the folders; numbers in :meth:`unit_of` point here.
+        units: the folders, those of rows that were indexed as single files being the files themselves.
+        refreshed: whether a unit is below the folders that are refreshed now.
     """
 
     def __init__(self, roots: Sequence[str]) -> None:
@@ -34,6 +37,7 @@ class Snapshot:
         """
         self._roots = list(roots)
         self.units: list[str] = []
+        self.refreshed: list[bool] = []
         self._numbers: dict[str, int] = {}
         self._fill([], [], [], [], [])
 
@@ -81,15 +85,16 @@ class Snapshot:
         return len(self._ids)
 
     def _unit(self, row: Picture) -> int:
-        """The number of a row's unit; -1 if it is not below any of the roots."""
+        """The number of a row's unit."""
+        own = row.root or row.path
         root = below(row.path, self._roots)
-        if root is None:
-            return -1
-        if row.root != root and below(row.root, [root]) and below(row.path, [row.root]):
-            root = row.root
+        refreshed = root is not None
+        if root is None or (below(own, [root]) and below(row.path, [own])):
+            root = own
         if root not in self._numbers:
             self._numbers[root] = len(self.units)
             self.units.append(root)
+            self.refreshed.append(refreshed)
         return self._numbers[root]
 
     def _position(self, key: int) -> int | None:
@@ -128,10 +133,20 @@ class Snapshot:
             self._seen[at] = True
         self._moved_to[old] = new
 
+    def unit_of(self, key: int) -> int:
+        """The number of the unit of a row that was there."""
+        return int(self._units[np.searchsorted(self._ids, key)])
+
     def unseen(self) -> dict[int, int]:
         """Rows below the roots whose files were not found: id -> unit."""
-        missing = np.flatnonzero(~self._seen & (self._units >= 0))
+        refreshed = np.array(self.refreshed, bool)[self._units] if len(self._units) else np.empty(0, bool)
+        missing = np.flatnonzero(~self._seen & refreshed)
         return {int(self._ids[at]): int(self._units[at]) for at in missing}
+
+    def rows_with_content(self, content_hashes: Iterable[str]) -> dict[int, int]:
+        """How many rows of each unit probably have one of these contents: unit -> rows."""
+        digests = np.fromiter({_digest(content) for content in content_hashes}, np.uint64)
+        return dict(Counter(self._units[np.isin(self._contents, digests)].tolist()))
 
     def rows_in(self, unit: int) -> int:
         """Number of rows that a unit had."""

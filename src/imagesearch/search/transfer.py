@@ -238,7 +238,12 @@ def _parquet_writer(file: Path, info: CollectionInfo) -> Iterator[Any]:
     text = [name for name in _FIELDS if name not in (*_INTEGERS, *_FLOATS)]
     packing = dict.fromkeys(_FIELDS, "zstd") | {f"{_VECTOR}.list.element": "none"}
     with open(file, "wb") as sink:
-        with pq.ParquetWriter(sink, _parquet_schema(info), compression=packing, use_dictionary=text) as writer:
+        with pq.ParquetWriter(
+            *(sink, _parquet_schema(info)),
+            compression=packing,
+            use_dictionary=text,
+            write_page_checksum=True,
+        ) as writer:
             yield writer
         sink.flush()
         os.fsync(sink.fileno())
@@ -283,7 +288,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, ExportedCollection]]:
     import pyarrow.parquet as pq
 
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
     except OSError as error:
         raise TransferError(f"cannot read {str(file)!r}: {(error.strerror or str(error)).lower()}") from error
     except pa.ArrowException as error:

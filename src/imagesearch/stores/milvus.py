@@ -26,6 +26,7 @@ from imagesearch.stores.base import (
     name_taken,
     no_collection,
 )
+from imagesearch.stores.index_types import chosen_for
 from imagesearch.stores.milvus_collection import MilvusCollection
 from imagesearch.stores.milvus_connection import CALL_TIMEOUT, Tls, check_uri
 from imagesearch.stores.milvus_rows import to_row
@@ -81,7 +82,8 @@ class MilvusStore:
         )
         tls = Tls(tls_ca, tls_client_cert, tls_client_key, tls_server_name)
         self._session = Session(uri, token, db_name, tls, timeout)
-        self._collection = MilvusCollection(self._session, spec)
+        kind = chosen_for(spec.index_type, lite=self._session.lite)
+        self._collection = MilvusCollection(self._session, replace(spec, index_type=kind))
 
     @property
     def spec(self) -> CollectionSpec:
