@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,14 @@ def test_search_prints_whole_paths_harmlessly(run: Run, library: Library) -> Non
     assert f"{library.folder}/new\\nline.png" in paths
     assert f"{library.folder}/caf\\udce9.png" in paths
     assert f"{library.folder}/emoji 😀.png" in paths
+
+
+def test_search_tells_how_long_its_stages_took(run: Run, library: Library) -> None:
+    plain = run("search", library.folder / "plain.png", "--uri", library.uri)
+    timed = run("search", library.folder / "plain.png", "--uri", library.uri, "--timings")
+    assert timed.out == plain.out
+    (line,) = [line for line in timed.err.splitlines() if line not in plain.err.splitlines()]
+    assert re.fullmatch(r"timings: settings .* s, database .* s, model .* s, search .* s; together [\d.]+ s", line)
 
 
 def test_escape_sequences_in_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def search(
     save: opt.Save = None,
     as_json: opt.AsJson = False,
     as_csv: opt.AsCsv = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Tell on stderr how long each stage took.")] = False,
     config: opt.ConfigFile = None,
     model: opt.Model = None,
     collection: opt.Collection = None,
@@ -97,13 +98,23 @@ def search(
 
     con.one_format(as_json, as_csv)
     _check_save(save)
-    settings = opt.Flags(
-        config=config, model=model, collection=collection, uri=uri, device=device, precision=precision
-    ).load()
+    watch = con.Stopwatch()
+    with watch.stage("settings"):
+        settings = opt.Flags(
+            config=config, model=model, collection=collection, uri=uri, device=device, precision=precision
+        ).load()
     wanted = top_k or settings.search.top_k
     with opt.opened(settings) as images:
-        hits = images.search(image, wanted)
-        info = images.describe()
+        if timings:  # otherwise opened by the search itself, which looks at the picture first
+            with watch.stage("database"):
+                images.store.fingerprint()
+            with watch.stage("model"):
+                images.embedder  # noqa: B018 - loads it
+        with watch.stage("search"):
+            hits = images.search(image, wanted)
+            info = images.describe()
+    if timings:
+        watch.report()
     if len(hits) < wanted:
         con.note(f"asked for {wanted}, but the collection holds only {counted(info.rows, 'picture')}")
     if as_json:

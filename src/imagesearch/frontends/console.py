@@ -154,6 +154,27 @@ def print_skipped(skipped: Sequence[Skipped], all_of_them: str) -> None:
         note(f"... and {counted(len(skipped) - SHOWN_SKIPPED, 'more file')} skipped ({all_of_them} lists all)")
 
 
+class Stopwatch:
+    """Seconds of the stages of a command, for ``--timings``."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def report(self) -> None:
+        """One line on stderr."""
+        stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self._seconds.items())
+        note(f"timings: {stages}; together {sum(self._seconds.values()):.2f} s")
+
+
 class ProgressDisplay:
     """Draws what long operations report: bars on a terminal, now and then a line elsewhere.
 
