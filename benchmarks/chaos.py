@@ -96,9 +96,9 @@ def run_and_kill(command: list[str], log: Path, chance: random.Random) -> str:
     before = len(lines_of(log))
     process = subprocess.Popen(command)
     if chance.random() < 0.3:  # anywhere, start-up included
-        delay, deadline = chance.uniform(0.0, 6.0), time.monotonic()
+        delay, deadline = chance.uniform(0.0, 3.0), time.monotonic()
     else:  # after the first new batch
-        delay, deadline = chance.uniform(0.0, 3.0), time.monotonic() + 60
+        delay, deadline = chance.uniform(0.0, 0.5), time.monotonic() + 60
         while len(lines_of(log)) == before and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.005)
     time.sleep(delay)
