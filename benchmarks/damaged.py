@@ -219,8 +219,7 @@ def index(folders: list[str]) -> None:
     from imagesearch.records import Picture, Skipped
 
     checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
-    # Converting the model for another runtime, once on a machine, takes some 200 MB more while it lasts.
-    embedder = open_embedder(checkpoint, Running("cpu", "float32", "torch"))
+    embedder = open_embedder(checkpoint, Running("cpu", "float32"))
     seconds: dict[str, float] = {}
 
     def load(path: str) -> tuple[Picture, object]:
