@@ -56,6 +56,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.classifier",
         "models.graphs",
         "models.exporting",
+        "models.converting",
         "models.opening",
     ),
     (

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -17,8 +18,8 @@ from PIL import Image
 
 from imagesearch.config import ModelSettings
 from imagesearch.errors import ModelError
-from imagesearch.images.files import load_picture
-from imagesearch.models import catalogue, exporting, graphs, opening
+from imagesearch.images.files import LARGE_PICTURES, load_picture
+from imagesearch.models import catalogue, converting, exporting, graphs, opening
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.models.loading import Network
@@ -78,6 +79,7 @@ def test_the_settings_know_all_runtimes() -> None:
 
 
 class TestFaithful:
+    @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize(("family", "runtime"), CONVERTED)
     def test_vectors(
         self, family: str, runtime: str, checkpoint: Callable[[str], Path], pictures: list[Image.Image]
@@ -122,6 +124,7 @@ class TestFaithful:
         ]
         assert np.mean(np.array(labels) == plain_labels) >= 0.995
 
+    @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize("runtime", GRAPHS)
     def test_labels_and_their_probabilities(
         self, runtime: str, checkpoint: Callable[[str], Path], pictures: list[Image.Image]
@@ -134,6 +137,7 @@ class TestFaithful:
             assert [p.label for p in mine] == [p.label for p in expected]
             assert np.allclose([p.score for p in mine], [p.score for p in expected], atol=1e-4)
 
+    @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize("runtime", GRAPHS)
     def test_pictures_that_transformers_prepares(
         self, runtime: str, tmp_path: Path, pictures: list[Image.Image]
@@ -147,6 +151,12 @@ class TestFaithful:
         for _ in ("made", "from the cache"):
             mine = open_embedder(found, cpu(runtime))
             assert (encode(mine, pictures) * encode(plain, pictures)).sum(axis=1).min() >= 0.9999
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions that can be tampered with, and that need not import PyTorch first."""
+    monkeypatch.setattr(opening, "convert", converting.convert_here)
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +200,7 @@ class TestChoice:
         with pytest.raises(ModelError, match=r"model\.precision = 'float16' \(allowed: auto, float32"):
             open_embedder(found, cpu(runtime, "float16"))
 
+    @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize("runtime", GRAPHS)
     def test_a_network_that_cannot_be_converted(
         self, runtime: str, monkeypatch: pytest.MonkeyPatch, checkpoint: Callable[[str], Path]
@@ -204,8 +215,9 @@ class TestChoice:
         loaded = spy_on_loading(monkeypatch)
         with pytest.raises(ModelError, match="hologram"):
             open_embedder(found, cpu(runtime))
-        assert len(loaded) == 1  # remembered: not tried again
+        assert loaded == []  # remembered: not tried again
 
+    @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize("runtime", GRAPHS)
     def test_an_unfaithful_graph_is_not_used(
         self, runtime: str, monkeypatch: pytest.MonkeyPatch, checkpoint: Callable[[str], Path]
@@ -278,6 +290,7 @@ class TestUpgrade:
             encode(mine, pictures)
         assert not cache().exists()
 
+    @pytest.mark.usefixtures("in_this_process")
     def test_what_was_found_slower_is_not_made_again(
         self, checkpoint: Callable[[str], Path], pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -291,6 +304,24 @@ class TestUpgrade:
         assert len(manifests()) == 1
         assert isinstance(open_embedder(found, cpu("auto")).runtime, TorchRuntime)
 
+    def test_no_large_picture_is_decoded_meanwhile(
+        self, checkpoint: Callable[[str], Path], pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inside: list[bool] = []
+
+        def convert(*_: Any) -> graphs.Manifest:
+            inside.append(LARGE_PICTURES._inside is threading.current_thread())
+            return graphs.Manifest(None, "float32", 0.0, 0.0, "an experiment")
+
+        monkeypatch.setattr(opening, "convert", convert)
+        monkeypatch.setattr(opening, "EXPORT_AFTER", 1)
+        mine = open_embedder(find_checkpoint(str(checkpoint("vit"))), cpu("auto"))
+        for _ in range(3):
+            encode(mine, pictures)
+        assert inside == [True]
+        assert LARGE_PICTURES._inside is None
+
+    @pytest.mark.usefixtures("in_this_process")
     def test_unit_length_and_pooling_are_settings_still(
         self, checkpoint: Callable[[str], Path], pictures: list[Image.Image]
     ) -> None:
@@ -307,6 +338,7 @@ class TestUpgrade:
         assert len(manifests()) == 2
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestKeeping:
     @pytest.fixture
     def open_again(self, checkpoint: Callable[[str], Path]) -> Callable[[], Embedder]:

@@ -15,19 +15,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
+from imagesearch.images.files import LARGE_PICTURES
 from imagesearch.models.classifier import Classifier
+from imagesearch.models.converting import Loaded, Source, convert
 from imagesearch.models.devices import choose_device
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.exporting import (
     GRAPH_RUNTIMES,
     GraphRuntime,
-    export,
     is_installed,
     require_installed,
     start,
@@ -35,8 +35,9 @@ from imagesearch.models.exporting import (
 )
 from imagesearch.models.graphs import GraphKey, StoredGraph, discard_graph, find_graph, store_graph
 from imagesearch.models.hub import Checkpoint
-from imagesearch.models.loading import Network, Task, find_preparer
-from imagesearch.models.preparing import Pixels, Preparer
+from imagesearch.models.loading import find_preparer
+from imagesearch.models.preparing import Pixels
+from imagesearch.models.quickening import release_memory
 from imagesearch.models.runtime import Runtime, TorchRuntime
 from imagesearch.records import Fingerprint
 
@@ -74,13 +75,7 @@ def open_embedder(
         ModelError: it cannot be loaded or pooled that way, or the runtime or device is not there.
     """
 
-    def in_torch(precision: str, device: str) -> _Loaded:
-        network = Network(checkpoint, "features", device=device, precision=precision)
-        embedder = Embedder.of_network(network, pooling=pooling)
-        assert isinstance(embedder.runtime, TorchRuntime)
-        return _Loaded(network.preparer, embedder.runtime, embedder.fingerprint.to_json())
-
-    loaded = _Opening(checkpoint, "features", pooling, running, in_torch).open()
+    loaded = _Opening(Source(checkpoint, "features", pooling), running).open()
     fingerprint = dataclasses.replace(
         Fingerprint.from_json(loaded.description), model=checkpoint.name, normalized=normalize
     )
@@ -94,59 +89,35 @@ def open_classifier(checkpoint: Checkpoint, running: Running = Running()) -> Cla
         ModelError: it cannot be loaded or has no trained head, or the runtime or device is not there.
     """
 
-    def in_torch(precision: str, device: str) -> _Loaded:
-        network = Network(checkpoint, "labels", device=device, precision=precision)
-        classifier = Classifier.of_network(network)
-        assert isinstance(classifier.runtime, TorchRuntime)
-        return _Loaded(network.preparer, classifier.runtime, list(classifier.labels))
-
-    loaded = _Opening(checkpoint, "labels", "", running, in_torch).open()
+    loaded = _Opening(Source(checkpoint, "labels", ""), running).open()
     return Classifier(loaded.preparer, loaded.runtime, loaded.description)
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """What embedder and classifier have in common; the description is the fingerprint as JSON, or the labels."""
-
-    preparer: Preparer
-    runtime: Runtime
-    description: Any
-
-
-@dataclass(frozen=True, slots=True)
 class _Opening:
-    """One checkpoint for one task, on its way to a runtime.
+    """One checkpoint for one task, on its way to a runtime."""
 
-    Attributes:
-        in_torch: loads it in PyTorch, in a precision and on a device.
-    """
-
-    checkpoint: Checkpoint
-    task: Task
-    pooling: str
+    source: Source
     running: Running
-    in_torch: Callable[[str, str], _Loaded]
 
-    def open(self) -> _Loaded:
+    def open(self) -> Loaded:
         """A cached graph if there is a good one, else PyTorch, which may become a graph later."""
         device, names = self._candidates()
         stored = {name: find_graph(self._key(name)) for name in names}
         if None not in stored.values() and (loaded := self._start_best(stored)) is not None:
             return loaded
-        loaded = self.in_torch(self.running.precision, device)
-        missing = [name for name in names if find_graph(self._key(name)) is None]
         if self.running.runtime in GRAPH_RUNTIMES:
-            runtime = self._export(loaded, missing)
-            if runtime is None:
+            loaded = self._convert()
+            if loaded is None:
                 raise ModelError(self._refusal(names))
-            return dataclasses.replace(loaded, runtime=runtime)
-        if not missing:
+            return loaded
+        loaded = self.source.load(self.running.precision, device)
+        if all(find_graph(self._key(name)) for name in names):  # and found slower, or there are none
             return loaded
         assert isinstance(loaded.runtime, TorchRuntime)
         parameters = sum(tensor.numel() for tensor in loaded.runtime.network.model.parameters())
         patience = parameters / _PARAMETERS_A_SECOND - _FREE_SECONDS
-        upgrading = _Upgrading(loaded.runtime, lambda: self._export(loaded, missing), patience)
-        return dataclasses.replace(loaded, runtime=upgrading)
+        return dataclasses.replace(loaded, runtime=_Upgrading(loaded.runtime, self._convert, patience))
 
     def _candidates(self) -> tuple[str, list[GraphRuntime]]:
         """The device, and the runtimes besides PyTorch that come into question on it.
@@ -176,15 +147,15 @@ class _Opening:
 
     def _key(self, name: GraphRuntime) -> GraphKey:
         return GraphKey(
-            revision=self.checkpoint.revision,
-            task=self.task,
-            pooling=self.pooling,
+            revision=self.source.checkpoint.revision,
+            task=self.source.task,
+            pooling=self.source.pooling,
             precision=self.running.precision,
             runtime=version_of(name),
             exporter=importlib.metadata.version("torch"),
         )
 
-    def _start_best(self, stored: Mapping[GraphRuntime, StoredGraph | None]) -> _Loaded | None:
+    def _start_best(self, stored: Mapping[GraphRuntime, StoredGraph | None]) -> Loaded | None:
         """The best of these graphs, loaded; None if PyTorch is better or a graph turns out to be damaged."""
         graphs = {name: graph for name, graph in stored.items() if graph and not graph.manifest.problem}
         name = _fastest(graphs, self.running.runtime)
@@ -197,35 +168,26 @@ class _Opening:
             _log.debug("%s: cannot be loaded: %s", graph.folder, error)
             discard_graph(graph.folder)
             return None
-        return _Loaded(find_preparer(self.checkpoint), runtime, graph.manifest.description)
+        return Loaded(find_preparer(self.source.checkpoint), runtime, graph.manifest.description)
 
-    def _export(self, loaded: _Loaded, names: Sequence[GraphRuntime]) -> Runtime | None:
-        """Make the missing graphs; the best of all, None if PyTorch is."""
-        import torch
-
-        present = loaded.runtime
-        assert isinstance(present, TorchRuntime)
-        exact = present
-        if present.network.dtype is not torch.float32:
-            in_float32 = self.in_torch("float32", "cpu").runtime
-            assert isinstance(in_float32, TorchRuntime)
-            exact = in_float32
-        made: dict[GraphRuntime, StoredGraph | None] = {}
-        for name in names:
-            _log.info("converting %s for %s, once on this machine", self.checkpoint.name, name)
-            made[name] = store_graph(
-                self._key(name),
-                lambda folder, name=name: export(name, folder, present, exact, loaded.description),  # type: ignore[misc]
-            )
-        others = [name for name in self._candidates()[1] if name not in made]
-        best = self._start_best(made | {name: find_graph(self._key(name)) for name in others})
-        return None if best is None else best.runtime
+    def _convert(self) -> Loaded | None:
+        """Make the missing graphs; the best of all, loaded, or None if PyTorch is better."""
+        graphs: dict[GraphRuntime, StoredGraph | None] = {}
+        for name in self._candidates()[1]:
+            graphs[name] = find_graph(self._key(name))
+            if graphs[name] is None:
+                _log.info("converting %s for %s, once on this machine", self.source.checkpoint.name, name)
+                graphs[name] = store_graph(
+                    self._key(name),
+                    lambda folder, name=name: convert(self.source, self.running.precision, name, folder),  # type: ignore[misc]
+                )
+        return self._start_best(graphs)
 
     def _refusal(self, names: Sequence[GraphRuntime]) -> str:
         graph = find_graph(self._key(names[0]))
         problem = graph.manifest.problem if graph else "there is no room for its graph"
         return (
-            f"model.runtime = {names[0]!r} cannot run {self.checkpoint.name}: {problem};"
+            f"model.runtime = {names[0]!r} cannot run {self.source.checkpoint.name}: {problem};"
             " leave model.runtime at auto, or set it to torch"
         )
 
@@ -251,9 +213,9 @@ class _Upgrading:
     Enough are :data:`EXPORT_AFTER`, and as many as keep PyTorch busy for ``patience`` seconds.
     """
 
-    def __init__(self, runtime: Runtime, improve: Callable[[], Runtime | None], patience: float) -> None:
+    def __init__(self, runtime: Runtime, improve: Callable[[], Loaded | None], patience: float) -> None:
         self._runtime = runtime
-        self._improve: Callable[[], Runtime | None] | None = improve
+        self._improve: Callable[[], Loaded | None] | None = improve
         self._patience = patience
         self._pictures, self._seconds = 0, 0.0
         self._lock = threading.Lock()
@@ -264,7 +226,10 @@ class _Upgrading:
             enough = self._pictures >= EXPORT_AFTER and self._seconds >= self._patience
             if self._improve is not None and enough:
                 improve, self._improve = self._improve, None
-                self._runtime = improve() or self._runtime
+                with LARGE_PICTURES.passing():  # a conversion takes as much memory as they do
+                    if (better := improve()) is not None:
+                        self._runtime = better.runtime
+                        release_memory()
             runtime = self._runtime
         started = time.monotonic()
         outputs = runtime.run(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import logging
 import sys
@@ -18,6 +19,8 @@ _log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # glibc before 2.35 refuses a threshold of more than 32 MiB; activations of a batch are often larger.
 _THRESHOLDS = (2**30, 2**25)
+# What the thresholds grow to by themselves where nobody sets them.
+_USUAL_MMAP_THRESHOLD, _USUAL_TRIM_THRESHOLD = 2**25, 2**26
 # Folding rounds differently, no more: a larger relative change is a pair that does not belong together.
 _ROUNDING = 1e-3
 
@@ -50,21 +53,41 @@ def quicken(model: Any, device: str, input_size: tuple[int, int]) -> None:
         model.to(memory_format=torch.channels_last)
 
 
-@lru_cache(maxsize=1)
 def keep_memory_mapped() -> None:
     """Let glibc keep the memory of large activations instead of returning it after every layer.
 
     Each return makes the kernel clear all pages again for the next layer: about half of MobileNetV2's time.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        _log.debug("no mallopt in this C library (musl, say): large activations are mapped anew for every layer")
-        return
-    if not any(mallopt(_M_MMAP_THRESHOLD, size) and mallopt(_M_TRIM_THRESHOLD, size) for size in _THRESHOLDS):
+    library = _c_library()
+    if library is None:
+        _log.debug("not glibc: large activations are mapped anew for every layer")
+    elif not any(_set_thresholds(library, size, size) for size in _THRESHOLDS):
         _log.debug("mallopt refused: large activations are mapped anew for every layer")
+
+
+def release_memory() -> None:
+    """The opposite of :func:`keep_memory_mapped`, once PyTorch is not needed any more; what is free goes back."""
+    gc.collect()
+    if (library := _c_library()) is not None:
+        _set_thresholds(library, _USUAL_MMAP_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+        library.malloc_trim(0)
+
+
+@lru_cache(maxsize=1)
+def _c_library() -> ctypes.CDLL | None:
+    """The C library if it is glibc, whose memory can be tuned."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        library = ctypes.CDLL(None)
+    except OSError:
+        return None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+
+
+def _set_thresholds(library: ctypes.CDLL, mapped: int, trimmed: int) -> bool:
+    """Allocations from ``mapped`` bytes on get pages of their own; free ends of ``trimmed`` bytes go back."""
+    return bool(library.mallopt(_M_MMAP_THRESHOLD, mapped) and library.mallopt(_M_TRIM_THRESHOLD, trimmed))
 
 
 def _fold_batch_norms(model: Any, input_size: tuple[int, int]) -> None:
