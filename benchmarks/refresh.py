@@ -1,12 +1,10 @@
-"""How long it takes to refresh a library in which nothing changed, and how memory grows with the library.
+"""How long it takes to refresh a library in which nothing changed.
 
     python benchmarks/refresh.py --rows 100000
-    python benchmarks/refresh.py --memory 2000 20000
 
-The first makes a folder of that many (tiny, never read) files with synthetic rows for them in Milvus Lite, and
-runs ``imagesearch index`` on it as a new process; the time of ``imagesearch info`` on an empty database beside it
-is what starting costs. The second extracts pictures (one file under many names) with the bundled model, and prints
-the peak of resident memory at both sizes and their ratio.
+Makes a folder of that many (tiny, never read) files with synthetic rows for them in Milvus Lite, and runs
+``imagesearch index`` on it as a new process; the time of ``imagesearch info`` on an empty database beside it is
+what starting costs.
 """
 
 from __future__ import annotations
@@ -14,37 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from imagesearch import ImageSearch, Picture
+from measuring import run_cli
 
 FILES_A_FOLDER = 500
 ROWS_A_CALL = 2000
-
-# Runs the command line and prints the peak of its resident memory, in MB, as the last line of stderr.
-MEASURED = """
-import resource, sys
-from imagesearch.frontends.cli import app
-try:
-    app(sys.argv[1:])
-finally:
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, file=sys.stderr)
-"""
-
-
-def run_cli(*arguments: str) -> tuple[str, float, float]:
-    """Run ``imagesearch``; its stdout, seconds, and peak of resident memory in MB."""
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", MEASURED, *arguments], capture_output=True, text=True, check=True)
-    return done.stdout, time.perf_counter() - started, float(done.stderr.split()[-1])
 
 
 def fill(folder: Path, uri: str, rows: int) -> None:
@@ -85,54 +64,29 @@ def measure_refresh(rows: int, repeat: int) -> dict[str, float]:
             images.store.check()  # makes the database
         times, starts, peak = [], [], 0.0
         for _ in range(repeat):
-            starts.append(run_cli("info", "--uri", empty)[1])
-            out, seconds, peak = run_cli("index", str(folder), "--uri", uri, "--json")
-            times.append(seconds)
-            report = json.loads(out)
+            starts.append(run_cli("info", "--uri", empty).seconds)
+            run = run_cli("index", folder, "--uri", uri, "--json")
+            times.append(run.seconds)
+            peak = max(peak, run.peak_mb)
+            report = json.loads(run.out)
             assert (report["found"], report["unchanged"]) == (rows, rows), report
     return {"rows": rows, "seconds": min(times), "start_seconds": min(starts), "peak_mb": peak}
-
-
-def measure_memory(sizes: list[int]) -> list[tuple[int, float]]:
-    """Peak resident memory in MB of extracting so many pictures."""
-    peaks = []
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place, "pictures")
-            folder.mkdir()
-            rng = np.random.default_rng(0)
-            noise = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
-            Image.fromarray(noise).resize((400, 300)).save(folder / "0.jpg")
-            for number in range(1, size):
-                os.link(folder / "0.jpg", folder / f"{number}.jpg")
-            peaks.append((size, run_cli("extract", str(folder), "-o", str(Path(place, "x")))[2]))
-    return peaks
 
 
 def main() -> None:
     """Parse the flags and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, help="refresh a library of so many pictures")
+    parser.add_argument("--rows", type=int, default=100_000, help="pictures in the library")
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--memory", type=int, nargs=2, metavar=("FEW", "MANY"), help="extract so many pictures")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    figures: dict[str, object] = {}
-    if options.rows:
-        refresh = measure_refresh(options.rows, options.repeat)
-        figures["refresh"] = refresh
-        print(
-            f"refresh of {options.rows:,} unchanged pictures: {refresh['seconds']:.1f} s, of which starting"
-            f" {refresh['start_seconds']:.1f} s; peak {refresh['peak_mb']:.0f} MB"
-        )
-    if options.memory:
-        peaks = measure_memory(options.memory)
-        figures["memory"] = peaks
-        for size, peak in peaks:
-            print(f"extracting {size:>7,} pictures: peak {peak:.0f} MB")
-        print(f"ratio {peaks[1][1] / peaks[0][1]:.3f}")
+    figures = measure_refresh(options.rows, options.repeat)
+    print(
+        f"refresh of {options.rows:,} unchanged pictures: {figures['seconds']:.1f} s, of which starting"
+        f" {figures['start_seconds']:.1f} s; peak {figures['peak_mb']:.0f} MB"
+    )
     if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

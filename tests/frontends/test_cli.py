@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -46,6 +47,43 @@ def test_help_imports_nothing_heavy() -> None:
     assert "typer" in imported
     assert not heavy & imported
     assert "similar pictures" in done.stdout
+
+
+class TestLeaving:
+    """The process ends quickly, and yet as Python promises."""
+
+    @staticmethod
+    def leave(before: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        program = (
+            f"import atexit, sys, threading, time; {before}; from imagesearch.frontends.cli import main; main()"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            **({"stdout": subprocess.PIPE} | options),
+        )
+
+    @pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["search", "no.jpg"], 1), (["--no"], 2)])
+    def test_exit_codes_exit_functions_and_whole_output(self, arguments: list[str], code: int) -> None:
+        done = self.leave("atexit.register(print, 'the end')", *arguments)
+        assert done.returncode == code
+        assert done.stdout.endswith("the end\n")
+        assert "Traceback" not in done.stderr
+
+    def test_threads_are_waited_for(self) -> None:
+        work = "threading.Thread(target=lambda: (time.sleep(1), print('done'))).start()"
+        assert self.leave(work, "--version").stdout.endswith("done\n")
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
+    @pytest.mark.parametrize("arguments", [["--version"], ["models"]])
+    def test_output_to_a_full_disk(self, arguments: list[str]) -> None:
+        with open("/dev/full", "w") as full:
+            done = self.leave("pass", *arguments, stdout=full)
+        assert done.returncode == 1
+        assert done.stderr == "imagesearch: error: cannot write: No space left on device\n"
 
 
 def test_version(run: Run) -> None:

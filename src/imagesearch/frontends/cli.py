@@ -7,7 +7,11 @@ Nothing heavy is imported before a command runs, so that ``--help`` and shell co
 
 from __future__ import annotations
 
+import atexit
+import errno
+import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -53,7 +57,35 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line of this process."""
-    app()
+    try:
+        app()
+    except SystemExit as leaving:
+        _leave(leaving)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        con.note(f"imagesearch: error: cannot write: {error.strerror}")
+        sys.exit(con.FAILED)
+
+
+def _leave(leaving: SystemExit) -> None:
+    """End the process with that exit code, without freeing every object of every library one by one.
+
+    That is a fifth of the time of a search. What Python promises to do at its end is done: streams are flushed and
+    exit functions run. Where that is not all (threads to wait for, a message as exit code, a stream that is closed
+    already), Python ends as usual.
+    """
+    waiting = [thread for thread in threading.enumerate() if not thread.daemon]
+    if waiting != [threading.main_thread()] or not isinstance(leaving.code, int | None):
+        raise leaving
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        raise leaving from None
+    os._exit(leaving.code or 0)
 
 
 def _print_version(wanted: bool) -> None:
