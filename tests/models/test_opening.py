@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +24,8 @@ from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.models.loading import Network
 from imagesearch.models.opening import GRAPH_RUNTIMES, Running, open_classifier, open_embedder
-from imagesearch.models.runtime import TorchRuntime
+from imagesearch.models.preparing import Pixels
+from imagesearch.models.runtime import Runtime, TorchRuntime
 
 from .conftest import save_checkpoint
 
@@ -227,6 +228,49 @@ class TestChoice:
             open_embedder(find_checkpoint(str(checkpoint("vit"))), cpu(runtime))
         (manifest,) = manifests()
         assert [path.name for path in manifest.parent.iterdir()] == ["manifest.json"]
+
+    @pytest.mark.usefixtures("in_this_process")
+    @pytest.mark.parametrize(
+        ("setting", "able", "noise", "chosen"),
+        [
+            ("auto", True, 0.01, "bfloat16"),  # cosine 0.99995
+            ("auto", True, 0.04, "float32"),  # cosine 0.9992: not enough for rounding
+            ("auto", False, 0.01, "float32"),
+            ("float32", True, 0.01, "float32"),
+        ],
+    )
+    def test_bfloat16_where_the_hardware_has_it_and_it_is_exact_enough(
+        self,
+        setting: str,
+        able: bool,
+        noise: float,
+        chosen: str,
+        monkeypatch: pytest.MonkeyPatch,
+        checkpoint: Callable[[str], Path],
+    ) -> None:
+        if not exporting.is_installed("openvino"):
+            pytest.skip("no openvino here")
+        start = exporting.start
+
+        class Rounded:
+            def __init__(self, runtime: Runtime) -> None:
+                self.runtime = runtime
+
+            def run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+                outputs = self.runtime.run(batch)
+                errors = np.random.default_rng(0).standard_normal(outputs.shape, dtype=np.float32)
+                errors *= noise / np.linalg.norm(errors, axis=1, keepdims=True)
+                return outputs + errors * np.linalg.norm(outputs, axis=1, keepdims=True)
+
+        def started(name: Any, folder: Path, precision: str) -> Any:
+            runtime = start(name, folder, "float32")
+            return Rounded(runtime) if precision == "bfloat16" else runtime
+
+        monkeypatch.setattr(exporting, "start", started)
+        monkeypatch.setattr("imagesearch.models.devices._cpu_multiplies_bfloat16", lambda: able)
+        open_embedder(find_checkpoint(str(checkpoint("resnet"))), cpu("openvino", setting))
+        (manifest,) = manifests()
+        assert json.loads(manifest.read_text())["manifest"]["precision"] == chosen
 
     def test_how_results_are_compared(self) -> None:
         one = np.array([[1, 0, 0], [0, 1, 0]], np.float32)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesearch.models.classifier import Classifier
+from imagesearch.models.devices import choose_precision
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.exporting import GraphRuntime, export
 from imagesearch.models.graphs import Manifest
@@ -151,4 +152,6 @@ def convert_here(source: Source, precision: str, name: GraphRuntime, folder: Pat
         in_float32 = source.load("float32", "cpu").runtime
         assert isinstance(in_float32, TorchRuntime)
         exact = in_float32
-    return export(name, folder, present, exact, loaded.description)
+    # Wider than what PyTorch itself computes in: whether a network suits it, the graph's check finds out.
+    bfloat16 = choose_precision(precision, "cpu") is torch.bfloat16
+    return export(name, folder, present, exact, loaded.description, bfloat16=bfloat16)

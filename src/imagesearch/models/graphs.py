@@ -24,7 +24,7 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 # To be raised whenever older graphs must not be used any more.
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
 _SAMPLE = 2**20
 # Removed when the program ends.
