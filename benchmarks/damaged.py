@@ -211,7 +211,7 @@ def bad_pictures(folder: Path, good: Path) -> None:
 
 def index(folders: list[str]) -> None:
     """What the child process does: read, decode and embed all files as indexing does; a line of JSON for each."""
-    from imagesearch.images.files import decode, describe, open_picture, read_file
+    from imagesearch.images.files import decode, describe, file_content, open_picture
     from imagesearch.images.pipeline import batches, decode_ahead
     from imagesearch.models import catalogue
     from imagesearch.models.hub import find_checkpoint
@@ -225,8 +225,7 @@ def index(folders: list[str]) -> None:
     def load(path: str) -> tuple[Picture, object]:
         started = time.monotonic()
         try:
-            data, status = read_file(path)
-            with open_picture(data, path) as image:
+            with file_content(path) as (data, status), open_picture(data, path) as image:
                 return describe(path, "", data, status, image), embedder.prepare(decode(image, path))
         finally:
             seconds[path] = time.monotonic() - started

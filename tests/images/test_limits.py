@@ -16,7 +16,7 @@ from PIL import GifImagePlugin, Image
 
 from imagesearch.errors import PictureError
 from imagesearch.images import colour, files
-from imagesearch.images.files import LARGE_PICTURES, decode, examine, load_picture, open_picture
+from imagesearch.images.files import LARGE_PICTURES, decode, examine, file_content, load_picture, open_picture
 
 from .samples import UPRIGHT, corners, encoded, png, quarters, tiff_directories, write
 
@@ -151,6 +151,37 @@ class TestGate:
         """A JPEG of RGB that was shrunk while it was decoded needs no conversion."""
         for format in ("JPEG", "PNG"):
             assert quarters(decode(open_picture(encoded(corners((256, 200)), format), "p"), "p")) == UPRIGHT
+
+    def test_large_files_are_held_one_at_a_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "large.png"
+        path.write_bytes(encoded(corners((256, 200)), "PNG"))
+        with file_content(str(path)):
+            assert LARGE_PICTURES._inside is None
+        monkeypatch.setattr(files, "_LARGE_FILE", 100)
+        with file_content(str(path)) as (data, status):
+            assert LARGE_PICTURES._inside is threading.current_thread()
+            assert len(data) == status.st_size
+            decode(open_picture(data, str(path)), str(path))  # which passes the gate itself
+            assert LARGE_PICTURES._inside is threading.current_thread()
+        assert LARGE_PICTURES._inside is None
+
+    def test_who_must_not_wait_for_ever_goes_on_without_it(self) -> None:
+        entered, go = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            with LARGE_PICTURES.passing():
+                entered.set()
+                go.wait(20)
+
+        thread = threading.Thread(target=hang)
+        thread.start()
+        assert entered.wait(20)
+        with LARGE_PICTURES.passing(patience=0.01):
+            assert LARGE_PICTURES._inside is thread
+        assert LARGE_PICTURES._inside is thread
+        go.set()
+        thread.join()
+        assert LARGE_PICTURES._inside is None
 
     def test_damage_opens_it(self) -> None:
         data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 256, 3), np.uint8)), "PNG")

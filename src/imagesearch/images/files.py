@@ -54,6 +54,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "BMP", "DIB", 
 # Pillow keeps pixels in blocks, of 16 MB by itself. Blocks of more than 32 MB Linux gets back at once
 # (M_MMAP_THRESHOLD in mallopt(3)); of smaller ones, two threads kept 500 MB after one large picture.
 _BLOCK_BYTES = 64 << 20
+# Files of more bytes than this are held in memory one at a time, like large pictures.
+_LARGE_FILE = 100_000_000
 # Their header is that of a list of pictures, and may say less than the picture in it does.
 _LISTS = ("ICO",)
 
@@ -72,18 +74,26 @@ class Gate:
         self._waited: weakref.WeakKeyDictionary[threading.Thread, float] = weakref.WeakKeyDictionary()
 
     @contextlib.contextmanager
-    def passing(self) -> Iterator[None]:
-        """Wait for the turn, and hold it."""
+    def passing(self, patience: float | None = None) -> Iterator[None]:
+        """Wait for the turn, and hold it; who has it already goes on with it.
+
+        Args:
+            patience: seconds after which to go on without it.
+        """
         thread = threading.current_thread()
+        if self._inside is thread:
+            yield
+            return
         with self._changed:
             self._since[thread] = time.monotonic()
             try:
-                self._changed.wait_for(lambda: self._inside is None)
+                free = self._changed.wait_for(lambda: self._inside is None, patience)
             finally:
                 waited = self._total(thread)
                 del self._since[thread]
                 self._waited[thread] = waited
-            self._inside = thread
+            if free:
+                self._inside = thread
         try:
             yield
         finally:
@@ -115,13 +125,15 @@ def examine(path: str, root: str = "", max_megapixels: float = MAX_MEGAPIXELS) -
     Raises:
         PictureError: the file cannot be read, is no picture, or exceeds the bound.
     """
-    data, status = read_file(path, max_megapixels)
-    with open_picture(data, path, max_megapixels) as image:
+    with (
+        file_content(path, max_megapixels) as (data, status),
+        open_picture(data, path, max_megapixels) as image,
+    ):
         return describe(path, root, data, status, image)
 
 
 def describe(path: str, root: str, data: bytes, status: os.stat_result, image: Image.Image) -> Picture:
-    """The :class:`Picture` of a file already read (see :func:`read_file`) and its header already parsed.
+    """The :class:`Picture` of a file already read (see :func:`file_content`) and its header already parsed.
 
     To be called before :func:`decode`, which may shrink the picture.
     """
@@ -147,8 +159,12 @@ def content_hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def read_file(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[bytes, os.stat_result]:
+@contextlib.contextmanager
+def file_content(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[tuple[bytes, os.stat_result]]:
     """A file's content, and its status from before it was read: a file replaced meanwhile shall look changed.
+
+    Large files are held in memory one at a time, like large pictures: the next one has to wait for the end of this
+    context.
 
     Raises:
         PictureError: it cannot be read, is a folder, a device or a pipe, is empty, or is larger than any picture
@@ -164,10 +180,11 @@ def read_file(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[bytes,
             f"{status.st_size / 1e9:,.1f} GB are more than the {most / 1e9:,.1f} GB that a picture of"
             f" {max_megapixels:g} megapixels (data.max_megapixels) can have",
         )
-    data = _attempt(path, lambda name: Path(name).read_bytes())
-    if not data:
-        raise PictureError(path, "is empty (0 bytes)")
-    return data, status
+    with LARGE_PICTURES.passing() if status.st_size > _LARGE_FILE else contextlib.nullcontext():
+        data = _attempt(path, lambda name: Path(name).read_bytes())
+        if not data:
+            raise PictureError(path, "is empty (0 bytes)")
+        yield data, status
 
 
 def open_picture(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
@@ -260,7 +277,7 @@ def load_picture(
         PictureError: it cannot be read or decoded, or exceeds the bound.
     """
     name = os.fsdecode(path)
-    with open_picture(read_file(name, max_megapixels)[0], name, max_megapixels) as image:
+    with file_content(name, max_megapixels) as (data, _), open_picture(data, name, max_megapixels) as image:
         return decode(image, name, shortest)
 
 

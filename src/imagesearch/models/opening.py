@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
 from imagesearch.images.files import LARGE_PICTURES
+from imagesearch.images.pipeline import SECONDS_A_PICTURE
 from imagesearch.models.classifier import Classifier
 from imagesearch.models.converting import Loaded, Source, convert
 from imagesearch.models.devices import choose_device
@@ -226,7 +227,8 @@ class _Upgrading:
             enough = self._pictures >= EXPORT_AFTER and self._seconds >= self._patience
             if self._improve is not None and enough:
                 improve, self._improve = self._improve, None
-                with LARGE_PICTURES.passing():  # a conversion takes as much memory as they do
+                # A conversion takes as much memory as they do. But it is we who would notice one that hangs.
+                with LARGE_PICTURES.passing(patience=SECONDS_A_PICTURE):
                     if (better := improve()) is not None:
                         self._runtime = better.runtime
                         release_memory()

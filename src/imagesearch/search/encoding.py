@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import UsageError
-from imagesearch.images.files import MAX_MEGAPIXELS, content_hash, decode, describe, open_picture, read_file
+from imagesearch.images.files import MAX_MEGAPIXELS, content_hash, decode, describe, file_content, open_picture
 from imagesearch.images.find import FoundFile, Selection, Walk
 from imagesearch.images.pipeline import SECONDS_A_PICTURE, batches, decode_ahead
 from imagesearch.models.embedder import Embedder
@@ -114,8 +114,10 @@ def encode_files(files: Sequence[FoundFile], embedder: Embedder, reading: Readin
     """Read, decode and encode files, batch by batch, decoding ahead of the network."""
 
     def load(file: FoundFile) -> tuple[Picture, Pixels]:
-        data, status = read_file(file.path, reading.max_megapixels)
-        with open_picture(data, file.path, reading.max_megapixels) as image:
+        with (
+            file_content(file.path, reading.max_megapixels) as (data, status),
+            open_picture(data, file.path, reading.max_megapixels) as image,
+        ):
             picture = describe(file.path, file.root, data, status, image)
             return picture, embedder.prepare(decode(image, file.path, embedder.decode_side))
 
@@ -133,8 +135,8 @@ def identify_files(files: Sequence[FoundFile], reading: Reading) -> Iterator[lis
     """
 
     def load(file: FoundFile) -> Picture:
-        data, status = read_file(file.path, reading.max_megapixels)
-        return Picture(file.path, file.root, content_hash(data), status.st_size, status.st_mtime_ns)
+        with file_content(file.path, reading.max_megapixels) as (data, status):
+            return Picture(file.path, file.root, content_hash(data), status.st_size, status.st_mtime_ns)
 
     for batch in _read_ahead(files, load, reading, _IDENTIFIED_TOGETHER):
         yield [item for _, item in batch if not isinstance(item, Skipped)]

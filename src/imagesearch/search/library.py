@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from imagesearch.errors import ModelMismatchError, PictureError
-from imagesearch.images.files import read_file
+from imagesearch.images.files import file_content
 from imagesearch.images.find import FoundFile, Walk, below, is_gone
 from imagesearch.images.pipeline import batches
 from imagesearch.models.embedder import Embedder
@@ -278,7 +278,8 @@ class _Refresh:
         for file in files:
             if self.ledger.could_be_retried(file.path):
                 try:
-                    read_file(file.path, self.reading.max_megapixels)
+                    with file_content(file.path, self.reading.max_megapixels):
+                        pass
                 except PictureError as error:
                     failed.append((file, Skipped(file.path, error.reason, error.retryable)))
                     continue

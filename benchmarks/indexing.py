@@ -1,0 +1,115 @@
+"""From files to rows in Milvus Lite, beside its slowest part alone.
+
+    python benchmarks/indexing.py --pictures PHOTOS
+
+decoding alone   reading, describing and preparing files in threads, as indexing does, without a network
+network alone    the configured model on pictures that lie prepared in memory
+both             files to vectors: decoding in threads ahead of the network
+indexing         ``ImageSearch.index`` into a new database, the model loaded: rows, vector index and all
+
+All sides take turns in one run; the best turn of each counts. The ratio of indexing is to the slower of the first
+two. Each of these keeps all cores busy by itself, so that on a CPU the parts add up: "one after the other" is what
+decoding and network allow when neither waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from imagesearch import ImageSearch
+from imagesearch.images.files import decode, describe, file_content, open_picture
+from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.models.embedder import Embedder
+from startup import make_graph
+
+BATCH = 32
+
+
+def prepared(model: Embedder, files: Sequence[Path]) -> Any:
+    """What indexing's threads do with each file."""
+
+    def load(file: Path) -> Any:
+        with file_content(str(file)) as (data, status), open_picture(data, str(file)) as image:
+            describe(str(file), "", data, status, image)
+            return model.prepare(decode(image, str(file), model.decode_side))
+
+    return decode_ahead(files, load, ahead=2 * BATCH)
+
+
+def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Callable[[], float]]:
+    """Name of each side, and what runs it and gives its seconds."""
+    ready = list(prepared(model, files))
+
+    def timed(work: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    def encode(pictures: Any) -> None:
+        for batch in batches(pictures, BATCH):
+            model.encode(batch)
+
+    def index() -> float:
+        with tempfile.TemporaryDirectory() as place:
+            settings = {"milvus": {"uri": str(Path(place, "library.db"))}, "extraction": {"batch_size": BATCH}}
+            with ImageSearch(settings) as images:
+                images.store.check()
+                images.embedder.encode(ready[:1])
+                return timed(lambda: images.index(folder))
+
+    return {
+        "decoding alone": lambda: timed(lambda: list(prepared(model, files))),
+        "network alone": lambda: timed(lambda: encode(ready)),
+        "both": lambda: timed(lambda: encode(prepared(model, files))),
+        "indexing": index,
+    }
+
+
+def measure(folder: Path, turns: int) -> dict[str, Any]:
+    """Pictures per second of each side, and what they come to."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    make_graph()
+    with ImageSearch() as images:
+        every = sides(images.embedder, folder, files)
+        best = dict.fromkeys(every, float("inf"))
+        for _ in range(turns):
+            for name, run in every.items():
+                best[name] = min(best[name], run())
+    rates = {name: len(files) / seconds for name, seconds in best.items()}
+    slower = min(rates["decoding alone"], rates["network alone"])
+    in_turn = 1 / (1 / rates["decoding alone"] + 1 / rates["network alone"])
+    return {
+        "pictures": len(files),
+        "cores": os.cpu_count(),
+        "pictures_per_second": rates,
+        "one_after_the_other": in_turn,
+        "ratio_to_slower": rates["indexing"] / slower,
+        "ratio_to_one_after_the_other": rates["indexing"] / in_turn,
+    }
+
+
+def main() -> None:
+    """Parse the flags and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", required=True, type=Path, help="a folder of pictures")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    options = parser.parse_args()
+    figures = measure(options.pictures, options.turns)
+    for name, rate in figures["pictures_per_second"].items():
+        print(f"{name:<16} {rate:7.0f} pictures/s")
+    print(f"indexing is {figures['ratio_to_slower']:.2f} of the slower of the first two, and", end=" ")
+    print(f"{figures['ratio_to_one_after_the_other']:.2f} of both, one after the other")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
