@@ -244,7 +244,7 @@ def main() -> None:
         agree = f"{row['agree']:7.1%}" if "agree" in row else ""
         print(f"{row['side']:20} {row['pictures_per_second']:10.1f} {row['ratio']:7.2f} {agree}")
     if options.json:
-        about = {"checkpoint": options.checkpoint, "pictures": len(files), "cores": os.cpu_count()}
+        about = {"checkpoint": Path(options.checkpoint).name, "pictures": len(files), "cores": os.cpu_count()}
         options.json.write_text(json.dumps({**about, "sides": rows}, indent=2) + "\n")
 
 
