@@ -96,8 +96,10 @@ def memory(figures: list[dict[str, Any]]) -> str:
 
 
 def damaged(figures: dict[str, Any]) -> str:
-    names = ["good_decoded", "bad_decoded", "bad_refused", "slowest_seconds", "peak_megabytes", "tracebacks"]
-    return table([name.replace("_", " ") for name in names], [[f"{figures[name]:,}" for name in names]])
+    names = ["good_decoded", "bad_decoded", "bad_refused", "slowest_seconds"]
+    names += ["peak_megabytes", "conversion_megabytes", "tracebacks"]
+    header = [*(name.replace("_", " ") for name in names), "targets missed"]
+    return table(header, [[*(f"{figures[name]:,}" for name in names), "; ".join(figures["missed"]) or "none"]])
 
 
 def chaos(figures: dict[str, Any]) -> str:
@@ -109,11 +111,17 @@ GPU_SIDES = ("decoding alone", "network alone", "files")
 
 
 def gpu(figures: list[dict[str, Any]]) -> str:
-    header = ["batch", "threads", *(f"{name}, pictures/s" for name in GPU_SIDES), "limit"]
+    header = ["device", "batch", "threads", *(f"{name}, pictures/s" for name in GPU_SIDES), "limit"]
     return table(
         header,
         [
-            [str(row["batch"]), str(row["threads"]), *(f"{row[name]:,.0f}" for name in GPU_SIDES), row["limit"]]
+            [
+                row["device"],
+                str(row["batch"]),
+                str(row["threads"]),
+                *(f"{row[name]:,.0f}" for name in GPU_SIDES),
+                row["limit"],
+            ]
             for row in figures
         ],
     )
@@ -136,6 +144,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 # Run only where it is named: an hour, and 16 GB of memory.
 LONG = ("million",)
+NEEDS = {"labels": "--pictures and --labels", "gpu": "--pictures and a GPU"}
 
 
 def commands(pictures: str, labels: str | None) -> dict[str, list[str]]:
@@ -166,24 +175,24 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def run(name: str, command: Sequence[str]) -> None:
-    """Run one script and keep its figures; what it says goes to the terminal.
-
-    Raises:
-        CalledProcessError: it wrote no figures.
-    """
+def run(name: str, command: Sequence[str]) -> bool:
+    """Run one script and keep its figures, if there are any; False if there is none, or it missed a target."""
     print(f"\n== {name}: {' '.join(command)}", flush=True)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "figures.json")
-        done = subprocess.run(
-            [sys.executable, str(HERE / command[0]), *command[1:], "--json", str(file)], check=False
-        )
-        if not file.exists():  # a missed target is a result; a crash is not
-            raise subprocess.CalledProcessError(done.returncode, command[0])
-        figures = json.loads(file.read_text())
-    RESULTS.mkdir(exist_ok=True)
-    kept = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "figures": figures}
-    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        program = [sys.executable, str(HERE / command[0]), *command[1:], "--json", str(file)]
+        code = subprocess.run(program, check=False).returncode
+        if code:
+            print(f"{name}: exit code {code}", flush=True)
+        if file.exists():
+            kept = {
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": machine(),
+                "figures": json.loads(file.read_text()),
+            }
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        return not code
 
 
 def render() -> str:
@@ -196,9 +205,8 @@ def render() -> str:
             continue
         kept = json.loads(file.read_text())
         parts += [f"### {title}", ""]
-        if kept["machine"] != where:
-            where = kept["machine"]
-            parts += [f"{where}; {kept['date']}.", ""]
+        if where != (where := f"{kept['machine']}; {kept['date']}."):
+            parts += [where, ""]
         parts += [make(kept["figures"]), ""]
     return "\n".join(parts)
 
@@ -206,18 +214,19 @@ def render() -> str:
 def main() -> None:
     """Run what is asked for, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", required=True, help="a folder of at least 300 photographs")
+    parser.add_argument("--pictures", help="a folder of at least 300 photographs; default: only write the tables")
     parser.add_argument("--labels", help="a checkpoint that labels pictures, such as MobileNetV2")
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, help="run these; none: only write the tables")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="run these")
     options = parser.parse_args()
-    steps = commands(options.pictures, options.labels)
-    wanted = [name for name in steps if name not in LONG] if options.only is None else options.only
-    for name in wanted:
-        if name not in steps:
-            parser.error(f"{name} needs {'a GPU' if name == 'gpu' else '--labels'}")
-        run(name, steps[name])
+    steps = commands(options.pictures, options.labels) if options.pictures else {}
+    for name in set(options.only or ()) - set(steps):
+        parser.error(f"{name} needs {NEEDS.get(name, '--pictures')}")
+    wanted = options.only or [name for name in steps if name not in LONG]
+    failed = [name for name in wanted if not run(name, steps[name])]
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     README.write_text(f"{before}{BEGIN}\n\n{render()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    if failed:
+        sys.exit(f"failed, or missed a target: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from imagesearch.images.files import load_picture
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
@@ -77,11 +79,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = find_checkpoint(str(random_vit(Path(folder))))
         model = open_embedder(checkpoint, Running(device=options.device, runtime="torch"))
+        device = (
+            torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else options.device
+        )
         for batch in options.batch:
             for threads in options.threads:
                 rates = measure(model, files, threads, batch, options.turns)
                 limit = "decoding" if rates["decoding alone"] < rates["network alone"] else "the network"
-                row = {"batch": batch, "threads": threads or os.cpu_count(), **rates, "limit": limit}
+                where = {"device": device, "batch": batch, "threads": threads or os.cpu_count()}
+                row = {**where, **rates, "limit": limit}
                 print(row, flush=True)
                 rows.append(row)
     if options.json:

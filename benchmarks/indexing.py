@@ -3,7 +3,7 @@
     python benchmarks/indexing.py --pictures PHOTOS
 
 decoding alone   reading, describing and preparing files in threads, as indexing does, without a network
-network alone    the configured model on pictures that lie prepared in memory
+network alone    the bundled model on pictures that lie prepared in memory
 both             files to vectors: decoding in threads ahead of the network
 indexing         ``ImageSearch.index`` into a new database, the model loaded: rows, vector index and all
 
@@ -25,11 +25,13 @@ from typing import Any
 
 from imagesearch import ImageSearch
 from imagesearch.images.files import decode, describe, file_content, open_picture
+from imagesearch.images.find import find_pictures
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
-from startup import make_graph
+from startup import make_graphs
 
 BATCH = 32
+SETTINGS = {"model": {"name": "starter"}, "extraction": {"batch_size": BATCH}}
 
 
 def prepared(model: Embedder, files: Sequence[Path]) -> Any:
@@ -57,12 +59,13 @@ def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Cal
             model.encode(batch)
 
     def index() -> float:
-        with tempfile.TemporaryDirectory() as place:
-            settings = {"milvus": {"uri": str(Path(place, "library.db"))}, "extraction": {"batch_size": BATCH}}
-            with ImageSearch(settings) as images:
-                images.store.check()
-                images.embedder.encode(ready[:1])
-                return timed(lambda: images.index(folder))
+        with (
+            tempfile.TemporaryDirectory() as place,
+            ImageSearch({**SETTINGS, "milvus": {"uri": str(Path(place, "library.db"))}}) as images,
+        ):
+            images.store.check()
+            images.embedder.encode(ready[:1])
+            return timed(lambda: images.index(folder))
 
     return {
         "decoding alone": lambda: timed(lambda: list(prepared(model, files))),
@@ -74,9 +77,9 @@ def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Cal
 
 def measure(folder: Path, turns: int) -> dict[str, Any]:
     """Pictures per second of each side, and what they come to."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    make_graph()
-    with ImageSearch() as images:
+    files = [Path(path) for path in find_pictures(folder)]
+    make_graphs()
+    with ImageSearch(SETTINGS) as images:
         every = sides(images.embedder, folder, files)
         best = dict.fromkeys(every, float("inf"))
         for _ in range(turns):

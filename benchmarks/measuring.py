@@ -9,37 +9,58 @@ import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
-# Runs the command line; the last line of stderr is the peak of resident memory in MB. Not getrusage on Linux: its
-# peak begins with that of the process that started this one.
+_ABILITIES = {"avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX"}
+_LIBRARIES = {
+    "PyTorch": "torch",
+    "Transformers": "transformers",
+    "OpenVINO": "openvino",
+    "ONNX Runtime": "onnxruntime",
+    "Milvus Lite": "milvus_lite",
+}
+
+# Runs the command line; the last line of stderr is the peaks of resident memory.
 MEASURED = """
 import sys
 from imagesearch.frontends.cli import app
-
-def peak():
-    if sys.platform == "linux":
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e3
-    import resource
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-
+from measuring import peaks
 try:
     app(sys.argv[1:])
 finally:
-    print(peak(), file=sys.stderr)
+    print(*peaks(), file=sys.stderr)
 """
 
-_ABILITIES = {"avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX"}
+
+def peaks() -> tuple[float, float]:
+    """The peaks of resident memory so far, in MB: this process's, and the largest of those that it started.
+
+    Not getrusage on Linux for the former: that begins with the peak of the process that started this one.
+    """
+    import resource
+
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, children
+    with open("/proc/self/status", encoding="ascii") as status:
+        own = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e3
+    return own, children
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of ``imagesearch``: its stdout, seconds, and peak of resident memory in MB."""
+    """One run of ``imagesearch``: its stdout, seconds, and peak of resident memory in MB.
+
+    Attributes:
+        child_mb: the same of the largest process that it started: a conversion of the model, or none.
+    """
 
     out: str
     seconds: float
     peak_mb: float
+    child_mb: float
 
 
 def run_cli(*arguments: str | os.PathLike[str]) -> Run:
@@ -50,12 +71,17 @@ def run_cli(*arguments: str | os.PathLike[str]) -> Run:
     """
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *map(os.fspath, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", MEASURED, *map(os.fspath, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"imagesearch {' '.join(map(str, arguments))}: {done.stderr}")
-    return Run(done.stdout, seconds, float(done.stderr.split()[-1]))
+    own, child = map(float, done.stderr.split()[-2:])
+    return Run(done.stdout, seconds, own, child)
 
 
 def machine() -> str:
@@ -69,13 +95,6 @@ def machine() -> str:
         abilities = [title for flag, title in _ABILITIES.items() if flag in flags]
     able = f" with {', '.join(abilities)}" if abilities else ""
     libraries = ", ".join(
-        f"{title} {version(package)}"
-        for title, package in {
-            "PyTorch": "torch",
-            "Transformers": "transformers",
-            "OpenVINO": "openvino",
-            "ONNX Runtime": "onnxruntime",
-            "Milvus Lite": "milvus-lite",
-        }.items()
+        f"{title} {version(package)}" for title, package in _LIBRARIES.items() if find_spec(package)
     )
     return f"{os.cpu_count()} cores of {name}{able}; Python {platform.python_version()}, {libraries}"

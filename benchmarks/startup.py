@@ -42,10 +42,12 @@ def seconds(command: list[str]) -> tuple[float, str]:
     return time.perf_counter() - started, done.stderr
 
 
-def make_graph() -> None:
-    """Let the bundled model run often enough for its graph to be made and kept."""
-    with ImageSearch() as images:
-        images.embed([np.zeros((64, 64, 3), np.uint8)] * 200)
+def make_graphs() -> None:
+    """Let the bundled model run often enough, for vectors and for labels, for its graphs to be made and kept."""
+    blank = [np.zeros((64, 64, 3), np.uint8)] * 200
+    with ImageSearch({"model": {"name": "starter"}}) as images:
+        images.embed(blank)
+        images.classify(blank)
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    make_graph()
+    make_graphs()
     with tempfile.TemporaryDirectory() as place:
         uri, query = str(Path(place, "library.db")), Path(place, "query.jpg")
         fill(Path(place, "pictures"), uri, options.rows)

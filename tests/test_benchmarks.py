@@ -38,7 +38,7 @@ def test_it_starts_and_is_on_the_page(script: str) -> None:
 
 def test_the_page_shows_what_was_measured(everything: ModuleType) -> None:
     made = PAGE.partition(everything.BEGIN)[2].partition(everything.END)[0]
-    assert made.strip() == everything.render().strip()
+    assert made.strip() == everything.render().strip() != ""
     assert {path.stem for path in everything.RESULTS.glob("*.json")} <= set(everything.SECTIONS)
 
 

@@ -74,14 +74,31 @@ class TestLeaving:
         assert "Traceback" not in done.stderr
 
     def test_threads_are_waited_for(self) -> None:
-        work = "threading.Thread(target=lambda: (time.sleep(1), print('done'))).start()"
+        """The thread ends only once the main thread has."""
+        work = "threading.Thread(target=lambda: (threading.main_thread().join(), print('done'))).start()"
         assert self.leave(work, "--version").stdout.endswith("done\n")
 
+    def test_nobody_reads_the_output(self) -> None:
+        program = [sys.executable, "-m", "imagesearch", "models", "--csv"]
+        process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+    def test_a_profiler_gets_to_write(self, tmp_path: Path) -> None:
+        program = ["-m", "cProfile", "-o", str(tmp_path / "profile"), "-m", "imagesearch", "--version"]
+        subprocess.run([sys.executable, *program], timeout=60, check=True, capture_output=True)
+        assert (tmp_path / "profile").stat().st_size > 0
+
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
-    @pytest.mark.parametrize("arguments", [["--version"], ["models"]])
-    def test_output_to_a_full_disk(self, arguments: list[str]) -> None:
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    @pytest.mark.parametrize("arguments", [["--version"], ["models"], ["models", "--csv"]])
+    def test_output_to_a_full_disk(self, arguments: list[str], unbuffered: str) -> None:
         with open("/dev/full", "w") as full:
-            done = self.leave("pass", *arguments, stdout=full)
+            environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+            done = self.leave("pass", *arguments, stdout=full, env=environment)
         assert done.returncode == 1
         assert done.stderr == "imagesearch: error: cannot write: No space left on device\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -73,10 +74,42 @@ def test_without_glibc_nothing_happens(
     asked: list[object] = []
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: asked.append(name) or object())
+    quickening._c_library.cache_clear()
     with caplog.at_level(logging.DEBUG):
-        quickening.keep_memory_mapped.__wrapped__()
+        quickening.keep_memory_mapped(network("first norm second"))
+        quickening.release_memory()
+    quickening._c_library.cache_clear()
     assert asked == ([None] if platform == "linux" else [])
-    assert ("no mallopt" in caplog.text) == (platform == "linux")
+    assert "not glibc" in caplog.text
+
+
+def test_memory_is_kept_as_long_as_any_network_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        def __init__(self) -> None:
+            self.thresholds: dict[int, int] = {}
+            self.trimmed = 0
+
+        def mallopt(self, which: int, size: int) -> int:
+            self.thresholds[which] = size
+            return 1
+
+        def malloc_trim(self, _: int) -> None:
+            self.trimmed += 1
+
+    library = Library()
+    monkeypatch.setattr(quickening, "_c_library", lambda: library)
+    monkeypatch.setattr(quickening, "_on_cpu", weakref.WeakSet())
+    one, other = network("first norm second"), network("first norm second")
+    quickening.keep_memory_mapped(one)
+    quickening.keep_memory_mapped(other)
+    kept = dict(library.thresholds)
+    del one
+    quickening.release_memory()
+    assert (library.thresholds, library.trimmed) == (kept, 1)
+    del other
+    quickening.release_memory()
+    assert all(library.thresholds[which] < size for which, size in kept.items())
+    assert library.trimmed == 2
 
 
 def test_the_processor_is_chosen_without_asking_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:

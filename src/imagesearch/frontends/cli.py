@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
@@ -21,6 +21,9 @@ import typer.core
 from imagesearch.frontends import console as con
 from imagesearch.frontends import database, indexing
 from imagesearch.frontends import options as opt
+
+# A full disk, a full quota, a file of the largest allowed size.
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", None), errno.EFBIG)
 
 _COPIED = "; what was copied so far is kept: run the same command again to go on"
 
@@ -58,33 +61,38 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line of this process."""
     try:
-        app()
-    except SystemExit as leaving:
-        _leave(leaving)
+        try:
+            app()
+        except SystemExit as leaving:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            _leave(leaving)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno in _FULL:
+            con.note(f"imagesearch: error: cannot write: {error.strerror}")
+        elif error.errno != errno.EPIPE:  # who reads our output has had enough
             raise
-        con.note(f"imagesearch: error: cannot write: {error.strerror}")
+        with open(os.devnull, "w") as nowhere:  # or Python would try again to write it, when it ends
+            os.dup2(nowhere.fileno(), 1)
         sys.exit(con.FAILED)
 
 
-def _leave(leaving: SystemExit) -> None:
+def _leave(leaving: SystemExit) -> NoReturn:
     """End the process with that exit code, without freeing every object of every library one by one.
 
-    That is a fifth of the time of a search. What Python promises to do at its end is done: streams are flushed and
-    exit functions run. Where that is not all (threads to wait for, a message as exit code, a stream that is closed
-    already), Python ends as usual.
+    That is a fifth of the time of a search. What Python promises to do at its end is done: streams are flushed,
+    and exit functions run (by a private function; there is no public one). Where that is not all (threads to wait
+    for, a message as exit code, a profiler or a debugger that goes on), Python ends as usual.
     """
     waiting = [thread for thread in threading.enumerate() if not thread.daemon]
-    if waiting != [threading.main_thread()] or not isinstance(leaving.code, int | None):
+    watched = sys.getprofile() or sys.gettrace() or sys.flags.inspect
+    if waiting != [threading.main_thread()] or watched or not isinstance(leaving.code, int | None):
         raise leaving
     atexit._run_exitfuncs()
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except (OSError, ValueError):
-        raise leaving from None
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(leaving.code or 0)
 
 

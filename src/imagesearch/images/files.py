@@ -61,7 +61,7 @@ _LISTS = ("ICO",)
 
 
 class Gate:
-    """Lets one thread at a time decode a large picture, so that their memory does not add up.
+    """Lets one thread at a time do what takes much memory: large pictures, large files, the conversion of a model.
 
     Who measures how long a thread works asks how much of it was waiting here (:meth:`waited`), and who gives a
     thread up opens the gate in its stead (:meth:`leave`): better two large pictures than none ever again.

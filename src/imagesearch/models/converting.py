@@ -12,18 +12,19 @@ import dataclasses
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imagesearch.errors import ModelError
 from imagesearch.models.classifier import Classifier
-from imagesearch.models.devices import choose_precision
 from imagesearch.models.embedder import Embedder
-from imagesearch.models.exporting import GraphRuntime, export
+from imagesearch.models.exporting import GraphRuntime, bounds, export, useless
 from imagesearch.models.graphs import Manifest
 from imagesearch.models.hub import Checkpoint
 from imagesearch.models.loading import Network, Task
@@ -32,14 +33,26 @@ from imagesearch.models.runtime import Runtime, TorchRuntime
 
 _log = logging.getLogger(__name__)
 
-# Networks of a gigabyte take some minutes.
+# Networks of a gigabyte take some minutes. What takes longer is not tried again: every run would wait as long.
 _SECONDS = 1800.0
+# How often the other process looks whether this one is still there.
+_SECONDS_A_LOOK = 1.0
 
-# It finds this package where the first process found it.
+# Nothing is imported from the working directory, and this package from where the first process found it.
 _PROGRAM = (
-    "import json, sys; order = json.load(sys.stdin); sys.path[:] = order.pop('sys.path');"
-    " from imagesearch.models.converting import fulfil; fulfil(order)"
+    "import sys; sys.path[:] = filter(None, sys.path); import json; order = json.load(sys.stdin);"
+    " sys.path[:] = order['sys.path']; from imagesearch.models.converting import fulfil; fulfil(order)"
 )
+
+# Signals by which a program ends itself; by any other one, somebody ended it, which says nothing of the network.
+_CRASHES = {
+    6: "aborted",
+    11: "segmentation fault",
+    4: "illegal instruction",
+    7: "bus error",
+    8: "arithmetic error",
+}
+_KILLED = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +98,14 @@ def convert(source: Source, precision: str, name: GraphRuntime, folder: Path) ->
         folder: where the graph's files go.
 
     Raises:
-        OSError: there was no room on the disk or in memory: the next attempt may succeed.
+        OSError: the folder's disk is full, or it cannot be written to.
+        ModelError: it did not come about, for a reason that may be gone the next time.
     """
+    if not sys.executable or getattr(sys, "frozen", False):  # this program has no Python that it could start
+        return convert_here(source, precision, name, folder)
     order = {
-        "sys.path": sys.path,
+        "sys.path": [entry for entry in sys.path if isinstance(entry, str)],
+        "parent": os.getpid(),
         "name": name,
         "folder": str(folder),
         "precision": precision,
@@ -103,30 +120,35 @@ def convert(source: Source, precision: str, name: GraphRuntime, folder: Path) ->
             capture_output=True,
             check=False,
             timeout=_SECONDS,
+            start_new_session=True,  # Ctrl-C is for this process, which ends the other one if it ends itself
         )
     except subprocess.TimeoutExpired:
-        return _useless(folder, f"converting it took more than {_SECONDS / 60:.0f} minutes")
+        return useless(folder, f"converting it took more than {_SECONDS / 60:.0f} minutes")
     said = done.stderr.decode(errors="replace").strip()
     _log.debug("the conversion ended with %d\n%s", done.returncode, said)
+    if (crash := _CRASHES.get(-done.returncode)) is not None:
+        return useless(folder, f"the converter crashed ({crash})")
     with contextlib.suppress(ValueError):
-        answer = json.loads(done.stdout)
-        if "error" in answer:
-            raise OSError(answer["error"])
-        return Manifest(**answer)
-    if done.returncode == -signal.SIGKILL:
-        raise OSError("the conversion was killed, as happens where memory runs out")
-    reason = said.splitlines()[-1] if said else f"exit status {done.returncode}"
-    return _useless(folder, f"the conversion failed: {reason}")
+        return _understood(json.loads(done.stdout))
+    reason = f"exit status {done.returncode}"
+    if done.returncode == -_KILLED:
+        reason = "killed, as happens where memory runs out"
+    elif said and done.returncode > 0:
+        reason = said.splitlines()[-1]
+    raise ModelError(f"{source.checkpoint.name} could not be converted for {name}: {reason}")
 
 
-def _useless(folder: Path, problem: str) -> Manifest:
-    for file in folder.iterdir():
-        file.unlink()
-    return Manifest(None, "float32", 0.0, 0.0, problem)
+def _understood(answer: dict[str, Any]) -> Manifest:
+    if "disk" in answer:
+        raise OSError(*answer["disk"])
+    if "error" in answer:
+        raise ModelError(answer["error"])
+    return Manifest(**answer)
 
 
 def fulfil(order: Mapping[str, Any]) -> None:
     """What the other process does; it answers on what is its standard output at the start."""
+    threading.Thread(target=_end_with, args=(order["parent"],), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # converters print
     name, folder, revision = order["checkpoint"]
@@ -134,10 +156,21 @@ def fulfil(order: Mapping[str, Any]) -> None:
     try:
         manifest = convert_here(source, order["precision"], order["name"], Path(order["folder"]))
         answer = dataclasses.asdict(manifest)
-    except (OSError, MemoryError) as error:
-        answer = {"error": str(error) or type(error).__name__}
+    except OSError as error:
+        answer = {"disk": [error.errno, error.strerror or str(error)]}
+    except ModelError as error:
+        answer = {"error": str(error)}
+    except MemoryError:
+        answer = {"error": f"{name} could not be converted for {order['name']}: there is not enough memory"}
     with answers:
         json.dump(answer, answers)
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after the one that wants its result, which may be killed at any time."""
+    while sys.platform == "win32" or os.getppid() == parent:
+        time.sleep(_SECONDS_A_LOOK)
+    os._exit(1)
 
 
 def convert_here(source: Source, precision: str, name: GraphRuntime, folder: Path) -> Manifest:
@@ -152,6 +185,4 @@ def convert_here(source: Source, precision: str, name: GraphRuntime, folder: Pat
         in_float32 = source.load("float32", "cpu").runtime
         assert isinstance(in_float32, TorchRuntime)
         exact = in_float32
-    # Wider than what PyTorch itself computes in: whether a network suits it, the graph's check finds out.
-    bfloat16 = choose_precision(precision, "cpu") is torch.bfloat16
-    return export(name, folder, present, exact, loaded.description, bfloat16=bfloat16)
+    return export(name, folder, present, exact, loaded.description, least=bounds(name, precision))

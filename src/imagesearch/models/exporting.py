@@ -11,7 +11,7 @@ import importlib.util
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import ModelError
 from imagesearch.models import onnx_runtime, openvino_runtime
 from imagesearch.models.classifier import probabilities
+from imagesearch.models.devices import choose_precision
 from imagesearch.models.graphs import Manifest
 from imagesearch.models.preparing import Pixels, Preparer
 from imagesearch.models.runtime import Runtime, TorchRuntime
@@ -41,7 +42,7 @@ GRAPH_RUNTIMES = tuple(_PACKAGES)
 # The bounds to which every shortcut is held; see also the tests on photographs.
 _COSINE = 0.999
 _PROBABILITY = 0.01
-# Stricter, as rounding may show more in other pictures than in these. What does not suit it: MobileNetV2 has 0.96.
+# Where nobody asked for bfloat16: rounding may show more in other pictures than in those of the check.
 _COSINE_BFLOAT16 = 0.9995
 # Pictures to check and to time a graph with, and how long timing may take at most, in seconds.
 _TRIAL_PICTURES = 8
@@ -71,6 +72,21 @@ def start(name: GraphRuntime, folder: Path, precision: str) -> Runtime:
     return onnx_runtime.ONNXRuntime(folder, precision)
 
 
+def bounds(name: GraphRuntime, precision: str) -> dict[str, float]:
+    """Precisions to try in a runtime, and the smallest cosine to PyTorch in float32 that is faithful in each.
+
+    Wider than what PyTorch itself computes in: which networks bear bfloat16, it has to guess.
+
+    Args:
+        precision: the setting ``model.precision``.
+    """
+    import torch
+
+    if name != "openvino" or choose_precision(precision, "cpu") is not torch.bfloat16:
+        return {"float32": _COSINE}
+    return {"bfloat16": _COSINE if precision == "bfloat16" else _COSINE_BFLOAT16, "float32": _COSINE}
+
+
 def export(
     name: GraphRuntime,
     folder: Path,
@@ -78,7 +94,7 @@ def export(
     exact: TorchRuntime,
     description: Any,
     *,
-    bfloat16: bool = False,
+    least: Mapping[str, float],
 ) -> Manifest:
     """Write a graph, compare it with PyTorch and time both.
 
@@ -87,29 +103,34 @@ def export(
         present: what runs the network now.
         exact: the same in float32.
         description: for the manifest.
-        bfloat16: use it where it is exact enough, for runtimes that are quick in it.
+        least: see :func:`bounds`; the first precision that is faithful is taken.
     """
     network = exact.network
     pictures = trial_pictures(network.preparer, _TRIAL_PICTURES)
-    precision, problem = "float32", "not converted"
+    problem = "not converted"
     try:
         _convert(name, folder, exact)
         reference = exact.run(pictures)
-        for precision in ["bfloat16", "float32"] if bfloat16 and name == "openvino" else ["float32"]:
+        for precision, cosine in least.items():
             graph = start(name, folder, precision)
-            least = _COSINE_BFLOAT16 if precision == "bfloat16" else _COSINE
-            problem = difference(graph.run(pictures), reference, least, labels=network.task == "labels") or ""
+            problem = difference(graph.run(pictures), reference, cosine, labels=network.task == "labels") or ""
             if not problem:
                 speed, torch_speed = _speeds([graph, present], pictures)
                 return Manifest(description, precision, speed, torch_speed)
+            _log.debug("%s for %s in %s: %s", network.checkpoint.name, name, precision, problem)
     except (OSError, MemoryError):
         raise  # not the graph's fault: the next attempt may succeed
     except Exception as error:  # noqa: BLE001 - converters fail in many ways; PyTorch still runs the network
         problem = (str(error) or type(error).__name__).splitlines()[0]
         _log.debug("%s: no graph for %s", network.checkpoint.name, name, exc_info=True)
+    return useless(folder, problem)
+
+
+def useless(folder: Path, problem: str) -> Manifest:
+    """What is to be remembered of a network that cannot be converted; the folder is emptied."""
     for file in folder.iterdir():
         file.unlink()
-    return Manifest(description, precision, 0.0, 0.0, problem)
+    return Manifest(None, "float32", 0.0, 0.0, problem)
 
 
 def _convert(name: GraphRuntime, folder: Path, exact: TorchRuntime) -> None:

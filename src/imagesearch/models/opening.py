@@ -75,7 +75,6 @@ def open_embedder(
     Raises:
         ModelError: it cannot be loaded or pooled that way, or the runtime or device is not there.
     """
-
     loaded = _Opening(Source(checkpoint, "features", pooling), running).open()
     fingerprint = dataclasses.replace(
         Fingerprint.from_json(loaded.description), model=checkpoint.name, normalized=normalize
@@ -89,7 +88,6 @@ def open_classifier(checkpoint: Checkpoint, running: Running = Running()) -> Cla
     Raises:
         ModelError: it cannot be loaded or has no trained head, or the runtime or device is not there.
     """
-
     loaded = _Opening(Source(checkpoint, "labels", ""), running).open()
     return Classifier(loaded.preparer, loaded.runtime, loaded.description)
 
@@ -113,7 +111,7 @@ class _Opening:
                 raise ModelError(self._refusal(names))
             return loaded
         loaded = self.source.load(self.running.precision, device)
-        if all(find_graph(self._key(name)) for name in names):  # and found slower, or there are none
+        if all(find_graph(self._key(name)) for name in names):  # all were made, and PyTorch is the fastest
             return loaded
         assert isinstance(loaded.runtime, TorchRuntime)
         parameters = sum(tensor.numel() for tensor in loaded.runtime.network.model.parameters())
@@ -208,6 +206,20 @@ def _fastest(graphs: Mapping[GraphRuntime, StoredGraph], wanted: str) -> GraphRu
     return best if wanted == best or speeds[best] >= (_NO_SLOWER if quick else _WORTH_IT) else None
 
 
+def _better(improve: Callable[[], Loaded | None]) -> Runtime | None:
+    """What a conversion gives, if anything. It takes as much memory as a large picture, so it waits for its turn.
+
+    Not for ever, though: the thread that would give up a decoder that hangs is this one.
+    """
+    with LARGE_PICTURES.passing(patience=SECONDS_A_PICTURE):
+        try:
+            better = improve()
+        except ModelError as error:
+            _log.warning("%s; PyTorch goes on", error)
+            return None
+    return None if better is None else better.runtime
+
+
 class _Upgrading:
     """PyTorch at first, and what ``improve`` gives, if anything, once enough pictures have come.
 
@@ -227,11 +239,8 @@ class _Upgrading:
             enough = self._pictures >= EXPORT_AFTER and self._seconds >= self._patience
             if self._improve is not None and enough:
                 improve, self._improve = self._improve, None
-                # A conversion takes as much memory as they do. But it is we who would notice one that hangs.
-                with LARGE_PICTURES.passing(patience=SECONDS_A_PICTURE):
-                    if (better := improve()) is not None:
-                        self._runtime = better.runtime
-                        release_memory()
+                self._runtime = _better(improve) or self._runtime
+                release_memory()
             runtime = self._runtime
         started = time.monotonic()
         outputs = runtime.run(batch)

@@ -7,6 +7,7 @@ import gc
 import itertools
 import logging
 import sys
+import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _THRESHOLDS = (2**30, 2**25)
 # What the thresholds grow to by themselves where nobody sets them.
 _USUAL_MMAP_THRESHOLD, _USUAL_TRIM_THRESHOLD = 2**25, 2**26
+_on_cpu: weakref.WeakSet[Any] = weakref.WeakSet()
 # Folding rounds differently, no more: a larger relative change is a pair that does not belong together.
 _ROUNDING = 1e-3
 
 
 def normalises_batches(model: Any) -> bool:
-    """Whether rounding adds up: MobileNetV2's vectors in bfloat16 have a cosine of only 0.990 to the exact ones.
+    """Whether rounding is likely to add up: MobileNetV2's vectors in bfloat16 have a cosine of only 0.96 to 0.99.
 
     Networks with batch normalisation scale by factors that were tuned in float32; those with layer
     normalisation (transformers, ConvNeXt) stay above 0.999.
@@ -45,7 +47,7 @@ def quicken(model: Any, device: str, input_size: tuple[int, int]) -> None:
     import torch
 
     if device == "cpu":
-        keep_memory_mapped()
+        keep_memory_mapped(model)
     convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in model.modules())
     if convolutions > 1:  # a transformer has one, to cut patches
         _fold_batch_norms(model, input_size)
@@ -53,11 +55,15 @@ def quicken(model: Any, device: str, input_size: tuple[int, int]) -> None:
         model.to(memory_format=torch.channels_last)
 
 
-def keep_memory_mapped() -> None:
+def keep_memory_mapped(model: Any) -> None:
     """Let glibc keep the memory of large activations instead of returning it after every layer.
 
     Each return makes the kernel clear all pages again for the next layer: about half of MobileNetV2's time.
+
+    Args:
+        model: whose activations; once there is no such model any more, :func:`release_memory` undoes it.
     """
+    _on_cpu.add(model)
     library = _c_library()
     if library is None:
         _log.debug("not glibc: large activations are mapped anew for every layer")
@@ -66,10 +72,14 @@ def keep_memory_mapped() -> None:
 
 
 def release_memory() -> None:
-    """The opposite of :func:`keep_memory_mapped`, once PyTorch is not needed any more; what is free goes back."""
+    """Give back what is free; and from now on at once, where no network computes in PyTorch on the CPU any more.
+
+    Otherwise the memory of large pictures would be kept like that of activations: a gigabyte more.
+    """
     gc.collect()
     if (library := _c_library()) is not None:
-        _set_thresholds(library, _USUAL_MMAP_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+        if not _on_cpu:
+            _set_thresholds(library, _USUAL_MMAP_THRESHOLD, _USUAL_TRIM_THRESHOLD)
         library.malloc_trim(0)
 
 
