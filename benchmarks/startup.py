@@ -47,7 +47,7 @@ def make_graphs() -> None:
     blank = [np.zeros((64, 64, 3), np.uint8)] * 200
     with ImageSearch({"model": {"name": "starter"}}) as images:
         images.embed(blank)
-        images.classify(blank)
+        list(images.classify_all(blank))
 
 
 def main() -> None:

@@ -324,6 +324,27 @@ class TestUpgrade:
         assert again.fingerprint == mine.fingerprint
         assert loaded == []
 
+    def test_after_an_accident_pytorch_goes_on(
+        self,
+        checkpoint: Callable[[str], Path],
+        pictures: list[Image.Image],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def convert(*_: Any) -> graphs.Manifest:
+            raise ModelError("the conversion was struck by lightning")
+
+        monkeypatch.setattr(opening, "convert", convert)
+        monkeypatch.setattr(opening, "EXPORT_AFTER", 1)
+        found = find_checkpoint(str(checkpoint("vit")))
+        mine = open_embedder(found, cpu("auto"))
+        before, after = encode(mine, pictures), encode(mine, pictures)
+        assert np.array_equal(before, after)
+        assert caplog.messages == ["the conversion was struck by lightning; PyTorch goes on"]
+        assert manifests() == []
+        with pytest.raises(ModelError, match="lightning"):
+            open_embedder(found, cpu("openvino"))
+
     def test_a_large_network_waits_longer(
         self, checkpoint: Callable[[str], Path], pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -64,9 +64,6 @@ def main() -> None:
         try:
             app()
         except SystemExit as leaving:
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
             _leave(leaving)
     except OSError as error:
         if error.errno in _FULL:
@@ -85,15 +82,20 @@ def _leave(leaving: SystemExit) -> NoReturn:
     and exit functions run (by a private function; there is no public one). Where that is not all (threads to wait
     for, a message as exit code, a profiler or a debugger that goes on), Python ends as usual.
     """
+    _flush()
     waiting = [thread for thread in threading.enumerate() if not thread.daemon]
     watched = sys.getprofile() or sys.gettrace() or sys.flags.inspect
     if waiting != [threading.main_thread()] or watched or not isinstance(leaving.code, int | None):
         raise leaving
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    _flush()
     os._exit(leaving.code or 0)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by the shell
+            stream.flush()
 
 
 def _print_version(wanted: bool) -> None:
