@@ -91,17 +91,21 @@ def lines_of(file: Path) -> list[int]:
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
-def run_and_kill(command: list[str], log: Path, chance: random.Random) -> str:
-    """Start the process and kill it at a random moment; returns what it was doing then."""
+def run_and_kill(command: list[str], log: Path, chance: random.Random, batches: int) -> str:
+    """Start the process and kill it at a random moment; returns what it was doing then.
+
+    Args:
+        batches: how many batches to let it encode at most.
+    """
     before = len(lines_of(log))
     process = subprocess.Popen(command)
     if chance.random() < 0.3:  # anywhere, start-up included
-        delay, deadline = chance.uniform(0.0, 3.0), time.monotonic()
-    else:  # after the first new batch
-        delay, deadline = chance.uniform(0.0, 0.5), time.monotonic() + 60
-        while len(lines_of(log)) == before and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.005)
-    time.sleep(delay)
+        time.sleep(chance.uniform(0.0, 1.2))
+    else:
+        wanted, deadline = before + chance.randint(1, batches), time.monotonic() + 60
+        while len(lines_of(log)) < wanted and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0.0, 0.05))  # in the middle of encoding or writing it
     finished = process.poll() is not None
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -135,7 +139,7 @@ def run(pictures: int, kills: int, seed: int) -> Result:
         command = [sys.executable, "-c", CHILD, str(folder), uri, str(log), str(BATCH)]
         moments: Counter[str] = Counter()
         for number in range(kills):
-            moments[run_and_kill(command, log, chance)] += 1
+            moments[run_and_kill(command, log, chance, max(1, round(pictures / BATCH / kills)))] += 1
             print(f"kill {number + 1}: {sum(lines_of(log)):,} encoded so far", file=sys.stderr, flush=True)
         subprocess.run(command, check=True)
         missing, double, wrong = check(paths, uri)

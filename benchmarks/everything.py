@@ -103,8 +103,10 @@ def damaged(figures: dict[str, Any]) -> str:
 
 
 def chaos(figures: dict[str, Any]) -> str:
-    names = ["pictures", "kills", "encoded", "allowed", "missing", "double", "wrong"]
-    return table(names, [[f"{figures[name]:,}" for name in names]])
+    names = ["pictures", "kills", "encoded", "allowed", "missing", "double", "wrong_vectors"]
+    moments = ", ".join(f"{count} {moment}" for moment, count in figures["killed_while"].items())
+    header = [*(name.replace("_", " ") for name in names), "killed while"]
+    return table(header, [[*(f"{figures[name]:,}" for name in names), moments]])
 
 
 GPU_SIDES = ("decoding alone", "network alone", "files")

@@ -189,26 +189,23 @@ def classify(
     batch_size: opt.BatchSize = None,
 ) -> None:
     """Tell what is in pictures: the most probable labels of each."""
-    from imagesearch.frontends import reports
-    from imagesearch.frontends.labelling import label_pictures
+    from imagesearch.frontends import render, reports
+    from imagesearch.frontends.labelling import Labels
 
     con.one_format(as_json, as_csv)
     _check_save(save)
     flags = opt.Flags(config=config, classifier=model, device=device, precision=precision, batch_size=batch_size)
     settings = flags.load()
-    stream = None if as_json or as_csv else con.make_console(sys.stdout)
+    stdout = sys.stdout
     with opt.opened(settings) as images:
-        results = label_pictures(images, pictures, top, stream)
-    if as_json:
-        reports.print_labels_json(results)
-    elif as_csv:
-        reports.print_labels_csv(results)
+        keep = render.MAX_DRAWN if visualize or save else 0
+        # Lines on the terminal are progress enough, and would run through a bar.
+        labels = Labels(images, pictures, top, keep=keep, progress=not stdout.isatty())
+        reports.print_labels(labels, stdout, as_json=as_json, as_csv=as_csv)
     if visualize or save:
-        from imagesearch.frontends import render
-
-        figure = render.labels_figure(results, settings.data.max_megapixels)
+        figure = render.labels_figure(labels.first, settings.data.max_megapixels)
         render.deliver(figure, render.default_name("classify", pictures[0]), save, visualize)
-    if any(not isinstance(result, list) for _, result in results):
+    if labels.failed:
         raise typer.Exit(con.FAILED)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -135,9 +136,18 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A CSV table with a header line on stdout."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+def print_json_array(values: Iterable[Any], stream: TextIO) -> None:
+    """What :func:`print_json` prints of a list, each value as it comes."""
+    before = "["
+    for value in values:
+        stream.write(f"{before}\n{textwrap.indent(json.dumps(value, indent=2), '  ')}")
+        before = ","
+    stream.write("[]\n" if before == "[" else "\n]\n")
+
+
+def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO | None = None) -> None:
+    """A CSV table with a header line, each row as it comes; on stdout by default."""
+    writer = csv.writer(stream or sys.stdout, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
 

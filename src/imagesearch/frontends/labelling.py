@@ -1,60 +1,73 @@
-"""``imagesearch classify``: label pictures and folders of them, printing while it goes on."""
+"""``imagesearch classify``: label pictures and folders of them, one after the other."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from imagesearch.frontends.console import ProgressDisplay, note
-from imagesearch.frontends.reports import Labelled, print_labels
+from imagesearch.frontends.reports import Labelled
 from imagesearch.images.find import Selection, find_pictures
-from imagesearch.records import Prediction, Skipped, no_progress
+from imagesearch.records import Skipped, no_progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from imagesearch.service import ImageSearch
 
 
-def label_pictures(
-    images: ImageSearch, arguments: Sequence[str], top: int, stream: Console | None
-) -> list[Labelled]:
-    """Label pictures in order; what cannot be read is reported on stderr and is a :class:`Skipped`.
+class Labels:
+    """The labels of pictures, in order, made while they are iterated over, so that memory does not grow with them.
 
-    Args:
-        arguments: pictures, or folders of them.
-        stream: where each picture's labels are printed as they come; None: nowhere.
+    What cannot be read is reported on stderr, and is a :class:`Skipped`.
 
-    Raises:
-        ImageSearchError: the model cannot be used.
+    Attributes:
+        first: the first ones.
+        failed: whether any of them could not be read.
     """
-    results: list[Labelled] = []
-    files: list[str] = []
-    for argument in arguments:
-        found = _pictures_in(argument, images.config.selection)
-        files += found
-        if not found:
-            _report(results, argument, Skipped(argument, "no pictures in this folder"), None)
-    # Lines on the terminal are progress enough, and would run through a bar.
-    streaming = stream is not None and stream.is_terminal
-    with contextlib.nullcontext(no_progress) if streaming else ProgressDisplay() as progress:
-        for done, (source, result) in enumerate(images.classify_all(files, top), start=1):
-            assert isinstance(source, (str, os.PathLike))
-            _report(results, os.fspath(source), result, stream)
-            progress("classify", done, len(files))
-    return results
 
+    def __init__(
+        self, images: ImageSearch, arguments: Sequence[str], top: int, *, keep: int, progress: bool
+    ) -> None:
+        """Nothing happens yet.
 
-def _report(
-    results: list[Labelled], path: str, result: list[Prediction] | Skipped, stream: Console | None
-) -> None:
-    results.append((path, result))
-    if isinstance(result, Skipped):
-        note(f"imagesearch: error: {path}: {result.reason}")
-    elif stream is not None:
-        print_labels(stream, path, result)
+        Args:
+            arguments: pictures, or folders of them.
+            top: labels a picture.
+            keep: how many results to remember.
+            progress: whether a bar on stderr shows it.
+        """
+        self._images, self._arguments, self._top = images, arguments, top
+        self._keep, self._shows_progress = keep, progress
+        self.first: list[Labelled] = []
+        self.failed = False
+
+    def __iter__(self) -> Iterator[Labelled]:
+        """See the class.
+
+        Raises:
+            ImageSearchError: the model cannot be used.
+        """
+        for path, result in self._label():
+            if len(self.first) < self._keep:
+                self.first.append((path, result))
+            if isinstance(result, Skipped):
+                self.failed = True
+                note(f"imagesearch: error: {path}: {result.reason}")
+            yield path, result
+
+    def _label(self) -> Iterator[Labelled]:
+        files: list[str] = []
+        for argument in self._arguments:
+            found = _pictures_in(argument, self._images.config.selection)
+            files += found
+            if not found:
+                yield argument, Skipped(argument, "no pictures in this folder")
+        with ProgressDisplay() if self._shows_progress else contextlib.nullcontext(no_progress) as progress:
+            for done, (source, result) in enumerate(self._images.classify_all(files, self._top), start=1):
+                assert isinstance(source, (str, os.PathLike))
+                yield os.fspath(source), result
+                progress("classify", done, len(files))
 
 
 def _pictures_in(path: str, selection: Selection) -> list[str]:

@@ -6,8 +6,8 @@ import dataclasses
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -26,8 +26,6 @@ from imagesearch.records import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from imagesearch.config import Config
     from imagesearch.models.catalogue import ModelSpec
 
@@ -123,34 +121,42 @@ def print_hits_csv(hits: Sequence[Hit]) -> None:
     con.print_csv(["rank", "score", "path"], ([hit.rank, hit.score, hit.path] for hit in hits))
 
 
-def print_labels(out: Console, path: str, predictions: Sequence[Prediction]) -> None:
-    """One picture's labels for people."""
-    con.print_line(out, (path, "bold"))
-    for prediction in predictions:
-        con.print_line(out, (f"  {prediction.score:6.1%}  ", "cyan"), (prediction.label, ""))
+def print_labels(results: Iterable[Labelled], stream: TextIO, *, as_json: bool, as_csv: bool) -> None:
+    """Each picture's labels, as they come.
 
+    In JSON a picture that could not be read has an ``error``, no ``predictions``; the other formats leave it out.
 
-def print_labels_json(results: Sequence[Labelled]) -> None:
-    """An array in the order of the pictures; one that could not be read has an ``error``, no ``predictions``."""
-    con.print_json(
-        [
-            {"path": path, "error": result.reason}
-            if isinstance(result, Skipped)
-            else {"path": path, "predictions": [dataclasses.asdict(prediction) for prediction in result]}
-            for path, result in results
-        ]
-    )
-
-
-def print_labels_csv(results: Sequence[Labelled]) -> None:
-    """One row a label; pictures that could not be read have none."""
-    rows = (
-        [path, rank, prediction.label, prediction.score]
-        for path, result in results
-        if not isinstance(result, Skipped)
-        for rank, prediction in enumerate(result, start=1)
-    )
-    con.print_csv(["path", "rank", "label", "score"], rows)
+    Args:
+        stream: stdout as it was before anything was redirected.
+    """
+    if as_json:
+        con.print_json_array(
+            (
+                {"path": path, "error": result.reason}
+                if isinstance(result, Skipped)
+                else {"path": path, "predictions": [dataclasses.asdict(prediction) for prediction in result]}
+                for path, result in results
+            ),
+            stream,
+        )
+        return
+    labelled = ((path, result) for path, result in results if not isinstance(result, Skipped))
+    if as_csv:
+        con.print_csv(
+            ["path", "rank", "label", "score"],
+            (
+                [path, rank, prediction.label, prediction.score]
+                for path, predictions in labelled
+                for rank, prediction in enumerate(predictions, start=1)
+            ),
+            stream,
+        )
+        return
+    out = con.make_console(stream)
+    for path, predictions in labelled:
+        con.print_line(out, (path, "bold"))
+        for prediction in predictions:
+            con.print_line(out, (f"  {prediction.score:6.1%}  ", "cyan"), (prediction.label, ""))
 
 
 def print_info(

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -170,7 +171,7 @@ def _end_with(parent: int) -> None:
     """End this process soon after the one that wants its result, which may be killed at any time."""
     while sys.platform == "win32" or os.getppid() == parent:
         time.sleep(_SECONDS_A_LOOK)
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def convert_here(source: Source, precision: str, name: GraphRuntime, folder: Path) -> Manifest:
