@@ -281,20 +281,50 @@ class TestChoice:
         assert "probabilities" in str(exporting.difference(one, one * 5, labels=True))
         assert exporting.difference(one, one + 1e-4, labels=True) is None
 
-    def test_the_rule(self) -> None:
-        def graph(speed: float, torch_speed: float) -> graphs.StoredGraph:
-            return graphs.StoredGraph(Path(), graphs.Manifest(None, "float32", speed, torch_speed))
+    @pytest.mark.parametrize(
+        ("speed", "torch_speed", "better"),
+        [(5.5, 5.0, False), (6.0, 5.0, True), (500.0, 500.0, True), (400.0, 500.0, False)],
+    )
+    def test_the_rule(self, speed: float, torch_speed: float, better: bool) -> None:
+        """A graph costs disk, and saves time at every start."""
+        manifest = graphs.Manifest(None, "float32", speed, torch_speed)
+        assert opening._is_better(manifest, asked_for=False) == better
+        assert opening._is_better(manifest, asked_for=True)
+        failed = graphs.Manifest(None, "float32", 0.0, 0.0, "no such operator: hologram")
+        assert not opening._is_better(failed, asked_for=True)
 
-        slow, quick = 5.0, 500.0
-        assert opening._fastest({}, "auto") is None
-        assert opening._fastest({"onnx": graph(1.1 * slow, slow)}, "auto") is None
-        assert opening._fastest({"onnx": graph(1.2 * slow, slow)}, "auto") == "onnx"
-        assert opening._fastest({"onnx": graph(quick, quick)}, "auto") == "onnx"
-        assert opening._fastest({"onnx": graph(0.8 * quick, quick)}, "auto") is None
-        assert opening._fastest({"onnx": graph(0.1 * slow, slow)}, "onnx") == "onnx"
-        # Each was measured beside PyTorch, at another time; ratios can be compared, speeds cannot.
-        both = {"onnx": graph(2 * quick, quick), "openvino": graph(1.5 * slow, slow)}
-        assert opening._fastest(both, "auto") == "onnx"  # type: ignore[arg-type]
+    @pytest.mark.parametrize(
+        ("first", "second", "converted"),
+        [(2.0, 9.0, ["openvino"]), (0.5, 2.0, ["openvino", "onnx"]), (0.0, 2.0, ["openvino", "onnx"])],
+    )
+    def test_the_next_runtime_is_tried_only_where_the_first_is_no_good(
+        self,
+        first: float,
+        second: float,
+        converted: list[str],
+        checkpoint: Callable[[str], Path],
+        pictures: list[Image.Image],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        if not all(exporting.is_installed(name) for name in GRAPH_RUNTIMES):
+            pytest.skip("not all runtimes are here")
+        made: list[str] = []
+
+        def convert(source: Any, precision: str, name: str, folder: Path) -> graphs.Manifest:
+            made.append(name)
+            speed = first if name == "openvino" else second
+            return graphs.Manifest(None, "float32", 1000 * speed, 1000.0, None if speed else "no such operator")
+
+        started: list[str] = []
+        there = open_embedder(find_checkpoint(str(checkpoint("vit"))), cpu("torch"))
+        monkeypatch.setattr(opening, "start", lambda name, *_: started.append(name) or there.runtime)
+        monkeypatch.setattr(opening, "convert", convert)
+        monkeypatch.setattr(opening, "EXPORT_AFTER", 1)
+        mine = open_embedder(find_checkpoint(str(checkpoint("vit"))), cpu("auto"))
+        for _ in range(3):
+            encode(mine, pictures)
+        assert made == converted
+        assert started == converted[-1:]
 
 
 class TestUpgrade:
