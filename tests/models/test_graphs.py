@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,18 @@ def test_an_interrupted_one_is_never_seen() -> None:
         store_graph(KEY, interrupted)
     assert find_graph(KEY) is None
     assert list(KEY.folder.parent.iterdir()) == []
+
+
+def test_what_a_killed_program_left_is_removed_in_the_end() -> None:
+    KEY.folder.parent.mkdir(parents=True)
+    old, new = (KEY.folder.parent / f"new-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "graph.bin").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store_graph(KEY, make)
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_the_quicker_of_two_programs_wins() -> None:

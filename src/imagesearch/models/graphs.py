@@ -7,6 +7,7 @@ manifest is thrown away and made anew; a cache that cannot be written is done wi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,6 +16,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +29,9 @@ _log = logging.getLogger(__name__)
 _FORMAT = 2
 _MANIFEST = "manifest.json"
 _SAMPLE = 2**20
+# The beginning of the names of folders that are being filled, and how long that may take.
+_UNFINISHED = "new-"
+_SECONDS_UNFINISHED = 86_400.0
 # Removed when the program ends.
 _temporary: list[tempfile.TemporaryDirectory[str]] = []
 
@@ -137,8 +142,9 @@ def store_graph(key: GraphKey, make: Callable[[Path], Manifest]) -> StoredGraph 
     final = key.folder
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(final.parent)
         # Not in the system's temporary folder: a rename does not cross file systems.
-        building = Path(tempfile.mkdtemp(prefix="new-", dir=final.parent))
+        building = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=final.parent))
         try:
             manifest = _complete(building, make)
             if (other := find_graph(key)) is not None:
@@ -156,6 +162,14 @@ def store_graph(key: GraphKey, make: Callable[[Path], Manifest]) -> StoredGraph 
     except OSError as error:
         _say_once(f"no room for an exported graph: {error.strerror or error}")
         return None
+
+
+def _sweep(graphs: Path) -> None:
+    """Remove what programs that were killed have left unfinished."""
+    for folder in graphs.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):  # another program removes it, too
+            if time.time() - folder.stat().st_mtime > _SECONDS_UNFINISHED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _complete(folder: Path, make: Callable[[Path], Manifest]) -> Manifest:
