@@ -89,9 +89,9 @@ _NLIST = Parameter("nlist", default=128)
 AUTO = "auto"
 
 _NPROBE = Parameter("nprobe", default=16)
-# By default a search looks into an eighth of the cells: among 40,000 real pictures that found 99 % of the ten
-# closest, and 16 cells found 93 % in hardly less time.
-_CELLS_A_PROBE = 8
+# By default a search looks into a fifth of the cells. An eighth found 99 % of the ten closest among 40,000 real
+# pictures, but 92 % among a million synthetic vectors in Milvus Lite (a quarter: 98 %), in hardly less time.
+_CELLS_A_PROBE = 5
 # Servers before 2.3.13 take 4 to 64 and 8 to 512 only, and say so themselves.
 _M = Parameter("M", default=16, low=2, high=2048)
 _EF_CONSTRUCTION = Parameter("efConstruction", default=200)
