@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -105,25 +105,20 @@ def starter() -> Embedder:
 def closed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Takes away the permission to read a file or folder; for the administrator too, who may read everything."""
     shut: set[str] = set()
-    originals = {"scandir": os.scandir, "read_bytes": Path.read_bytes}
 
-    def refuse(path: object) -> None:
-        if os.fspath(path) in shut:  # type: ignore[call-overload]
-            raise PermissionError(13, "Permission denied", os.fspath(path))  # type: ignore[call-overload]
+    def refusing(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: str | os.PathLike[str] = ".", *options: Any, **more: Any) -> Any:
+            if os.fspath(path) in shut:
+                raise PermissionError(13, "Permission denied", os.fspath(path))
+            return original(path, *options, **more)
 
-    def scandir(path: str = ".") -> object:
-        refuse(path)
-        return originals["scandir"](path)
-
-    def read_bytes(self: Path) -> bytes:
-        refuse(self)
-        return originals["read_bytes"](self)
+        return call
 
     def close(path: Path) -> None:
         path.chmod(0)
         if os.access(path, os.R_OK):
             shut.add(str(path))
-            monkeypatch.setattr(os, "scandir", scandir)
-            monkeypatch.setattr(Path, "read_bytes", read_bytes)
+            for name in ("scandir", "open"):
+                monkeypatch.setattr(os, name, refusing(getattr(os, name)))
 
     return close

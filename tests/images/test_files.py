@@ -79,6 +79,12 @@ class TestUpright:
         assert sorted(picture.size) == [40, 60]
 
 
+@pytest.mark.parametrize("expected", [0, 1, 9_999, 10_000, 10_001, 20_000])
+def test_a_file_whose_size_changes_is_read_whole(tmp_path: Path, expected: int) -> None:
+    data = os.urandom(10_000)
+    assert files._read(str(write(tmp_path / "p", data)), expected) == data
+
+
 class TestRefused:
     """Every one of these is a PictureError that says why, never another exception."""
 

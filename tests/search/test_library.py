@@ -98,7 +98,7 @@ class TestNewAndChanged:
         self, library: Library, colours: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         library.index(colours)
-        monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+        monkeypatch.setattr(os, "open", lambda path, *_: pytest.fail(f"{path} was read"))
         assert counts(library.index(colours)) == {"found": 3, "unchanged": 3}
 
     def test_a_changed_file_is_encoded_again(self, library: Library, colours: Path) -> None:
@@ -519,14 +519,14 @@ class TestDryRun:
 def _files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from now on."""
     read: list[str] = []
-    original = Path.read_bytes
+    original = os.open
 
-    def spy(path: Path) -> bytes:
-        data = original(path)
-        read.append(path.name)
-        return data
+    def spy(path: str, *options: Any) -> int:
+        handle = original(path, *options)
+        read.append(os.path.basename(path))
+        return handle
 
-    monkeypatch.setattr(Path, "read_bytes", spy)
+    monkeypatch.setattr(os, "open", spy)
     return read
 
 

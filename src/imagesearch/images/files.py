@@ -19,7 +19,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from imagesearch.errors import PictureError, UsageError
@@ -56,6 +55,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "BMP", "DIB", 
 _BLOCK_BYTES = 64 << 20
 # Files of more bytes than this are held in memory one at a time, like large pictures.
 _LARGE_FILE = 100_000_000
+_READ_AT_ONCE = 1 << 24
 # Their header is that of a list of pictures, and may say less than the picture in it does.
 _LISTS = ("ICO",)
 
@@ -181,10 +181,29 @@ def file_content(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[
             f" {max_megapixels:g} megapixels (data.max_megapixels) can have",
         )
     with LARGE_PICTURES.passing() if status.st_size > _LARGE_FILE else contextlib.nullcontext():
-        data = _attempt(path, lambda name: Path(name).read_bytes())
+        data = _attempt(path, lambda name: _read(name, status.st_size))
         if not data:
             raise PictureError(path, "is empty (0 bytes)")
         yield data, status
+
+
+def _read(path: str, size: int) -> bytes:
+    """A file's content in as few calls as can be: around each one, threads hand the interpreter to each other.
+
+    Args:
+        size: what is expected.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(handle, size + 1)
+        if len(data) == size:
+            return data
+        parts = [data]  # it has grown or shrunk meanwhile, or is larger than one call reads (2 GB on Linux)
+        while part := os.read(handle, _READ_AT_ONCE):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
 
 
 def open_picture(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:

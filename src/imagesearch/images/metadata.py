@@ -46,8 +46,11 @@ def time_taken(image: Image.Image) -> str | None:
     """DateTimeOriginal (or the next best) as ISO 8601 without a time zone, None if absent or nonsense."""
     details = _directory(image, _EXIF_IFD)
     for value in (details.get(_DATETIME_ORIGINAL), details.get(_DATETIME_DIGITIZED), _exif(image).get(_DATETIME)):
+        text = _text(value)
+        if not text:  # as in most pictures from the web; strptime would take long to say so
+            continue
         try:
-            return datetime.datetime.strptime(_text(value), "%Y:%m:%d %H:%M:%S").isoformat()
+            return datetime.datetime.strptime(text, "%Y:%m:%d %H:%M:%S").isoformat()
         except ValueError:
             continue  # blanks and zeros stand for "unknown"; the next tag may know
     return None
