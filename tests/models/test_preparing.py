@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint
 from imagesearch.models.loading import TransformersPreparer, find_preparer
 from imagesearch.models.preparing import Preparation, read_preparation, without_ends
@@ -80,6 +81,19 @@ def test_pixels_are_those_of_transformers(case: str, tmp_path: Path) -> None:
         # A thousandth of a grey level: the order of multiplications differs, the uint8 pixels do not.
         bound = 1e-3 * max(mine.scale)
         assert np.abs(normalised(mine, pixels) - expected).max() < bound, size
+
+
+@pytest.mark.parametrize("size", [(1200, 800), (700, 1500), (3000, 2000)])
+def test_large_pictures_make_the_same_vectors(starter: Embedder, size: tuple[int, int]) -> None:
+    """They are averaged down before they are filtered, so single grey levels differ."""
+    mine = starter.preparer
+    assert isinstance(mine, Preparation)
+    picture = photograph(size)
+    filtered = np.asarray(picture.resize((64, 64), Image.Resampling(mine.resample)))
+    pixels = mine.prepare(picture)
+    assert np.abs(pixels.astype(int) - filtered).mean() < 1
+    one, other = starter.encode([pixels, filtered])
+    assert one @ other >= 0.999
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -2,8 +2,9 @@
 
 Pictures stay uint8 until they reach the network, which rescales and normalises a whole batch at once; so nothing
 is copied as float32 four times the size. Resizing and cropping follow Transformers' image processors on their
-Pillow backend (``image_processing_backends.PilBackend`` and its subclasses) to the pixel. Whatever is not
-understood completely is left to Transformers itself: see :func:`read_preparation`.
+Pillow backend (``image_processing_backends.PilBackend`` and its subclasses): to the pixel, unless a side is eight
+times as long as what the network needs or longer. Whatever is not understood completely is left to Transformers
+itself: see :func:`read_preparation`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _LONGEST_STRIP = 20
 _CONVNEXT_STRETCHES = 384
 # Pixels to decode for each pixel that the network needs.
 _DECODED = 3
+# Pixels to leave to the filter for each pixel that the network needs. Larger pictures are averaged down to that
+# first, which is 3 to 7 times as fast for 12 megapixels; their vectors kept a cosine of 0.9997 or more.
+_FILTERED = 4
 
 
 class Preparer(Protocol):
@@ -104,7 +108,7 @@ class Preparation:
             image = without_ends(image)
             size = _keeping_shape(image.size, self.short_side)
         if size is not None and size != image.size:
-            image = image.resize(size, Image.Resampling(self.resample))
+            image = image.resize(size, Image.Resampling(self.resample), reducing_gap=_FILTERED)
         if self.crop is not None:
             height, width = self.crop
             # Floor division of negative numbers too: Transformers pads the odd row above and to the left.
