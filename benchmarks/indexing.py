@@ -30,8 +30,7 @@ from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
 from startup import make_graphs
 
-BATCH = 32
-SETTINGS = {"model": {"name": "starter"}, "extraction": {"batch_size": BATCH}}
+SETTINGS = {"model": {"name": "starter"}}
 
 
 def prepared(model: Embedder, files: Sequence[Path]) -> Any:
@@ -42,7 +41,7 @@ def prepared(model: Embedder, files: Sequence[Path]) -> Any:
             describe(str(file), "", data, status, image)
             return model.prepare(decode(image, str(file), model.decode_side))
 
-    return decode_ahead(files, load, ahead=2 * BATCH)
+    return decode_ahead(files, load, ahead=2 * model.batch_size)
 
 
 def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Callable[[], float]]:
@@ -55,7 +54,7 @@ def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Cal
         return time.perf_counter() - started
 
     def encode(pictures: Any) -> None:
-        for batch in batches(pictures, BATCH):
+        for batch in batches(pictures, model.batch_size):
             model.encode(batch)
 
     def index() -> float:

@@ -69,7 +69,8 @@ def random_vit(folder: Path) -> Path:
 
 def prepared(model: Embedder | Classifier, files: Sequence[Path]) -> Iterator[Any]:
     """Decoded and prepared in threads, in order."""
-    return decode_ahead(files, lambda file: model.prepare(load_picture(file)), ahead=2 * BATCH)
+    side = model.decode_side
+    return decode_ahead(files, lambda file: model.prepare(load_picture(file, shortest=side)), ahead=2 * BATCH)
 
 
 @lru_cache
@@ -150,11 +151,11 @@ def feature_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals)
         ready = list(prepared(ours, files))
 
         def alone(ours: Embedder = ours, ready: list[Any] = ready) -> None:
-            for batch in batches(ready, BATCH):
+            for batch in batches(ready, ours.batch_size):
                 ours.encode(batch)
 
         def whole(ours: Embedder = ours) -> None:
-            for batch in batches(prepared(ours, files), BATCH):
+            for batch in batches(prepared(ours, files), ours.batch_size):
                 ours.encode(batch)
 
         yield Side(f"{runtime} alone", "vectors", partial(timed, alone))
@@ -171,7 +172,9 @@ def label_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals) -
 
         def whole(ours: Classifier = ours) -> list[int]:
             return [
-                row[0].index for batch in batches(prepared(ours, files), BATCH) for row in ours.predict(batch, 1)
+                row[0].index
+                for batch in batches(prepared(ours, files), ours.batch_size)
+                for row in ours.predict(batch, 1)
             ]
 
         yield Side(f"labels, {runtime}", "labels", partial(timed, whole))

@@ -183,7 +183,7 @@ class TestRefusals:
             ("extractoin:", ["extractoin", "did you mean extraction?"]),
             ("extraction: {batch_size: '32'}", ["extraction.batch_size = '32'", "valid integer"]),
             ("extraction: {batch_size: true}", ["extraction.batch_size = True", "valid integer"]),
-            ("extraction: {batch_size: 0}", ["extraction.batch_size = 0", "greater than or equal to 1"]),
+            ("extraction: {batch_size: -1}", ["extraction.batch_size = -1", "greater than or equal to 0"]),
             ("extraction: {batch_size: 1.5}", ["extraction.batch_size = 1.5", "valid integer"]),
             ("search: {top_k: -1}", ["search.top_k = -1", "greater than or equal to 1"]),
             ("data: {max_megapixels: true}", ["data.max_megapixels = True", "valid number"]),

@@ -15,6 +15,7 @@ MODULES = [
     "images.paths",
     "images.pipeline",
     "models.catalogue",
+    "models.devices",
     "search.features",
     "stores.index_types",
     "stores.memory",

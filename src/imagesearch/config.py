@@ -113,7 +113,7 @@ class MilvusSettings(Section):
 class ExtractionSettings(Section):
     """How pictures are fed to the network."""
 
-    batch_size: PositiveInt = 32
+    batch_size: Annotated[int, Field(strict=True, ge=0)] = 0
     decode_threads: Annotated[int, Field(strict=True, ge=0)] = 0
 
 

@@ -202,7 +202,8 @@ class ImageSearch:
         embedder = self.embedder
         bound, side = self.config.data.max_megapixels, embedder.decode_side
         prepared = (embedder.prepare(to_picture(image, bound, side)) for image in images)
-        vectors = [embedder.encode(batch) for batch in batches(prepared, self.config.extraction.batch_size)]
+        size = self.config.extraction.batch_size or embedder.batch_size
+        vectors = [embedder.encode(batch) for batch in batches(prepared, size)]
         return np.concatenate(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)
 
     def classify(self, image: PictureSource, top: int = 5) -> list[Prediction]:
@@ -232,7 +233,8 @@ class ImageSearch:
             raise UsageError(f"top = {top}: the number of labels must be at least 1")
         classifier = self.classifier
         bound, side = self.config.data.max_megapixels, classifier.decode_side
-        size, threads = self.config.extraction.batch_size, self.config.extraction.decode_threads
+        size = self.config.extraction.batch_size or classifier.batch_size
+        threads = self.config.extraction.decode_threads
 
         def load(source: PictureSource) -> Pixels:
             return classifier.prepare(to_picture(source, bound, side))

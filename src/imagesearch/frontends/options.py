@@ -76,8 +76,8 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        min=1,
-        help="Pictures the model sees at once (extraction.batch_size).",
+        min=0,
+        help="Pictures the model sees at once; 0: as many as suit it (extraction.batch_size).",
         rich_help_panel=_SETTINGS,
     ),
 ]

@@ -10,27 +10,23 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
 from imagesearch.models.loading import Network
-from imagesearch.models.preparing import Pixels, Preparer, decode_side
-from imagesearch.models.runtime import Runtime, TorchRuntime
+from imagesearch.models.preparing import Pixels, Preparer
+from imagesearch.models.runtime import PictureModel, Runtime, TorchRuntime
 from imagesearch.records import Prediction
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 
-class Classifier:
+class Classifier(PictureModel):
     """Labels pictures with the classes that one checkpoint was trained on.
 
     Attributes:
-        preparer: how pictures become the network's input.
-        runtime: what runs the network.
         labels: class names; position is the class's number.
     """
 
     def __init__(self, preparer: Preparer, runtime: Runtime, labels: Sequence[str]) -> None:
-        self.preparer = preparer
-        self.runtime = runtime
+        super().__init__(preparer, runtime)
         self.labels = tuple(labels)
 
     @classmethod
@@ -56,15 +52,6 @@ class Classifier:
         names = network.config.id2label
         labels = [str(names[index]) for index in sorted(names)]
         return cls(network.preparer, TorchRuntime(network, logits), labels)
-
-    @property
-    def decode_side(self) -> int | None:
-        """See :func:`preparing.decode_side`."""
-        return decode_side(self.preparer)
-
-    def prepare(self, image: Image.Image) -> Pixels:
-        """An upright RGB picture as the network's input: see :class:`Preparer`. Thread-safe."""
-        return self.preparer.prepare(image)
 
     def predict(self, batch: Sequence[Pixels], top: int = 5) -> list[list[Prediction]]:
         """The most probable labels of prepared pictures, most probable first.

@@ -1,9 +1,10 @@
-"""Where PyTorch computes and in which precision, and whether PyTorch has to be asked at all."""
+"""Where PyTorch computes, in which precision and how much at once, and whether PyTorch has to be asked at all."""
 
 from __future__ import annotations
 
 import ctypes.util
 import importlib.metadata
+import math
 import os
 import platform
 import sys
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 # What the drivers of NVIDIA (also Jetson, and under WSL) and AMD leave in the file system.
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+# Pixels to run at once. On a CPU, activations shall stay in its cache: MobileNetV2 at 224 x 224 pixels ran 1.1
+# times as fast in batches of 16 as of 32, the bundled model at 64 x 64 pixels in batches of 128. A GPU wants to be
+# kept busy.
+_PIXELS_AT_ONCE = {"cpu": 16 * 224 * 224, "mps": 32 * 224 * 224, "cuda": 128 * 224 * 224}
+_FEWEST, _MOST = 8, 256
 
 
 def choose_device(wanted: str) -> str:
@@ -51,6 +57,22 @@ def _may_have_accelerator() -> bool:
     if sys.platform == "win32":
         return ctypes.util.find_library("nvcuda") is not None
     return platform.machine() == "arm64"
+
+
+def batch_size(device: str, input_size: tuple[int, int]) -> int:
+    """How many pictures to run at once: a power of two.
+
+    Args:
+        device: see :func:`choose_device`.
+        input_size: height and width in pixels of each.
+
+    Examples:
+        >>> batch_size("cpu", (224, 224)), batch_size("cpu", (64, 64)), batch_size("cuda:1", (384, 384))
+        (16, 128, 32)
+    """
+    height, width = input_size
+    fitting = _PIXELS_AT_ONCE[device.partition(":")[0]] / (height * width)
+    return int(min(max(2 ** int(math.log2(max(fitting, 1))), _FEWEST), _MOST))
 
 
 def choose_precision(wanted: str, device: str) -> torch.dtype:

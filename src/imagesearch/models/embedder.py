@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.models.loading import Network
 from imagesearch.models.pooling import pooled, resolve_pooling
-from imagesearch.models.preparing import Pixels, Preparer, decode_side
-from imagesearch.models.runtime import Runtime, TorchRuntime
+from imagesearch.models.preparing import Pixels, Preparer
+from imagesearch.models.runtime import PictureModel, Runtime, TorchRuntime
 from imagesearch.records import Fingerprint
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # As torch.nn.functional.normalize: a vector of zeros stays one.
 _SHORTEST = np.float32(1e-12)
 
 
-class Embedder:
+class Embedder(PictureModel):
     """Turns pictures into comparable vectors with one network.
 
     Attributes:
-        preparer: how pictures become the network's input.
-        runtime: what runs the network.
         fingerprint: what its vectors may be compared with.
     """
 
     def __init__(self, preparer: Preparer, runtime: Runtime, fingerprint: Fingerprint) -> None:
-        self.preparer = preparer
-        self.runtime = runtime
+        super().__init__(preparer, runtime)
         self.fingerprint = fingerprint
 
     @classmethod
@@ -58,15 +51,6 @@ class Embedder:
             normalized=normalize,
         )
         return cls(network.preparer, runtime, fingerprint)
-
-    @property
-    def decode_side(self) -> int | None:
-        """See :func:`preparing.decode_side`."""
-        return decode_side(self.preparer)
-
-    def prepare(self, image: Image.Image) -> Pixels:
-        """An upright RGB picture as the network's input: see :class:`Preparer`. Thread-safe."""
-        return self.preparer.prepare(image)
 
     def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """Vectors of prepared pictures.

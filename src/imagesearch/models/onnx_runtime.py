@@ -46,6 +46,8 @@ def _quiet() -> Iterator[None]:
 class ONNXRuntime:
     """A graph that :func:`convert` wrote."""
 
+    device = "cpu"
+
     def __init__(self, folder: Path, precision: str) -> None:
         """Load it.
 

@@ -235,6 +235,11 @@ class _Upgrading:
         self._pictures, self._seconds = 0, 0.0
         self._lock = threading.Lock()
 
+    @property
+    def device(self) -> str:
+        """See :attr:`Runtime.device`."""
+        return self._runtime.device
+
     def run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """See :meth:`Runtime.run`."""
         with self._lock:

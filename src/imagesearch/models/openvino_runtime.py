@@ -42,6 +42,8 @@ def convert(program: torch.export.ExportedProgram, folder: Path) -> None:
 class OpenVINORuntime:
     """A graph that :func:`convert` wrote."""
 
+    device = "cpu"
+
     def __init__(self, folder: Path, precision: str) -> None:
         """Compile it for this CPU.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,16 @@ from imagesearch.models.preparing import Pixels
 from imagesearch.records import Picture, Skipped
 
 T = TypeVar("T")
+_Read: TypeAlias = tuple[Picture, Pixels]
 
 # Files whose rows are looked up and rewritten together when their content is known.
 _IDENTIFIED_TOGETHER = 500
+# Pictures that are read ahead of the network, at least.
+_AHEAD = 64
+# Where nobody sets a batch size: the fewest pictures that are passed on to be stored together, and after how many
+# seconds it may be fewer. A call of a database takes milliseconds; a killed process loses what is not stored.
+_STORED_TOGETHER = 32
+_SECONDS_TOGETHER = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +40,14 @@ class Reading:
     """How pictures are found and read.
 
     Attributes:
-        batch_size: pictures the network sees at once.
+        batch_size: pictures the network sees at once; 0: as many as suit it and its device.
         threads: decoding threads; 0: one a core.
         max_megapixels: larger pictures are skipped.
         timeout: seconds that reading and decoding one file may take.
         selection: which files count.
     """
 
-    batch_size: int = 32
+    batch_size: int = 0
     threads: int = 0
     max_megapixels: float = MAX_MEGAPIXELS
     timeout: float = SECONDS_A_PICTURE
@@ -111,9 +119,9 @@ def nothing_found(walk: Walk) -> UsageError:
 
 
 def encode_files(files: Sequence[FoundFile], embedder: Embedder, reading: Reading) -> Iterator[EncodedBatch]:
-    """Read, decode and encode files, batch by batch, decoding ahead of the network."""
+    """Read, decode and encode files, decoding ahead of the network; yields what is worth storing at once."""
 
-    def load(file: FoundFile) -> tuple[Picture, Pixels]:
+    def load(file: FoundFile) -> _Read:
         with (
             file_content(file.path, reading.max_megapixels) as (data, status),
             open_picture(data, file.path, reading.max_megapixels) as image,
@@ -121,11 +129,17 @@ def encode_files(files: Sequence[FoundFile], embedder: Embedder, reading: Readin
             picture = describe(file.path, file.root, data, status, image)
             return picture, embedder.prepare(decode(image, file.path, embedder.decode_side))
 
-    for batch in _read_ahead(files, load, reading, reading.batch_size):
-        good = [item for _, item in batch if not isinstance(item, Skipped)]
-        vectors = embedder.encode([pixels for _, pixels in good]) if good else _no_vectors(embedder)
-        skipped = [(file, item) for file, item in batch if isinstance(item, Skipped)]
-        yield EncodedBatch([picture for picture, _ in good], vectors, skipped)
+    size = reading.batch_size or embedder.batch_size
+    together = reading.batch_size or _STORED_TOGETHER
+    parts: list[EncodedBatch] = []
+    started = time.monotonic()
+    for batch in _read_ahead(files, load, reading, size):
+        parts.append(_encoded(batch, embedder))
+        if len(parts) * size >= together or time.monotonic() - started >= _SECONDS_TOGETHER:
+            yield _joined(parts)
+            parts, started = [], time.monotonic()
+    if parts:
+        yield _joined(parts)
 
 
 def identify_files(files: Sequence[FoundFile], reading: Reading) -> Iterator[list[Picture]]:
@@ -142,12 +156,28 @@ def identify_files(files: Sequence[FoundFile], reading: Reading) -> Iterator[lis
         yield [item for _, item in batch if not isinstance(item, Skipped)]
 
 
+def _encoded(batch: Sequence[tuple[FoundFile, _Read | Skipped]], embedder: Embedder) -> EncodedBatch:
+    good = [item for _, item in batch if not isinstance(item, Skipped)]
+    return EncodedBatch(
+        pictures=[picture for picture, _ in good],
+        vectors=embedder.encode([pixels for _, pixels in good]) if good else _no_vectors(embedder),
+        skipped=[(file, item) for file, item in batch if isinstance(item, Skipped)],
+    )
+
+
+def _joined(parts: Sequence[EncodedBatch]) -> EncodedBatch:
+    return EncodedBatch(
+        [picture for part in parts for picture in part.pictures],
+        np.concatenate([part.vectors for part in parts]),
+        [skip for part in parts for skip in part.skipped],
+    )
+
+
 def _read_ahead(
     files: Sequence[FoundFile], load: Callable[[FoundFile], T], reading: Reading, size: int
 ) -> Iterator[list[tuple[FoundFile, T | Skipped]]]:
-    loaded = decode_ahead(
-        files, load, threads=reading.threads, ahead=2 * reading.batch_size, timeout=reading.timeout
-    )
+    ahead = max(_AHEAD, 2 * size)
+    loaded = decode_ahead(files, load, threads=reading.threads, ahead=ahead, timeout=reading.timeout)
     return batches(zip(files, loaded, strict=True), size)
 
 
