@@ -357,8 +357,10 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[4:20_000] = b"\xff" * (20_000 - 4)
     file.write_bytes(content)
+    target = memory("b")
     with pytest.raises(TransferError, match=r"a\.parquet' is damaged"):
-        import_collection(file, memory("b"))
+        import_collection(file, target)
+    assert target.describe() is None  # no empty collection
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(TransferError, match="end of it is missing"):
         read_export(file)

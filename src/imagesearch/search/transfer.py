@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -153,11 +154,13 @@ def _fill(
     started = time.monotonic()
     check_same_collection(target.spec.name, target.spec.metric, source.fingerprint, source)
     target.check()
+    rest = iter(batches)
+    first = next(rest, None)  # what cannot be read at all shall not leave an empty collection
     target.create(source.fingerprint)
     held = _HeldRows.of(target)
     written = already_there = 0
     progress(stage, 0, source.rows)
-    for pictures, vectors in batches:
+    for pictures, vectors in itertools.chain([] if first is None else [first], rest):
         missing = np.flatnonzero(~held.contains(pictures))
         if len(missing):
             target.upsert([pictures[row] for row in missing], vectors[missing])
