@@ -234,7 +234,9 @@ def test_migrate_to_where_nobody_answers(run: Run, library: Library, monkeypatch
 
 
 def test_migrate_to_no_database_or_the_same(run: Run, library: Library) -> None:
-    assert run("migrate", "--to", "folder/without/ending", "--uri", library.uri).code == 2
+    ran = run("migrate", "--to", "folder/without/ending", "--uri", library.uri)
+    assert ran.code == 2
+    assert "--to = 'folder/without/ending': must be a path that ends in .db" in ran.err
     assert run("migrate", "--uri", library.uri).code == 2
     ran = run("migrate", "--to", library.uri, "--uri", library.uri)
     assert (ran.code, ran.out) == (1, "")

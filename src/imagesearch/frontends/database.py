@@ -224,7 +224,9 @@ def migrate(
 ) -> None:
     """Copy collections to another database, such as from a file to a server; repeat it to go on."""
     from imagesearch.frontends import reports
+    from imagesearch.stores.milvus_connection import check_uri
 
+    check_uri(to, "--to")
     if "://" not in to and not to.startswith("file:"):
         to = os.path.abspath(os.path.expanduser(to))
     with opt.opened(opt.Flags(config=config, uri=uri).load()) as images, con.ProgressDisplay() as progress:

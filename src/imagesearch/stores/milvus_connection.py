@@ -155,8 +155,11 @@ class Connection:
         return _access_error(code, text, self.place) or StoreError(f"{self.engine} could not {doing}: {text}")
 
 
-def check_uri(uri: str) -> None:
-    """Refuse a ``milvus.uri`` that is neither a Milvus Lite path nor a server's address.
+def check_uri(uri: str, name: str = "milvus.uri") -> None:
+    """Refuse what is neither a Milvus Lite path nor a server's address.
+
+    Args:
+        name: the setting, for the message.
 
     Raises:
         ConfigError: it is neither.
@@ -171,7 +174,7 @@ def check_uri(uri: str) -> None:
         good = uri.endswith(".db") and lite_path(uri).name != ".db"
     if not good:
         raise ConfigError(
-            f"milvus.uri = {display_uri(uri)!r}: must be a path that ends in .db (Milvus Lite) or a server's "
+            f"{name} = {display_uri(uri)!r}: must be a path that ends in .db (Milvus Lite) or a server's "
             f"address such as http://localhost:19530"
         )
 
