@@ -1,6 +1,7 @@
 """From files to rows in Milvus Lite, beside its slowest part alone.
 
     python benchmarks/indexing.py --pictures PHOTOS
+    python benchmarks/indexing.py --pictures PHOTOS --enlarged 300
 
 decoding alone   reading, describing and preparing files in threads, as indexing does, without a network
 network alone    the bundled model on pictures that lie prepared in memory
@@ -9,7 +10,8 @@ indexing         ``ImageSearch.index`` into a new database, the model loaded: ro
 
 All sides take turns in one run; the best turn of each counts. The ratio of indexing is to the slower of the first
 two. Each of these keeps all cores busy by itself, so that on a CPU the parts add up: "one after the other" is what
-decoding and network allow when neither waits.
+decoding and network allow when neither waits. With --enlarged, the pictures are JPEG files of 12 megapixels, as a
+telephone makes them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesearch import ImageSearch
-from imagesearch.images.files import decode, describe, file_content, open_picture
+from imagesearch.images.files import decode, describe, file_content, load_picture, open_picture
 from imagesearch.images.find import find_pictures
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
@@ -74,6 +76,12 @@ def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Cal
     }
 
 
+def enlarge(pictures: Path, count: int, place: Path) -> None:
+    """Write the first ``count`` pictures of a folder to ``place``, stretched to 12 megapixels."""
+    for number, path in enumerate(sorted(find_pictures(pictures))[:count]):
+        load_picture(path).resize((4000, 3000)).save(place / f"{number}.jpg", quality=88)
+
+
 def measure(folder: Path, turns: int) -> dict[str, Any]:
     """Pictures per second of each side, and what they come to."""
     files = [Path(path) for path in find_pictures(folder)]
@@ -101,10 +109,14 @@ def main() -> None:
     """Parse the flags and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", required=True, type=Path, help="a folder of pictures")
+    parser.add_argument("--enlarged", type=int, metavar="N", help="take N of them, enlarged to 12 megapixels")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    figures = measure(options.pictures, options.turns)
+    with tempfile.TemporaryDirectory() as place:
+        if options.enlarged:
+            enlarge(options.pictures, options.enlarged, Path(place))
+        figures = measure(Path(place) if options.enlarged else options.pictures, options.turns)
     for name, rate in figures["pictures_per_second"].items():
         print(f"{name:<16} {rate:7.0f} pictures/s")
     print(f"indexing is {figures['ratio_to_slower']:.2f} of the slower of the first two, and", end=" ")
