@@ -55,6 +55,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "BMP", "DIB", 
 _BLOCK_BYTES = 64 << 20
 # Files of more bytes than this are held in memory one at a time, like large pictures.
 _LARGE_FILE = 100_000_000
+# Bytes of a call, where a file is not read in one.
 _READ_AT_ONCE = 1 << 24
 # Their header is that of a list of pictures, and may say less than the picture in it does.
 _LISTS = ("ICO",)
