@@ -42,18 +42,21 @@ from imagesearch.errors import (
 )
 from imagesearch.models.embedder import Embedder
 from imagesearch.records import Fingerprint
-from imagesearch.stores.memory import MemoryStore
+from imagesearch.stores.memory import MemoryDatabase
 
 from .conftest import draw_picture
 
 
 @pytest.fixture
-def images(starter: Embedder) -> ImageSearch:
-    """The service over a store in memory."""
+def database() -> MemoryDatabase:
+    return MemoryDatabase()
+
+
+@pytest.fixture
+def images(starter: Embedder, database: MemoryDatabase) -> ImageSearch:
+    """The service over a database in memory."""
     config = load_config(overrides={"model": {"device": "cpu", "precision": "float32"}})
-    service = ImageSearch(config, store=MemoryStore(config.collection_spec))
-    service._embedder = starter
-    return service
+    return ImageSearch(config, database=database, embedder=starter)
 
 
 def one_line(error: pytest.ExceptionInfo[ImageSearchError]) -> str:
@@ -161,7 +164,7 @@ def test_features_and_paths_of_different_length(images: ImageSearch, picture_fol
     with pytest.raises(FeaturesError) as caught:
         images.build(report.features, report.paths)
     assert "has 6 vectors, but 'x_paths.txt' has 7 paths" in one_line(caught)
-    assert images.store.count() == 0
+    assert images.find_collection() is None
 
 
 def test_features_of_another_dimension(images: ImageSearch) -> None:
@@ -170,7 +173,7 @@ def test_features_of_another_dimension(images: ImageSearch) -> None:
     with pytest.raises(FeaturesError) as caught:
         images.build("f.npy", "p.txt")
     assert "have dimension 768, but starter makes vectors of dimension 320" in one_line(caught)
-    assert images.store.count() == 0
+    assert images.find_collection() is None
 
 
 def test_features_with_nan(images: ImageSearch) -> None:
@@ -181,17 +184,19 @@ def test_features_with_nan(images: ImageSearch) -> None:
     with pytest.raises(FeaturesError) as caught:
         images.build("f.npy", "p.txt")
     assert "'f.npy': row 1 is not finite (NaN or infinity)" in one_line(caught)
-    assert images.store.count() == 0
+    assert images.find_collection() is None
 
 
-def test_a_collection_made_with_another_model(images: ImageSearch, picture_folder: Path) -> None:
-    images.store.create(Fingerprint("google/vit", "abc", "cls", (224, 224), dim=320))
+def test_a_collection_made_with_another_model(
+    images: ImageSearch, database: MemoryDatabase, picture_folder: Path
+) -> None:
+    other = database.create(images.spec, Fingerprint("google/vit", "abc", "cls", (224, 224), dim=320))
     for action in (lambda: images.search(draw_picture(0)), lambda: images.index(picture_folder)):
         with pytest.raises(ModelMismatchError) as caught:
             action()
         assert "google/vit" in one_line(caught)
         assert "starter" in one_line(caught)
-    assert images.store.count() == 0
+    assert other.count() == 0
 
 
 def test_hub_switched_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

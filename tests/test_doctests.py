@@ -17,7 +17,7 @@ MODULES = [
     "models.catalogue",
     "models.devices",
     "search.features",
-    "stores.index_types",
+    "stores.address",
     "stores.memory",
 ]
 

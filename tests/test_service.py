@@ -1,4 +1,4 @@
-"""The Python API, with the bundled model and the store in memory."""
+"""The Python API, with the bundled model and a database in memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from imagesearch.errors import (
 )
 from imagesearch.models.embedder import Embedder
 from imagesearch.records import Fingerprint
-from imagesearch.stores.base import CollectionSpec
-from imagesearch.stores.memory import MemoryDatabase, MemoryStore
+from imagesearch.stores.memory import MemoryDatabase
 
 from .conftest import draw_picture
 
@@ -37,12 +36,10 @@ def service(
     database: MemoryDatabase | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> ImageSearch:
-    """The service over a store in memory, with the session's model where one is given."""
+    """The service over a database in memory, with the session's model where one is given."""
     merged = {"model": EXACT, **(settings or {})}
     config = load_config(overrides=merged)
-    images = ImageSearch(config, store=MemoryStore(config.collection_spec, database))
-    images._embedder = starter
-    return images
+    return ImageSearch(config, database=database or MemoryDatabase(), embedder=starter)
 
 
 @pytest.fixture
@@ -100,8 +97,9 @@ class TestSearch:
             service(starter).search(draw_picture(0))
 
     def test_another_models_collection(self, starter: Embedder) -> None:
-        images = service(starter)
-        images.store.create(Fingerprint("google/vit", "abc", "cls", (224, 224), dim=768))
+        database = MemoryDatabase()
+        images = service(starter, database)
+        database.create(images.spec, Fingerprint("google/vit", "abc", "cls", (224, 224), dim=768))
         with pytest.raises(ModelMismatchError) as caught:
             images.search(draw_picture(0))
         for part in ("images_starter", "'google/vit'", "'starter'", "--model google/vit"):
@@ -158,14 +156,17 @@ class TestIndex:
         indexed.index(picture_folder)
         assert indexed.skipped() == []
 
-    def test_nothing_changed_and_the_network_is_not_loaded(self, picture_folder: Path, tmp_path: Path) -> None:
+    def test_nothing_changed_and_the_network_is_not_loaded(
+        self, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         settings = {"milvus": {"uri": str(tmp_path / "p.db")}}
         with ImageSearch(settings) as images:
             images.index(picture_folder)
         (picture_folder / "0.png").rename(picture_folder / "zero.png")
+        monkeypatch.setattr("imagesearch.models.opening.open_embedder", pytest.fail)
         with ImageSearch(settings) as images:
             report = images.index(picture_folder)
-            assert (report.unchanged, report.reused, images._embedder) == (5, 1, None)
+            assert (report.unchanged, report.reused) == (5, 1)
 
     def test_another_model_has_a_collection_of_its_own(self, picture_folder: Path, tmp_path: Path) -> None:
         """Trying one, and switching back, encodes nothing again."""
@@ -355,14 +356,15 @@ def test_released_the_database_is_free_and_opens_again(picture_folder: Path, tmp
 
 
 def test_a_closed_service_opens_nothing_again() -> None:
-    images = ImageSearch({"model": {"name": "starter"}}, store=MemoryStore(CollectionSpec("closed")))
+    images = ImageSearch({"model": {"name": "starter"}}, database=MemoryDatabase())
     images.close()
-    with pytest.raises(UsageError, match="closed"):
-        _ = images.store
+    for use in (images.find_collection, images.collection, lambda: images.engine, images.database.collections):
+        with pytest.raises(UsageError, match="closed"):
+            use()
 
 
 def test_a_misspelt_folder_is_found_before_a_model_is_loaded(tmp_path: Path) -> None:
-    images = ImageSearch({"model": {"name": "vit"}}, store=MemoryStore(CollectionSpec("typo")))
+    images = ImageSearch({"model": {"name": "vit"}}, database=MemoryDatabase())
     with pytest.raises(UsageError, match=r"cannot read .*pictuers"):
         images.index(tmp_path / "pictuers")
 
@@ -373,7 +375,10 @@ def test_another_index_type_is_built_though_no_picture_is_new(tmp_path: Path) ->
     with ImageSearch(settings) as images:
         images.index(tmp_path)
         assert images.describe().index_type == "FLAT"
+        assert images.index_mismatch() is None
     settings["milvus"]["index_type"] = "HNSW"
     with ImageSearch(settings) as images:
+        assert images.index_mismatch() == ("FLAT", "HNSW")
         assert images.index(tmp_path).unchanged == 1
         assert images.describe().index_type == "HNSW"
+        assert images.index_mismatch() is None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imagesearch.errors import (
         CollectionNotFoundError,
         ConfigError,
+        DamagedError,
         FeaturesError,
         ForeignCollectionError,
         HubUnreachableError,
@@ -50,6 +51,7 @@ _HOMES = {
     "errors": (
         "CollectionNotFoundError",
         "ConfigError",
+        "DamagedError",
         "FeaturesError",
         "ForeignCollectionError",
         "HubUnreachableError",
@@ -107,6 +109,7 @@ __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "StoreError",
     "StoreUnreachableError",
     "StoreLockedError",
+    "DamagedError",
     "UnsupportedIndexError",
     "CollectionNotFoundError",
     "ModelMismatchError",

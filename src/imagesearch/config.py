@@ -31,8 +31,9 @@ from imagesearch.errors import ConfigError, UsageError
 from imagesearch.images.find import SYSTEM_FOLDERS, Selection
 from imagesearch.models import catalogue
 from imagesearch.records import Metric
+from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec, check_name
-from imagesearch.stores.index_types import AUTO, check_parameters
+from imagesearch.stores.milvus.index_types import AUTO, check_parameters
 
 ENV_PREFIX = "IMAGESEARCH_"
 ENV_FILE = "IMAGESEARCH_CONFIG"
@@ -101,11 +102,15 @@ class MilvusSettings(Section):
     search_params: Parameters = {}
 
     @model_validator(mode="after")
-    def _index_goes_together(self) -> MilvusSettings:
+    def _values_go_together(self) -> MilvusSettings:
         try:
             check_name(self.collection_name.replace("{model}", "model"))
         except UsageError as error:
             raise ValueError(f"collection_name: {error}") from error
+        try:
+            DatabaseAddress.parse(self.uri, "uri")
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         check_parameters(self.index_type, self.index_params, self.search_params, self.metric_type)
         return self
 
@@ -147,6 +152,11 @@ class Config(Section):
     def selection(self) -> Selection:
         """Which files below a folder count."""
         return Selection(self.data.include_hidden, self.data.exclude)
+
+    @property
+    def database_address(self) -> DatabaseAddress:
+        """Where the database is."""
+        return DatabaseAddress.parse(self.milvus.uri)
 
     @property
     def collection_spec(self) -> CollectionSpec:
@@ -299,8 +309,8 @@ def _anchor_paths(layer: dict[str, dict[str, Any]], base: Path) -> dict[str, dic
             if Path in _alternatives(_field(section, key)) and isinstance(value, (str, Path)):
                 values[key] = base / _expanded(value)
     uri = anchored.get("milvus", {}).get("uri")
-    if isinstance(uri, str) and uri and "://" not in uri and not uri.startswith("file:"):
-        anchored["milvus"]["uri"] = os.path.normpath(base / _expanded(uri))
+    if isinstance(uri, str):
+        anchored["milvus"]["uri"] = _anchored_address(uri, base)
     model = anchored.get("model", {})
     for key in ("name", "classifier"):
         name = model.get(key)
@@ -308,6 +318,13 @@ def _anchor_paths(layer: dict[str, dict[str, Any]], base: Path) -> dict[str, dic
         if isinstance(name, str) and name not in ("", *catalogue.PRESETS) and (base / _expanded(name)).is_dir():
             model[key] = os.path.normpath(base / _expanded(name))
     return anchored
+
+
+def _anchored_address(uri: str, base: Path) -> str:
+    try:
+        return DatabaseAddress.parse(uri).anchored(base).uri
+    except ConfigError:
+        return uri  # refused later, if no higher layer has another one
 
 
 def _merge(layers: list[tuple[str, dict[str, dict[str, Any]]]]) -> Config:

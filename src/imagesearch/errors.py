@@ -13,6 +13,7 @@
     └── StoreError               the vector database refused or failed
         ├── StoreUnreachableError    nothing answers at the configured URI
         ├── StoreLockedError         another process owns the Milvus Lite database
+        ├── DamagedError             a file of the Milvus Lite database is missing or not as it was written
         ├── UnsupportedIndexError    the connected engine lacks this index type or metric
         ├── CollectionNotFoundError  there is no such collection
         ├── ModelMismatchError       the collection holds vectors of another model
@@ -80,6 +81,23 @@ class StoreUnreachableError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another process owns the Milvus Lite database."""
+
+
+class DamagedError(StoreError):
+    """A file of the Milvus Lite database is missing or not as it was written; nothing was changed.
+
+    Attributes:
+        file: which one.
+        problem: what is wrong with it, such as ``"is missing"``.
+    """
+
+    def __init__(self, file: object, problem: str) -> None:
+        super().__init__(
+            f"{file} {problem}: the database is damaged, and was left as it is. 'imagesearch check' tells what is lost,"
+            f" 'imagesearch check --repair' repairs what can be"
+        )
+        self.file = file
+        self.problem = problem
 
 
 class UnsupportedIndexError(StoreError):

@@ -68,9 +68,22 @@ class Fingerprint:
             raise ValueError(f"not a model fingerprint: {text[:80]!r}") from error
 
 
+def column(default: Any = dataclasses.MISSING, *, max_bytes: int = 0, is_path: bool = False) -> Any:
+    """A field of :class:`Picture`, and with it a column of every database.
+
+    Args:
+        default: what is not known; none makes the field required.
+        max_bytes: the longest text, in bytes of UTF-8; Milvus takes 65,535.
+        is_path: whether it is a path, which may hold bytes that are no text.
+    """
+    return dataclasses.field(default=default, metadata={"max_bytes": max_bytes, "is_path": is_path})
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """What is known of one picture file besides its vector: one row of a collection.
+
+    Each field is a column: a new one is a line here, with what stores it derived by ``stores.columns``.
 
     Attributes:
         path: absolute path as :func:`os.fsdecode` gives it (bytes that are no text survive).
@@ -84,17 +97,17 @@ class Picture:
         latitude, longitude: where it was taken, degrees (WGS 84; north and east positive), both or neither.
     """
 
-    path: str
-    root: str = ""
-    content_hash: str = ""
-    size: int = 0
-    mtime_ns: int = 0
-    width: int = 0
-    height: int = 0
-    taken: str | None = None
-    camera: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
+    path: str = column(max_bytes=65_535, is_path=True)
+    root: str = column("", max_bytes=65_535, is_path=True)
+    content_hash: str = column("", max_bytes=128)
+    size: int = column(0)
+    mtime_ns: int = column(0)
+    width: int = column(0)
+    height: int = column(0)
+    taken: str | None = column(None, max_bytes=64)
+    camera: str | None = column(None, max_bytes=1024)
+    latitude: float | None = column(None)
+    longitude: float | None = column(None)
 
     @property
     def id(self) -> int:

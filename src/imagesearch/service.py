@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.config import Config, load_config
-from imagesearch.database import Database, ledger_folder, open_store
-from imagesearch.errors import CollectionNotFoundError, ConfigError, ModelError, ModelMismatchError, UsageError
+from imagesearch.errors import UsageError
 from imagesearch.images.files import PictureSource, examine, to_picture
 from imagesearch.images.find import reason_of
 from imagesearch.images.pipeline import batches, decode_ahead
-from imagesearch.models import catalogue
-from imagesearch.models.hub import find_checkpoint
+from imagesearch.managing import Collections, open_database
+from imagesearch.networks import Networks
 from imagesearch.records import (
     CollectionInfo,
     ExtractReport,
-    Fingerprint,
     Hit,
     IndexReport,
     Prediction,
@@ -31,12 +29,11 @@ from imagesearch.records import (
     Skipped,
     no_progress,
 )
-from imagesearch.stores.base import VectorStore, mismatch_text
+from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, find, require_same_model
 
 if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Embedder
-    from imagesearch.models.opening import Running
     from imagesearch.models.preparing import Pixels
     from imagesearch.search.encoding import Reading
 
@@ -46,6 +43,9 @@ class ImageSearch:
 
     Models and the database are opened when they are first needed. Close it, or use it as a context manager:
     Milvus Lite lets one process at a time own a database file.
+
+    Several threads may use one object. A call that :meth:`close` or :meth:`release` of another thread cuts short
+    raises :class:`~imagesearch.errors.UsageError` or :class:`~imagesearch.errors.StoreError`.
 
     Examples:
         >>> with ImageSearch({"milvus": {"uri": "photos.db"}}) as images:  # doctest: +SKIP
@@ -58,14 +58,17 @@ class ImageSearch:
         self,
         config: Config | Mapping[str, Mapping[str, Any]] | str | os.PathLike[str] | None = None,
         *,
-        store: VectorStore | None = None,
+        database: VectorDatabase | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         """Read the settings; nothing else happens yet.
 
         Args:
             config: a :class:`Config`; or settings that win over ``config.yaml`` and the environment; or the path
                 of a YAML file; or None for the same settings as the command line's.
-            store: a database in place of the configured one, such as ``MemoryStore``.
+            database: a database in place of the configured one, such as ``MemoryDatabase``; it is closed with
+                this object.
+            embedder: a network in place of the configured one.
 
         Raises:
             ConfigError: a setting is wrong.
@@ -76,11 +79,12 @@ class ImageSearch:
             self.config = load_config(overrides=config)
         else:
             self.config = load_config(config)
-        self._store = store
-        self._given_store = store is not None
+        self._networks = Networks(self.config, embedder)
+        self._database_lock = threading.Lock()
+        self._opened = database
+        self._is_given = database is not None
         self._closed = False
-        self._embedder: Embedder | None = None
-        self._classifier: Classifier | None = None
+        self._collections = Collections(self.config, self._open_database, keep_ledgers=database is None)
 
     def index(
         self,
@@ -109,14 +113,16 @@ class ImageSearch:
         from imagesearch.search.library import RefreshOptions, index_folders
 
         roots = self._roots_to_refresh(folders)
+        database, there = self._open_database(), self.find_collection()
         if not dry_run:  # it would make a database
-            self.store.check()
+            database.check(self.spec)
         return index_folders(
-            self.store,
-            self._fingerprint(),
+            database,
+            self.spec,
+            self._networks.fingerprint(there.fingerprint if there else None),
             lambda: self.embedder,
             roots,
-            self._reading,
+            reading=self._reading,
             ledger=self.database.ledger(),
             options=RefreshOptions(prune, retry_skipped, dry_run),
             progress=progress,
@@ -159,10 +165,10 @@ class ImageSearch:
         from imagesearch.search.features import FeaturesFiles, read_features
 
         read = read_features(FeaturesFiles.of_features(features, paths))
-        self.store.check()
-        return build_collection(
-            self.store, read, self.embedder.fingerprint, progress, self.config.data.max_megapixels
-        )
+        database, spec = self._open_database(), self.spec
+        database.check(spec)
+        bound = self.config.data.max_megapixels
+        return build_collection(database, spec, read, self.embedder.fingerprint, progress, max_megapixels=bound)
 
     def search(self, image: PictureSource, k: int | None = None) -> list[Hit]:
         """The pictures of the collection that look most like this one, closest first.
@@ -182,13 +188,9 @@ class ImageSearch:
             raise UsageError(f"k = {k}: the number of results must be at least 1")
         if isinstance(image, (str, os.PathLike)):  # before a model is loaded for nothing
             examine(os.fsdecode(image), max_megapixels=self.config.data.max_megapixels)
-        there = self.store.fingerprint()
-        if there is None:
-            raise self._no_collection()
-        wanted = self.embedder.fingerprint
-        if there.key != wanted.key:
-            raise ModelMismatchError(mismatch_text(self.store.spec.name, wanted, there))
-        return self.store.search(self.embed([image]), k)[0]
+        collection = self.collection()
+        require_same_model(self.spec.name, self.embedder.fingerprint, collection.fingerprint)
+        return collection.search(self.embed([image]), k)[0]
 
     def embed(self, images: Iterable[PictureSource]) -> NDArray[np.float32]:
         """Vectors of pictures.
@@ -253,35 +255,65 @@ class ImageSearch:
         Raises:
             CollectionNotFoundError: it does not exist; names those that do.
         """
-        info = self.store.describe()
-        if info is None:
-            raise self._no_collection()
-        return info
+        return self.collection().info()
 
-    def _no_collection(self) -> CollectionNotFoundError:
-        others = ", ".join(self.store.collections()) or "none"
-        return CollectionNotFoundError(
-            f"there is no collection {self.store.spec.name!r} in {self.store.engine} (there: {others});"
-            " index some pictures first, or choose with --model or milvus.collection_name"
-        )
+    def index_mismatch(self) -> tuple[str, str] | None:
+        """The index type that the collection has and the configured one, if these differ.
+
+        Until :meth:`index` replaces it, searches use the one that is there.
+
+        Raises:
+            CollectionNotFoundError: the collection does not exist.
+        """
+        collection = self.collection()
+        built, wanted = collection.info().index_type, collection.spec.index_type
+        return (built, wanted) if built and built != wanted else None
 
     @property
-    def store(self) -> VectorStore:
-        """The configured database, opened at first use.
+    def spec(self) -> CollectionSpec:
+        """How the configured collection is named, built and searched."""
+        return self.config.collection_spec
+
+    @property
+    def engine(self) -> str:
+        """The configured database for people, e.g. ``"Milvus Lite 3.2.2 at photos.db"``.
 
         Raises:
             UsageError: it was closed.
+            StoreError: it cannot be reached.
         """
-        if self._closed:
-            raise UsageError("this ImageSearch is closed; make another one")
-        if self._store is None:
-            self._store = open_store(self.config)
-        return self._store
+        return self._open_database().engine
 
-    @cached_property
-    def database(self) -> Database:
+    @property
+    def database(self) -> Collections:
         """The database's collections: list, copy, rename, drop, export, import, migrate."""
-        return Database(self.config, lambda: self.store, None if self._given_store else ledger_folder(self.config))
+        return self._collections
+
+    def collection(self) -> Collection:
+        """The configured collection: its rows and vectors, for reading and for searching by vectors.
+
+        Raises:
+            UsageError: the database was closed.
+            CollectionNotFoundError: there is none; names those that there are.
+        """
+        return self._collections.open()
+
+    def find_collection(self) -> Collection | None:
+        """The configured collection, or None if it does not exist.
+
+        Raises:
+            UsageError: the database was closed.
+        """
+        return find(self._open_database(), self.spec)
+
+    def _open_database(self) -> VectorDatabase:
+        """The configured database, opened at first use."""
+        with self._database_lock:
+            if self._closed:
+                raise UsageError("this ImageSearch is closed; make another one")
+            if self._opened is None:
+                self._opened = open_database(self.config)
+            return self._opened
 
     @property
     def embedder(self) -> Embedder:
@@ -291,44 +323,7 @@ class ImageSearch:
             ModelError: it cannot be loaded.
             ConfigError: ``model.embedding_dim`` is not the dimension of its vectors.
         """
-        if self._embedder is None:
-            self._embedder = self._load_embedder()
-        return self._embedder
-
-    def _fingerprint(self) -> Fingerprint:
-        """The configured model's: the collection's, if it was made with the same checkpoint, else the network's.
-
-        So a library in which nothing has changed is refreshed without loading the network.
-        """
-        settings, there = self.config.model, self.store.fingerprint()
-        if there is None or self._embedder is not None:
-            return self.embedder.fingerprint
-        checkpoint = find_checkpoint(catalogue.features_checkpoint(settings.name), settings.revision)
-        same = (
-            there.revision == checkpoint.revision
-            and there.normalized == settings.normalize
-            and settings.pooling in ("auto", there.pooling)
-            and settings.embedding_dim in (None, there.dim)
-        )
-        return there if same else self.embedder.fingerprint
-
-    def _load_embedder(self) -> Embedder:
-        from imagesearch.models.opening import open_embedder
-
-        settings = self.config.model
-        embedder = open_embedder(
-            find_checkpoint(catalogue.features_checkpoint(settings.name), settings.revision),
-            self._running,
-            pooling=settings.pooling,
-            normalize=settings.normalize,
-        )
-        dim = embedder.fingerprint.dim
-        if settings.embedding_dim not in (None, dim):
-            raise ConfigError(
-                f"{self.config.source_of('model.embedding_dim')}: model.embedding_dim = {settings.embedding_dim}:"
-                f" vectors of {settings.name} have dimension {dim} (allowed: {dim}, or leave it out)"
-            )
-        return embedder
+        return self._networks.embedder()
 
     @property
     def classifier(self) -> Classifier:
@@ -337,27 +332,7 @@ class ImageSearch:
         Raises:
             ModelError: it cannot be loaded or has no labels.
         """
-        if self._classifier is None:
-            from imagesearch.models.opening import open_classifier
-
-            settings = self.config.model
-            name = catalogue.labels_checkpoint(settings.name, settings.classifier)
-            if name is None:
-                raise ModelError(
-                    f"{settings.classifier or settings.name} does not label pictures; set model.classifier"
-                    " (--model of 'imagesearch classify'), for example to 'vit'"
-                )
-            own = name == catalogue.features_checkpoint(settings.name)
-            checkpoint = find_checkpoint(name, settings.revision if own else None)
-            self._classifier = open_classifier(checkpoint, self._running)
-        return self._classifier
-
-    @property
-    def _running(self) -> Running:
-        from imagesearch.models.opening import Running
-
-        settings = self.config.model
-        return Running(settings.device, settings.precision, settings.runtime)
+        return self._networks.classifier()
 
     @property
     def _reading(self) -> Reading:
@@ -374,13 +349,17 @@ class ImageSearch:
 
     def indexed_folders(self) -> list[str]:
         """The folders (and single files) that the configured collection was made from, sorted."""
-        there = self.store.fingerprint()
-        rows = (row for batch in self.store.scan() for row in batch) if there else ()
-        return sorted({row.root or row.path for row in rows})
+        collection = self.find_collection()
+        if collection is None:
+            return []
+        folders: set[str] = set()
+        for rows in collection.scan_columns(("path", "root")):
+            folders.update(root or path for path, root in zip(rows["path"], rows["root"], strict=True))
+        return sorted(folders)
 
     def _roots_to_refresh(self, folders: Sequence[str | os.PathLike[str]]) -> list[str]:
         if folders or self.config.data.raw_dir is not None:
-            return self._roots(folders, may_be_offline=self.store.fingerprint() is not None)
+            return self._roots(folders, may_be_offline=self.find_collection() is not None)
         known = self.indexed_folders()
         if not known:
             raise UsageError("no folder given, data.raw_dir is not set, and nothing has been indexed yet")
@@ -403,17 +382,30 @@ class ImageSearch:
         return roots
 
     def release(self) -> None:
-        """Let go of the database until it is needed again; others can use a Milvus Lite file meanwhile."""
-        if self._store is not None and not self._given_store:
-            self._store.close()
-            self._store = None
+        """Let go of the database until it is needed again; others can use a Milvus Lite file meanwhile.
+
+        Waits for calls of other threads that are running.
+        """
+        with self._database_lock:
+            opened = None if self._is_given else self._opened
+        if opened is None:
+            return
+        # Without the lock: a call that is waited for may report progress to somebody who uses this object.
+        opened.close()
+        with self._database_lock:
+            if self._opened is opened:
+                self._opened = None
 
     def close(self) -> None:
-        """Let go of the database for good; only models work afterwards."""
-        self._closed = True
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        """Let go of the database for good; only models work afterwards.
+
+        Waits for calls of other threads that are running; what these do next raises an error.
+        """
+        with self._database_lock:
+            self._closed = True
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
     def __enter__(self) -> ImageSearch:
         return self

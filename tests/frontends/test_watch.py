@@ -161,7 +161,7 @@ _HOLDER = """
 import sys
 from imagesearch import ImageSearch
 with ImageSearch({"milvus": {"uri": sys.argv[1]}}) as images:
-    images.store.check()
+    images._open_database().check(images.spec)
     print("holding", flush=True)
     sys.stdin.read()
 """

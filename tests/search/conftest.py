@@ -1,4 +1,4 @@
-"""A network whose vectors can be computed by hand, pictures for it, and an exact store."""
+"""A network whose vectors can be computed by hand, pictures for it, and an exact database."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from PIL import Image
 
 from imagesearch.records import Fingerprint, Metric
 from imagesearch.search.encoding import Reading
-from imagesearch.stores.base import CollectionSpec
-from imagesearch.stores.memory import MemoryStore
+from imagesearch.stores.base import Collection, CollectionSpec
+from imagesearch.stores.memory import MemoryDatabase
 
 READING = Reading(batch_size=2, threads=2)
+SPEC = CollectionSpec("c", metric=Metric.COSINE, index_type="FLAT")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
@@ -47,8 +48,8 @@ def mean_colour() -> Any:
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore(CollectionSpec("c", metric=Metric.COSINE, index_type="FLAT"))
+def database() -> MemoryDatabase:
+    return MemoryDatabase()
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def break_some(folder: Path) -> set[str]:
     return {"empty.jpg", "text.jpg", "gone.jpg", "half.png"}
 
 
-def nearest(store: MemoryStore, colour: tuple[int, int, int]) -> str:
+def nearest(collection: Collection, colour: tuple[int, int, int]) -> str:
     """The name of the picture closest to a colour."""
     query = np.array([colour], np.float32)
-    return os.path.basename(store.search(query / np.linalg.norm(query), 1)[0][0].path)
+    return os.path.basename(collection.search(query / np.linalg.norm(query), 1)[0][0].path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from imagesearch.search.encoding import Reading, find_all
 from imagesearch.search.extraction import build_collection, extract_folders
 from imagesearch.search.features import Features, FeaturesFiles, read_features
 from imagesearch.search.library import index_folders
-from imagesearch.stores.base import CollectionSpec
-from imagesearch.stores.memory import MemoryStore
+from imagesearch.stores.base import find
+from imagesearch.stores.memory import MemoryDatabase
 
 from ..conftest import draw_picture
-from .conftest import READING, break_some, nearest
+from .conftest import READING, SPEC, break_some, nearest
 
 
 class TestFindAll:
@@ -76,44 +77,50 @@ class TestExtract:
 
 class TestBuild:
     def test_extracted_features_become_a_collection(
-        self, tmp_path: Path, store: MemoryStore, mean_colour: Any, colours: Path
+        self, tmp_path: Path, database: MemoryDatabase, mean_colour: Any, colours: Path
     ) -> None:
         extract_folders(mean_colour, [colours], tmp_path / "x", READING)
         (colours / "green.png").unlink()
         read = read_features(FeaturesFiles.of_prefix(tmp_path / "x"))
-        report = build_collection(store, read, mean_colour.fingerprint)
-        assert (report.found, report.indexed) == (3, 3)
-        assert nearest(store, (0, 255, 0)) == "green.png"
-        rows = {os.path.basename(row.path): row for batch in store.scan() for row in batch}
+        report = build_collection(database, SPEC, read, mean_colour.fingerprint)
+        assert (report.found, report.indexed, report.collection) == (3, 3, "c")
+        collection = database.open(SPEC)
+        assert nearest(collection, (0, 255, 0)) == "green.png"
+        rows = {os.path.basename(row.path): row for batch in collection.scan() for row in batch}
         assert (rows["red.png"].width, rows["green.png"].width) == (20, 0)
-        build_collection(store, read, mean_colour.fingerprint)
-        assert store.count() == 3
+        build_collection(database, SPEC, read, mean_colour.fingerprint)
+        assert collection.count() == 3
 
     def test_a_file_that_changed_since_is_read_again_by_the_next_index(
-        self, tmp_path: Path, store: MemoryStore, mean_colour: Any, colours: Path
+        self, tmp_path: Path, database: MemoryDatabase, mean_colour: Any, colours: Path
     ) -> None:
         extract_folders(mean_colour, [colours], tmp_path / "x", READING)
         Image.new("RGB", (20, 10), (255, 255, 0)).save(colours / "red.png")
-        build_collection(store, read_features(FeaturesFiles.of_prefix(tmp_path / "x")), mean_colour.fingerprint)
-        report = index_folders(store, mean_colour.fingerprint, lambda: mean_colour, [colours], READING)
+        read = read_features(FeaturesFiles.of_prefix(tmp_path / "x"))
+        build_collection(database, SPEC, read, mean_colour.fingerprint)
+        report = index_folders(
+            database, SPEC, mean_colour.fingerprint, lambda: mean_colour, [colours], reading=READING
+        )
         assert (report.indexed, report.unchanged) == (1, 2)
-        assert nearest(store, (255, 255, 0)) == "red.png"
+        assert nearest(database.open(SPEC), (255, 255, 0)) == "red.png"
 
-    def test_vectors_are_brought_to_unit_length(self, store: MemoryStore, mean_colour: Any) -> None:
+    def test_vectors_are_brought_to_unit_length(self, database: MemoryDatabase, mean_colour: Any) -> None:
         """The original did not normalise; with L2 that would rank by length."""
         rows = np.array([[10, 0, 0], [0, 0.1, 0], [0, 0, 0]], np.float32)
-        store = MemoryStore(CollectionSpec("c", metric=Metric.L2, index_type="FLAT"))
-        build_collection(store, Features(rows, ["a", "b", "zero"], None), mean_colour.fingerprint)
-        hits = store.search(np.array([[0, 1, 0]], np.float32), 3)[0]
+        spec = replace(SPEC, metric=Metric.L2)
+        build_collection(database, spec, Features(rows, ["a", "b", "zero"], None), mean_colour.fingerprint)
+        hits = database.open(spec).search(np.array([[0, 1, 0]], np.float32), 3)[0]
         assert [(os.path.basename(hit.path), hit.score) for hit in hits] == [("b", 0.0), ("zero", 1.0), ("a", 2.0)]
 
-    def test_another_dimension(self, store: MemoryStore, mean_colour: Any) -> None:
+    def test_another_dimension(self, database: MemoryDatabase, mean_colour: Any) -> None:
+        features = Features(np.ones((1, 5), np.float32), ["a"], None)
         with pytest.raises(FeaturesError, match=r"have dimension 5, but mean-colour makes vectors of dimension 3"):
-            build_collection(store, Features(np.ones((1, 5), np.float32), ["a"], None), mean_colour.fingerprint)
-        assert store.describe() is None
+            build_collection(database, SPEC, features, mean_colour.fingerprint)
+        assert find(database, SPEC) is None
 
-    def test_another_model(self, store: MemoryStore, mean_colour: Any) -> None:
+    def test_another_model(self, database: MemoryDatabase, mean_colour: Any) -> None:
         other = Fingerprint("another", "9", "cls", (8, 8), dim=3)
+        features = Features(np.ones((1, 3), np.float32), ["a"], other)
         with pytest.raises(ModelMismatchError, match=r"extracted with another .*mean-colour.*--model"):
-            build_collection(store, Features(np.ones((1, 3), np.float32), ["a"], other), mean_colour.fingerprint)
-        assert store.describe() is None
+            build_collection(database, SPEC, features, mean_colour.fingerprint)
+        assert find(database, SPEC) is None

@@ -18,17 +18,18 @@ from imagesearch.records import Fingerprint, IndexReport, OfflineRoot
 from imagesearch.search.encoding import Reading
 from imagesearch.search.ledger import Ledger
 from imagesearch.search.library import RefreshOptions, index_folders
-from imagesearch.stores.memory import MemoryStore
+from imagesearch.stores.base import find
+from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 
 from ..conftest import draw_picture
-from .conftest import COLOURS, READING, break_some, nearest
+from .conftest import COLOURS, READING, SPEC, break_some, nearest
 
 
 class Library:
     """One collection that is refreshed again and again, and what happened to it."""
 
-    def __init__(self, store: MemoryStore, network: Any) -> None:
-        self.store, self.network, self.ledger = store, network, Ledger()
+    def __init__(self, database: MemoryDatabase, network: Any) -> None:
+        self.database, self.network, self.ledger = database, network, Ledger()
         self.progress: list[tuple[str, int, int | None]] = []
 
     def index(self, *roots: Path, reading: Reading = READING, **options: bool) -> IndexReport:
@@ -36,11 +37,12 @@ class Library:
         encoded = sum(self.network.batches)
         self.progress.clear()
         report = index_folders(
-            self.store,
+            self.database,
+            SPEC,
             self.network.fingerprint,
             lambda: self.network,
             roots,
-            reading,
+            reading=reading,
             ledger=self.ledger,
             options=RefreshOptions(**options),
             progress=lambda *step: self.progress.append(step),
@@ -51,8 +53,12 @@ class Library:
         return report
 
     @property
+    def collection(self) -> MemoryCollection:
+        return self.database.open(SPEC)
+
+    @property
     def paths(self) -> set[str]:
-        return {row.path for rows in self.store.scan() for row in rows}
+        return {row.path for rows in self.collection.scan() for row in rows}
 
     @property
     def names(self) -> list[str]:
@@ -60,8 +66,8 @@ class Library:
 
 
 @pytest.fixture
-def library(store: MemoryStore, mean_colour: Any) -> Library:
-    return Library(store, mean_colour)
+def library(database: MemoryDatabase, mean_colour: Any) -> Library:
+    return Library(database, mean_colour)
 
 
 @pytest.fixture
@@ -88,8 +94,8 @@ class TestNewAndChanged:
         assert counts(report) == {"found": 3, "indexed": 3}
         assert report.collection == "c"
         for name, colour in COLOURS.items():
-            assert nearest(library.store, colour) == f"{name}.png"
-        rows = {os.path.basename(row.path): row for batch in library.store.scan() for row in batch}
+            assert nearest(library.collection, colour) == f"{name}.png"
+        rows = {os.path.basename(row.path): row for batch in library.collection.scan() for row in batch}
         red, status = rows["red.png"], (colours / "red.png").stat()
         assert (red.root, red.width, red.height) == (str(colours), 20, 10)
         assert (red.size, red.mtime_ns) == (status.st_size, status.st_mtime_ns)
@@ -106,8 +112,8 @@ class TestNewAndChanged:
         Image.new("RGB", (20, 10), (255, 255, 0)).save(colours / "red.png")
         os.utime(colours / "red.png", ns=(1, 1))
         assert counts(library.index(colours)) == {"found": 3, "indexed": 1, "unchanged": 2}
-        assert library.store.count() == 3
-        assert nearest(library.store, (255, 255, 0)) == "red.png"
+        assert library.collection.count() == 3
+        assert nearest(library.collection, (255, 255, 0)) == "red.png"
 
     def test_a_touched_file_keeps_its_vector(self, library: Library, colours: Path) -> None:
         library.index(colours)
@@ -118,7 +124,7 @@ class TestNewAndChanged:
     def test_the_network_is_not_loaded_for_nothing(self, library: Library, colours: Path) -> None:
         library.index(colours)
         (colours / "red.png").rename(colours / "rouge.png")
-        index_folders(library.store, library.network.fingerprint, pytest.fail, [colours], READING)
+        index_folders(library.database, SPEC, library.network.fingerprint, pytest.fail, [colours], reading=READING)
         assert library.names == ["blue.png", "green.png", "rouge.png"]
 
     def test_a_killed_run_goes_on_where_it_stopped(self, library: Library, picture_folder: Path) -> None:
@@ -132,12 +138,12 @@ class TestNewAndChanged:
         library.network.encode = dies
         with pytest.raises(KeyboardInterrupt):
             library.index(picture_folder)
-        assert library.store.count() == 4
+        assert library.collection.count() == 4
         library.network.encode = encode
         assert counts(library.index(picture_folder)) == {"found": 6, "indexed": 2, "unchanged": 4}
 
     def test_another_models_collection_is_refused(self, library: Library, colours: Path) -> None:
-        library.store.create(Fingerprint("another", "9", "cls", (8, 8), dim=3))
+        library.database.create(SPEC, Fingerprint("another", "9", "cls", (8, 8), dim=3))
         with pytest.raises(ModelMismatchError, match=r"'another'.*'mean-colour'"):
             library.index(colours)
         assert library.network.prepared == 0
@@ -157,8 +163,8 @@ class TestMoved:
         (colours / "red.png").rename(colours / "rouge.png")
         report = library.index(colours)
         assert counts(report) == {"found": 3, "indexed": 1, "reused": 1, "unchanged": 2}
-        assert nearest(library.store, COLOURS["red"]) == "rouge.png"
-        row = next(row for rows in library.store.scan() for row in rows if row.path.endswith("rouge.png"))
+        assert nearest(library.collection, COLOURS["red"]) == "rouge.png"
+        row = next(row for rows in library.collection.scan() for row in rows if row.path.endswith("rouge.png"))
         assert (row.width, row.height, row.root) == (20, 10, str(colours))
 
     def test_half_of_the_folders(self, library: Library, many: Path) -> None:
@@ -220,8 +226,8 @@ class TestMoved:
         for number, name in enumerate(("red.png", "blue.png")):  # their size and time may be alike
             os.utime(colours / name, ns=(number, number))
         assert counts(library.index(colours)) == {"found": 3, "indexed": 2, "reused": 2, "unchanged": 1}
-        assert nearest(library.store, COLOURS["red"]) == "blue.png"
-        assert nearest(library.store, COLOURS["blue"]) == "red.png"
+        assert nearest(library.collection, COLOURS["red"]) == "blue.png"
+        assert nearest(library.collection, COLOURS["blue"]) == "red.png"
 
     def test_a_digest_that_agrees_by_chance_is_not_believed(
         self, library: Library, colours: Path, monkeypatch: pytest.MonkeyPatch
@@ -229,10 +235,10 @@ class TestMoved:
         library.index(colours)
         Image.new("RGB", (20, 10), (255, 255, 0)).save(colours / "new.png")
         monkeypatch.setattr("imagesearch.search.snapshot.Snapshot.has_size", lambda self, size: True)
-        every = [row.id for rows in library.store.scan() for row in rows]
+        every = [row.id for rows in library.collection.scan() for row in rows]
         monkeypatch.setattr("imagesearch.search.snapshot.Snapshot.with_content", lambda self, digest: every)
         assert counts(library.index(colours)) == {"found": 4, "indexed": 1, "unchanged": 3}
-        assert nearest(library.store, (255, 255, 0)) == "new.png"
+        assert nearest(library.collection, (255, 255, 0)) == "new.png"
 
     def test_killed_between_removing_and_inserting(
         self, library: Library, colours: Path, monkeypatch: pytest.MonkeyPatch
@@ -240,7 +246,7 @@ class TestMoved:
         library.index(colours)
         renamed = colours.rename(colours.with_name("renamed"))
         with monkeypatch.context() as patch:
-            patch.setattr(library.store, "upsert", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(MemoryCollection, "upsert", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 library.index(renamed)
         library.index(renamed)
@@ -300,7 +306,7 @@ class TestOffline:
         report = library.index(many)
         assert counts(report) == {}
         assert report.offline == (OfflineRoot(str(many), "no such file or directory", 10),)
-        assert library.store.count() == 10
+        assert library.collection.count() == 10
         away.rename(many)
         assert counts(library.index(many)) == {"found": 10, "unchanged": 10}
 
@@ -393,7 +399,7 @@ class TestOffline:
         (many / "a").chmod(0o700)
         assert counts(report) == {"found": 6, "unchanged": 5, "skipped": 1}
         assert report.skipped[0].reason == "permission denied"
-        assert library.store.count() == 10
+        assert library.collection.count() == 10
 
     def test_a_folder_that_never_was_there_is_a_mistake(self, library: Library, colours: Path) -> None:
         library.index(colours)
@@ -446,7 +452,9 @@ class TestLedger:
         break_some(colours)
         library.index(colours)
         report = index_folders(
-            *(library.store, library.network.fingerprint, pytest.fail, [colours], READING), ledger=library.ledger
+            *(library.database, SPEC, library.network.fingerprint, pytest.fail, [colours]),
+            reading=READING,
+            ledger=library.ledger,
         )
         assert len(report.skipped) == 4
 
@@ -513,7 +521,7 @@ class TestDryRun:
 
     def test_makes_no_collection(self, library: Library, many: Path) -> None:
         assert counts(library.index(many, dry_run=True)) == {"found": 10, "indexed": 10}
-        assert library.store.describe() is None
+        assert find(library.database, SPEC) is None
 
 
 def _files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import pytest
-
 from imagesearch.stores.index_types import INDEX_TYPES, check_parameters, search_parameters, with_defaults
 
 EVERY_TYPE = [

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from imagesearch.stores.milvus_connection import Connection, Tls, display_uri
 
 from imagesearch.errors import ConfigError, StoreError, StoreUnreachableError, UnsupportedIndexError
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.milvus import MilvusStore
-from imagesearch.stores.milvus_connection import Connection, Tls, display_uri
 
 from .conftest import fingerprint
 from .milvus_server import needs_milvus_server

@@ -155,16 +155,19 @@ def search(
     with opt.opened(settings) as images:
         if timings:  # otherwise opened by the search itself, which looks at the picture first
             with watch.stage("database"):
-                images.store.fingerprint()
+                images.find_collection()
             with watch.stage("model"):
                 images.embedder  # noqa: B018 - loads it
         with watch.stage("search"):
             hits = images.search(image, wanted)
             info = images.describe()
+        other_index = images.index_mismatch()
     if timings:
         watch.report()
     if len(hits) < wanted:
         con.note(f"asked for {wanted}, but the collection holds only {counted(info.rows, 'picture')}")
+    if other_index:
+        reports.note_other_index(*other_index)
     if as_json:
         reports.print_hits_json(hits)
     elif as_csv:

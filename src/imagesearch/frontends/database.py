@@ -46,7 +46,7 @@ def info(
     with opt.opened(settings) as images:
         ledger = images.skipped()
         if not skipped:
-            engine, found = images.store.engine, images.database.collections()
+            engine, found = images.engine, images.database.collections()
     if skipped:
         reports.print_ledger(settings.collection_spec.name, ledger, as_json=as_json, as_csv=as_csv)
     else:
@@ -68,7 +68,7 @@ def collections(
     con.one_format(as_json, as_csv)
     settings = opt.Flags(config=config, model=model, collection=collection, uri=uri).load()
     with opt.opened(settings) as images:
-        engine, found = images.store.engine, images.database.collections()
+        engine, found = images.engine, images.database.collections()
     chosen = settings.collection_spec.name
     if as_json:
         con.print_json(reports.collections_as_data(chosen, found))
@@ -224,11 +224,9 @@ def migrate(
 ) -> None:
     """Copy collections to another database, such as from a file to a server; repeat it to go on."""
     from imagesearch.frontends import reports
-    from imagesearch.stores.milvus_connection import check_uri
+    from imagesearch.stores.address import DatabaseAddress
 
-    check_uri(to, "--to")
-    if "://" not in to and not to.startswith("file:"):
-        to = os.path.abspath(os.path.expanduser(to))
+    to = DatabaseAddress.parse(to, "--to").anchored(os.getcwd()).uri
     with opt.opened(opt.Flags(config=config, uri=uri).load()) as images, con.ProgressDisplay() as progress:
         done = images.database.migrate(to, names or (), to_token, progress)
     if as_json:

@@ -57,7 +57,7 @@ def run_demo(folder: str, model: str | None = None, device: str | None = None) -
             try:
                 report = images.index(place / "pictures", progress=progress)
             except ModelMismatchError:  # an earlier version's model made the demo's database
-                images.store.drop()
+                images.database.drop(images.spec.name)
                 report = images.index(place / "pictures", progress=progress)
         hits = images.search(query, RESULTS)
         metric = images.describe().metric

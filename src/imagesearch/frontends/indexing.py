@@ -96,7 +96,7 @@ def index(
             report = images.index(
                 *(folders or ()), prune=prune, retry_skipped=retry_skipped, dry_run=dry_run, progress=progress
             )
-        database = images.store.engine
+        database = images.engine
     reports.print_indexed(report, database, as_json=as_json)
     problem = _problem(report, strict)
     if problem:
@@ -207,14 +207,14 @@ def build(
     with opt.opened(opt.Flags(config=config, model=model, collection=collection, uri=uri).load()) as images:
         with con.ProgressDisplay() as progress:
             report = images.build(features, paths, progress)
-        database = images.store.engine
+        database = images.engine
     reports.print_indexed(report, database, as_json=as_json)
 
 
 def _before_indexing(images: ImageSearch, folders: list[str] | None) -> None:
     """Say which model it is at first, and refuse a first run that names no folder."""
     settings = images.config
-    if images.store.fingerprint() is not None:
+    if images.find_collection() is not None:
         return
     if not folders and settings.data.raw_dir is None:
         raise con.WrongUsageError("name a folder of pictures (nothing has been indexed yet), or set data.raw_dir")

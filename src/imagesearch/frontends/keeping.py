@@ -238,10 +238,8 @@ def _known_folders(images: ImageSearch) -> list[str]:
 
 
 def _database_folder(images: ImageSearch) -> str | None:
-    from imagesearch.stores.milvus_connection import is_lite, lite_path
-
-    uri = images.config.milvus.uri
-    return os.path.realpath(lite_path(uri).expanduser()) if is_lite(uri) else None
+    address = images.config.database_address
+    return address.place if address.is_local else None
 
 
 def _is_empty(roots: Sequence[str], selection: Selection) -> bool:

@@ -111,6 +111,11 @@ def print_hits(query: str, hits: Sequence[Hit], info: CollectionInfo) -> None:
         con.print_line(out, (f"{hit.rank:4}  {hit.score:6.3f}  ", "cyan"), (hit.path, ""))
 
 
+def note_other_index(built: str, wanted: str) -> None:
+    """That searches do not use the configured index yet; on stderr, whatever the format of the results."""
+    con.note(f"the index is {built}, but milvus.index_type is {wanted}: run 'imagesearch index' to rebuild it")
+
+
 def print_hits_json(hits: Sequence[Hit]) -> None:
     """An array, closest first: rank, score, and what the collection knows of the picture."""
     con.print_json([{"rank": hit.rank, "score": hit.score, **dataclasses.asdict(hit.picture)} for hit in hits])
@@ -342,7 +347,8 @@ def print_config(config: Config, *, as_json: bool) -> None:
     shown = config.model_dump(mode="json")
     if config.milvus.token is not None:
         shown["milvus"]["token"] = "***"
-    shown["milvus"]["uri"] = _without_password(config.milvus.uri)
+    if not config.database_address.is_local:
+        shown["milvus"]["uri"] = config.database_address.shown
     if as_json:
         con.print_json(
             {
@@ -361,9 +367,3 @@ def print_config(config: Config, *, as_json: bool) -> None:
             text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000, allow_unicode=True)
             text = text.removesuffix("...\n").strip()
             con.print_line(out, (f"  {key}: {text}", ""), (f"  # {config.source_of(f'{section}.{key}')}", "dim"))
-
-
-def _without_password(uri: str) -> str:
-    from imagesearch.stores.milvus_connection import display_uri
-
-    return display_uri(uri)

@@ -16,9 +16,9 @@ from imagesearch.models.embedder import Embedder
 from imagesearch.records import ExtractReport, Fingerprint, IndexReport, Picture, Progress, Skipped, no_progress
 from imagesearch.search.encoding import Reading, encode_files, find_all
 from imagesearch.search.features import Features, FeaturesWriter
-from imagesearch.stores.base import VectorStore
+from imagesearch.stores.base import CollectionSpec, VectorDatabase
 
-# Rows a call to the store when vectors are at hand: large enough to amortise a call, small enough for progress.
+# Rows a call to the database when vectors are at hand: large enough to amortise a call, small enough for progress.
 _BUILD_BATCH = 1000
 
 
@@ -61,10 +61,12 @@ def extract_folders(
 
 
 def build_collection(
-    store: VectorStore,
+    database: VectorDatabase,
+    spec: CollectionSpec,
     features: Features,
     fingerprint: Fingerprint,
     progress: Progress = no_progress,
+    *,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> IndexReport:
     """Insert features into a collection and build its index.
@@ -73,15 +75,19 @@ def build_collection(
     and path remain, and indexing their folder reads them again.
 
     Args:
+        database: where the collection is, or is to be.
+        spec: the collection; created if it is not there.
+        features: vectors and paths.
         fingerprint: the model that made the vectors.
 
     Raises:
         FeaturesError: the vectors' dimension is not the model's.
         ModelMismatchError: the collection belongs to another model.
+        StoreError: it compares vectors by another metric, or the database fails.
     """
     started = time.monotonic()
     _check_features(features, fingerprint)
-    info = store.create(fingerprint)
+    collection = database.create(spec, fingerprint)
     done, total = 0, len(features.paths)
     progress("insert", 0, total)
 
@@ -98,16 +104,16 @@ def build_collection(
     for batch in batches(zip(paths, pictures, strict=True), _BUILD_BATCH):
         rows = [Picture(path) if isinstance(row, Skipped) else row for path, row in batch]
         vectors = np.array(features.vectors[done : done + len(rows)], dtype=np.float32)
-        store.upsert(rows, _unit(vectors) if fingerprint.normalized else vectors)
+        collection.upsert(rows, _unit(vectors) if fingerprint.normalized else vectors)
         done += len(rows)
         progress("insert", done, total)
-    store.build_index(progress)
+    collection.build_index(progress)
     return IndexReport(
         found=total,
         indexed=total,
         unchanged=0,
         skipped=(),
-        collection=info.name,
+        collection=spec.name,
         seconds=time.monotonic() - started,
     )
 

@@ -12,9 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from imagesearch.errors import ModelMismatchError, PictureError
+import numpy as np
+
+from imagesearch.errors import PictureError
 from imagesearch.images.files import file_content
-from imagesearch.images.find import FoundFile, Walk, below, is_gone
+from imagesearch.images.find import Folders, FoundFile, Walk, below, is_gone
 from imagesearch.images.pipeline import batches
 from imagesearch.models.embedder import Embedder
 from imagesearch.records import (
@@ -30,7 +32,7 @@ from imagesearch.records import (
 from imagesearch.search.encoding import Reading, encode_files, identify_files, nothing_found, refuse_missing
 from imagesearch.search.ledger import Ledger
 from imagesearch.search.snapshot import Snapshot
-from imagesearch.stores.base import VectorStore, mismatch_text
+from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, find, require_same_model
 
 # A folder that lost a larger share of its pictures at once looks like an unplugged disk, not like tidying.
 _CREDIBLE_LOSS = 0.5
@@ -38,8 +40,8 @@ _CREDIBLE_LOSS = 0.5
 # Rows read and written in one go when their content is known.
 _REWRITTEN_TOGETHER = 500
 
-# Files a call of `progress` while folders are walked: looking at a file takes microseconds.
-_FILES_A_REPORT = 1000
+# Files compared with their rows at once, and told of by one call of `progress`.
+_COMPARED_TOGETHER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,13 @@ class RefreshOptions:
 
 
 def index_folders(
-    store: VectorStore,
+    database: VectorDatabase,
+    spec: CollectionSpec,
     fingerprint: Fingerprint,
     embedder: Callable[[], Embedder],
     roots: Sequence[str | os.PathLike[str]],
-    reading: Reading,
     *,
+    reading: Reading,
     ledger: Ledger | None = None,
     options: RefreshOptions | None = None,
     progress: Progress = no_progress,
@@ -77,6 +80,8 @@ def index_folders(
     5. Bring the vector index up to date.
 
     Args:
+        database: where the collection is, or is to be.
+        spec: the collection; created if it is not there.
         fingerprint: the configured model's.
         embedder: loads it; called only if there is something to encode.
         ledger: the collection's skipped files; default: one that is forgotten afterwards.
@@ -87,14 +92,16 @@ def index_folders(
     """
     walk = Walk.of(roots, reading.selection)
     ledger = Ledger() if ledger is None else ledger
-    return _Refresh(store, fingerprint, reading, ledger, options or RefreshOptions(), progress, walk).run(embedder)
+    refresh = _Refresh(database, spec, fingerprint, reading, ledger, options or RefreshOptions(), progress, walk)
+    return refresh.run(embedder)
 
 
 @dataclass(slots=True)
 class _Refresh:
     """One run: what it works on, and what it has done so far."""
 
-    store: VectorStore
+    database: VectorDatabase
+    spec: CollectionSpec
     fingerprint: Fingerprint
     reading: Reading
     ledger: Ledger
@@ -102,6 +109,7 @@ class _Refresh:
     progress: Progress
     walk: Walk
     snapshot: Snapshot = field(init=False)
+    existing: Collection | None = None
     started: float = field(default_factory=time.monotonic)
     found: int = 0
     found_below: Counter[str] = field(default_factory=Counter)
@@ -113,16 +121,16 @@ class _Refresh:
     offline: list[OfflineRoot] = field(default_factory=list)
 
     def run(self, embedder: Callable[[], Embedder]) -> IndexReport:
-        there = self.store.fingerprint()
-        if there is not None and there.key != self.fingerprint.key:
-            raise ModelMismatchError(mismatch_text(self.store.spec.name, self.fingerprint, there))
-        self.snapshot = Snapshot(self.walk.roots)
-        if there is not None:
-            self.snapshot = Snapshot.read(self.store, self.walk.roots, self.progress)
+        self.existing = find(self.database, self.spec)
+        if self.existing is None:
+            self.snapshot = Snapshot(self.walk.roots)
+        else:
+            require_same_model(self.spec.name, self.fingerprint, self.existing.fingerprint)
+            self.snapshot = Snapshot.read(self.existing, self.walk.roots, self.progress)
         changed = self._compare()
         self._refuse_nothing()
         if not self.options.dry_run:
-            self.store.create(self.fingerprint)
+            self.existing = self.database.create(self.spec, self.fingerprint)
         new = self._without_still_unreadable(self._keep_vectors(changed))
         if self.options.dry_run:
             self.encoded = len(new)
@@ -131,31 +139,39 @@ class _Refresh:
         self._remove_gone()
         if not self.options.dry_run:
             self.ledger.save()
-            if not self.store.index_is_current():
-                self.store.build_index(self.progress)
+            if not self.collection.index_is_current():
+                self.collection.build_index(self.progress)
         return self._report()
+
+    @property
+    def collection(self) -> Collection:
+        """The collection; in a dry run it may not exist, but then it has no rows to ask it for."""
+        assert self.existing is not None
+        return self.existing
 
     def _compare(self) -> list[FoundFile]:
         """Walk the roots; the files that have to be read."""
         changed: list[FoundFile] = []
         listed: set[str] = set()
+        units = Folders(self.snapshot.units)
         reader = self.reading.reader
-        for file in self.walk:
-            self.found += 1
-            if self.found % _FILES_A_REPORT == 0:
+        for files in batches(self.walk, _COMPARED_TOGETHER):
+            self.found += len(files)
+            if len(files) == _COMPARED_TOGETHER:
                 self.progress("find", self.found, None)
-            if (unit := below(file.path, self.snapshot.units)) is not None:
-                self.found_below[unit] += 1
-            if file.path in self.ledger:
-                listed.add(file.path)
-            if self.snapshot.see(file):
-                self.unchanged += 1
-                continue
-            settled = None if self.options.retry_skipped else self.ledger.settled(file, reader)
-            if settled is None:
-                changed.append(file)
-            else:
-                self.skipped.append(settled)
+            paths = [file.path for file in files]
+            self.found_below.update(unit for unit in map(units.holding, paths) if unit is not None)
+            if len(self.ledger):
+                listed.update(path for path in paths if path in self.ledger)
+            unchanged = self.snapshot.see(files)
+            self.unchanged += int(unchanged.sum())
+            for number in np.flatnonzero(~unchanged).tolist():
+                file = files[number]
+                settled = None if self.options.retry_skipped else self.ledger.settled(file, reader)
+                if settled is None:
+                    changed.append(file)
+                else:
+                    self.skipped.append(settled)
         self._note_closed(listed)
         return changed
 
@@ -227,7 +243,7 @@ class _Refresh:
     def _keep_vectors_of(self, pictures: list[Picture], movable: set[int]) -> set[str]:
         """Give known pictures the vector of the row that has their content; returns the paths of those."""
         ids = {key for picture in pictures for key in self.snapshot.with_content(picture.content_hash)}
-        rows, vectors = self.store.fetch(sorted(ids))
+        rows, vectors = self.collection.fetch(sorted(ids))
         sources = {row.content_hash: number for number, row in enumerate(rows)}
         fresh = [
             replace(
@@ -244,8 +260,8 @@ class _Refresh:
         if not self.options.dry_run:
             # Removed first: if we are killed between the two, the picture is encoded again. The other way
             # round a row of the old path could stay for ever, below a folder that nobody indexes any more.
-            self.store.delete([row.id for row in moved])
-            self.store.upsert(fresh, vectors[[sources[row.content_hash] for row in fresh]])
+            self.collection.delete([row.id for row in moved])
+            self.collection.upsert(fresh, vectors[[sources[row.content_hash] for row in fresh]])
         return {row.path for row in fresh}
 
     def _note_moves(self, rows: list[Picture], fresh: list[Picture], movable: set[int]) -> list[Picture]:
@@ -292,7 +308,7 @@ class _Refresh:
         done = 0
         for batch in encode_files(files, embedder, self.reading):
             if batch.pictures:
-                self.store.upsert(batch.pictures, batch.vectors)
+                self.collection.upsert(batch.pictures, batch.vectors)
                 self.ledger.remove(picture.path for picture in batch.pictures)
             self.encoded += len(batch.pictures)
             self._skip(batch.skipped)
@@ -309,7 +325,7 @@ class _Refresh:
             return
         self.ledger.add(skipped, self.reading.reader)
         if stale:
-            self.store.delete(stale)
+            self.collection.delete(stale)
 
     # --- content that is gone ---
 
@@ -322,16 +338,16 @@ class _Refresh:
         doomed: list[int] = []
         closed = [folder.path for folder in self.walk.closed]
         dangling = list(self.walk.dangling)
-        for rows in self.store.scan():
-            for row in rows:
-                if row.id not in unseen or below(row.path, closed):
+        for rows in self.collection.scan_columns(("id", "path")):
+            for key, path in zip(np.asarray(rows["id"]).tolist(), rows["path"], strict=True):
+                if key not in unseen or below(path, closed):
                     continue
-                if (link := below(row.path, dangling)) is not None:
+                if (link := below(path, dangling)) is not None:
                     behind_links[link] += 1
-                elif is_gone(row.path):
-                    gone[unseen[row.id]].append(row.id)
-                elif os.path.lexists(row.path):
-                    doomed.append(row.id)  # there, but left out now: by a pattern, or known by another path
+                elif is_gone(path):
+                    gone[unseen[key]].append(key)
+                elif os.path.lexists(path):
+                    doomed.append(key)  # there, but left out now: by a pattern, or known by another path
         for unit, ids in gone.items():
             reason = self._why_offline(unit, len(ids))
             if reason is None or self.options.prune:
@@ -343,7 +359,7 @@ class _Refresh:
         ]
         self.removed += len(doomed)
         if doomed and not self.options.dry_run:
-            self.store.delete(doomed)
+            self.collection.delete(doomed)
 
     def _why_offline(self, unit: int, lost: int) -> str | None:
         """Why missing files may come back, or None if they are rather deleted."""
@@ -362,7 +378,7 @@ class _Refresh:
             indexed=self.encoded + self.reused,
             unchanged=self.unchanged,
             skipped=tuple(self.skipped),
-            collection=self.store.spec.name,
+            collection=self.spec.name,
             seconds=time.monotonic() - self.started,
             reused=self.reused,
             removed=self.removed,

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.images.find import FoundFile, below
-from imagesearch.records import Picture, Progress, no_progress, picture_id
-from imagesearch.stores.base import VectorStore
+from imagesearch.images.find import Folders, FoundFile, below
+from imagesearch.records import Progress, no_progress, picture_id
+from imagesearch.stores.base import Collection, Columns
 
 # Rows a page of the scan; fewer would pay the page's price too often.
 _SCAN_ROWS = 10_000
+
+_COLUMNS = ("id", "path", "root", "content_hash", "size", "mtime_ns")
+
+# Hexadecimal digits of a content hash that make its digest.
+_DIGITS = 16
 
 
 class Snapshot:
@@ -36,14 +45,18 @@ class Snapshot:
             roots: the folders and files that are refreshed, absolute.
         """
         self._roots = list(roots)
+        self._holding = Folders(roots)
         self.units: list[str] = []
         self.refreshed: list[bool] = []
         self._numbers: dict[str, int] = {}
+        # Folders that rows were indexed under: how paths below begin, and the number of their unit.
+        self._undivided: dict[str, tuple[str, int]] = {}
+        self._divided: set[str] = set()
         self._fill([], [], [], [], [])
 
     @classmethod
-    def read(cls, store: VectorStore, roots: Sequence[str], progress: Progress = no_progress) -> Snapshot:
-        """Scan an existing collection once."""
+    def read(cls, collection: Collection, roots: Sequence[str], progress: Progress = no_progress) -> Snapshot:
+        """Scan a collection once."""
         snapshot = cls(roots)
         ids: list[NDArray[np.int64]] = []
         stamps: list[NDArray[np.int64]] = []
@@ -51,13 +64,13 @@ class Snapshot:
         contents: list[NDArray[np.uint64]] = []
         units: list[NDArray[np.int32]] = []
         done = 0
-        for rows in store.scan(_SCAN_ROWS):
-            ids.append(np.array([row.id for row in rows], np.int64))
-            stamps.append(np.array([_stamp(row.size, row.mtime_ns) for row in rows], np.int64))
-            sizes.append(np.array([row.size for row in rows], np.int64))
-            contents.append(np.array([_digest(row.content_hash) for row in rows], np.uint64))
-            units.append(np.array([snapshot._unit(row) for row in rows], np.int32))
-            done += len(rows)
+        for rows in collection.scan_columns(_COLUMNS, _SCAN_ROWS):
+            ids.append(np.asarray(rows["id"], np.int64))
+            sizes.append(np.asarray(rows["size"], np.int64))
+            stamps.append(_stamps(sizes[-1].tolist(), np.asarray(rows["mtime_ns"], np.int64).tolist()))
+            contents.append(_digests(_texts(rows, "content_hash")))
+            units.append(snapshot._units_of(_texts(rows, "path"), _texts(rows, "root")))
+            done += len(ids[-1])
             progress("scan", done, None)
         snapshot._fill(ids, stamps, sizes, contents, units)
         return snapshot
@@ -84,18 +97,37 @@ class Snapshot:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def _unit(self, row: Picture) -> int:
-        """The number of a row's unit."""
-        own = row.root or row.path
-        root = below(row.path, self._roots)
-        refreshed = root is not None
-        if root is None or (below(own, [root]) and below(row.path, [own])):
-            root = own
-        if root not in self._numbers:
-            self._numbers[root] = len(self.units)
-            self.units.append(root)
+    def _units_of(self, paths: Sequence[str], roots: Sequence[str]) -> NDArray[np.int32]:
+        """The numbers of the rows' units."""
+        undivided = self._undivided
+        numbers: list[int] = []
+        for path, root in zip(paths, roots, strict=True):
+            beginning, number = undivided.get(root, ("", -1))
+            numbers.append(number if number >= 0 and path.startswith(beginning) else self._unit(path, root))
+        return np.array(numbers, np.int32)
+
+    def _unit(self, path: str, root: str) -> int:
+        """The number of one row's unit."""
+        own = root or path
+        unit = self._holding.holding(path)
+        refreshed = unit is not None
+        if unit is None or (below(own, [unit]) and below(path, [own])):
+            unit = own
+        number = self._number(unit, refreshed)
+        # Without a refreshed folder inside it, the root is the unit of all paths below it.
+        if unit == root and root not in self._divided and path != root and below(path, [root]):
+            if any(folder != root and below(folder, [root]) for folder in self._roots):
+                self._divided.add(root)
+            else:
+                self._undivided[root] = os.path.join(root, ""), number
+        return number
+
+    def _number(self, unit: str, refreshed: bool) -> int:
+        if unit not in self._numbers:
+            self._numbers[unit] = len(self.units)
+            self.units.append(unit)
             self.refreshed.append(refreshed)
-        return self._numbers[root]
+        return self._numbers[unit]
 
     def _position(self, key: int) -> int | None:
         at = int(np.searchsorted(self._ids, key))
@@ -105,13 +137,17 @@ class Snapshot:
         """Whether there was a row with this id."""
         return self._position(key) is not None
 
-    def see(self, file: FoundFile) -> bool:
-        """Note that a file is there; True if its row has its size and time of change."""
-        at = self._position(picture_id(file.path))
-        if at is None:
-            return False
-        self._seen[at] = True
-        return bool(self._stamps[at] == _stamp(file.size, file.mtime_ns))
+    def see(self, files: Sequence[FoundFile]) -> NDArray[np.bool_]:
+        """Note that files are there; for each, whether its row has its size and time of change."""
+        if not len(self._ids):
+            return np.zeros(len(files), np.bool_)
+        ids = np.array([picture_id(file.path) for file in files], np.int64)
+        at = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        known = self._ids[at] == ids
+        self._seen[at[known]] = True
+        stamps = _stamps([file.size for file in files], [file.mtime_ns for file in files])
+        unchanged: NDArray[np.bool_] = known & (self._stamps[at] == stamps)
+        return unchanged
 
     def has_size(self, size: int) -> bool:
         """Whether some row has this size in bytes: a file of another size cannot have the content of a row."""
@@ -150,13 +186,31 @@ class Snapshot:
 
     def rows_in(self, unit: int) -> int:
         """Number of rows that a unit had."""
-        return int((self._units == unit).sum())
+        return int(self._rows_by_unit[unit])
+
+    @cached_property
+    def _rows_by_unit(self) -> NDArray[np.int64]:
+        return np.bincount(self._units, minlength=len(self.units))
 
 
-def _stamp(size: int, mtime_ns: int) -> int:
-    return hash((size, mtime_ns))  # of integers only, so it does not depend on the process
+def _stamps(sizes: Sequence[int], times_ns: Sequence[int]) -> NDArray[np.int64]:
+    """One number for size and time of change of each file; of integers only, so every process gets the same."""
+    return np.array([hash(pair) for pair in zip(sizes, times_ns, strict=True)], np.int64)
 
 
 def _digest(content_hash: str) -> int:
     """Half of a content hash; 0, which none has in practice, for unknown content."""
-    return int(content_hash[:16] or "0", 16)
+    return int(content_hash[:_DIGITS] or "0", 16)
+
+
+def _digests(content_hashes: Sequence[str]) -> NDArray[np.uint64]:
+    """:func:`_digest` of each; at once where all of them are known."""
+    digits = "".join([content_hash[:_DIGITS] for content_hash in content_hashes])
+    if len(digits) == _DIGITS * len(content_hashes):  # none is shorter
+        with contextlib.suppress(ValueError):  # int() below takes spellings that fromhex() does not
+            return np.frombuffer(bytes.fromhex(digits), ">u8", len(content_hashes)).astype(np.uint64)
+    return np.array([_digest(content_hash) for content_hash in content_hashes], np.uint64)
+
+
+def _texts(rows: Columns, name: str) -> list[str]:
+    return cast("list[str]", rows[name])

@@ -9,7 +9,6 @@ read it as it is. What the file is, is told by JSON under the key ``imagesearch`
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -18,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ from imagesearch.records import (
     TransferReport,
     no_progress,
 )
-from imagesearch.stores.base import VectorStore, check_same_collection, no_collection
+from imagesearch.stores.base import Collection, CollectionSpec, Columns, VectorDatabase, require_same_metric
+from imagesearch.stores.columns import BY_NAME, COLUMNS, ID, Column, Kind
 
 # Goes up when an older program could not read what a newer one writes; a new column is no reason.
 FORMAT = 1
@@ -46,10 +47,7 @@ _VECTOR = "vector"
 # Rows read and written at once: 5 MB of vectors at 320 dimensions.
 _ROWS = 4096
 
-_PATHS = ("path", "root")
-_INTEGERS = ("size", "mtime_ns", "width", "height")
-_FLOATS = ("latitude", "longitude")
-_FIELDS = tuple(field.name for field in dataclasses.fields(Picture))
+_FIELDS = tuple(column.name for column in COLUMNS)
 
 Rows = tuple[list[Picture], NDArray[np.float32]]
 
@@ -72,21 +70,21 @@ class ExportedCollection:
 
 
 def export_collection(
-    store: VectorStore, file: str | os.PathLike[str], progress: Progress = no_progress
+    collection: Collection, file: str | os.PathLike[str], progress: Progress = no_progress
 ) -> TransferReport:
     """Write a collection to a Parquet file; an older file of this name is replaced at the very end.
 
     Raises:
-        CollectionNotFoundError: there is no such collection.
+        CollectionNotFoundError: the collection was dropped meanwhile.
         TransferError: the file cannot be written; an older one is untouched.
     """
     started = time.monotonic()
-    info = _described(store)
+    info = collection.info()
     final = Path(file)
     done = 0
     progress("export", 0, info.rows)
     with _replacing(final) as temporary, _parquet_writer(temporary, info) as writer:
-        for pictures, vectors in store.scan_vectors(_ROWS):
+        for pictures, vectors in collection.scan_vectors(_ROWS):
             writer.write_batch(_to_batch(pictures, vectors, writer.schema))
             done += len(pictures)
             progress("export", done, info.rows)
@@ -104,7 +102,7 @@ def read_export(file: str | os.PathLike[str]) -> ExportedCollection:
 
 
 def import_collection(
-    file: str | os.PathLike[str], store: VectorStore, progress: Progress = no_progress
+    file: str | os.PathLike[str], database: VectorDatabase, spec: CollectionSpec, progress: Progress = no_progress
 ) -> TransferReport:
     """Add an export's rows to a collection, which is created if need be, and build its index.
 
@@ -118,45 +116,53 @@ def import_collection(
     """
     with _opened(Path(file)) as (parquet, exported):
         source = CollectionInfo(exported.name, exported.rows, exported.metric, "", exported.fingerprint)
-        return _fill(store, source, _read_rows(Path(file), parquet, exported), "import", progress)
+        rows = _read_rows(Path(file), parquet, exported)
+        return _fill(database, spec, source, rows, stage="import", progress=progress)
 
 
-def copy_collection(source: VectorStore, target: VectorStore, progress: Progress = no_progress) -> TransferReport:
+def copy_collection(
+    source: Collection, database: VectorDatabase, spec: CollectionSpec, progress: Progress = no_progress
+) -> TransferReport:
     """Add a collection's rows to another one, of this or another database, and build its index.
 
     Rows that are there already are not written again: see :func:`import_collection`.
 
+    Args:
+        source: the collection to copy.
+        database: where the copy goes.
+        spec: the copy; created if it is not there.
+
     Raises:
-        CollectionNotFoundError: the source does not exist.
-        TransferError: source and target are the same collection.
+        TransferError: it would be copied onto itself.
         ModelMismatchError: the target holds vectors of another model.
         StoreError: it compares vectors by another metric, or a database fails.
     """
-    if source.is_same(target):
+    # By address: a local database that is open already could not be opened a second time to look.
+    if (source.place, source.spec.name) == (database.place, spec.name):
         raise TransferError(f"collection {source.spec.name!r} cannot be copied onto itself: name another target")
-    return _fill(target, _described(source), source.scan_vectors(_ROWS), "copy", progress)
-
-
-def _described(store: VectorStore) -> CollectionInfo:
-    info = store.describe()
-    if info is None:
-        raise no_collection(store.spec.name, store.engine)
-    return info
+    rows = source.scan_vectors(_ROWS)
+    return _fill(database, spec, source.info(), rows, stage="copy", progress=progress)
 
 
 # --- filling a collection ---
 
 
 def _fill(
-    target: VectorStore, source: CollectionInfo, batches: Iterable[Rows], stage: str, progress: Progress
+    database: VectorDatabase,
+    spec: CollectionSpec,
+    source: CollectionInfo,
+    batches: Iterable[Rows],
+    *,
+    stage: str,
+    progress: Progress,
 ) -> TransferReport:
     """Write the rows that the target does not hold yet, and index them."""
     started = time.monotonic()
-    check_same_collection(target.spec.name, target.spec.metric, source.fingerprint, source)
-    target.check()
+    require_same_metric(spec.name, spec.metric, source.metric)
+    database.check(spec)
     rest = iter(batches)
-    first = next(rest, None)  # what cannot be read at all shall not leave an empty collection
-    target.create(source.fingerprint)
+    first = next(rest, None)  # what cannot be read at all must not leave an empty collection
+    target = database.create(spec, source.fingerprint)
     held = _HeldRows.of(target)
     written = already_there = 0
     progress(stage, 0, source.rows)
@@ -170,7 +176,7 @@ def _fill(
     if not target.index_is_current():
         target.build_index(progress)
     seconds = time.monotonic() - started
-    return TransferReport(target.spec.name, target.engine, written, already_there, seconds)
+    return TransferReport(spec.name, target.engine, written, already_there, seconds)
 
 
 class _HeldRows:
@@ -181,11 +187,11 @@ class _HeldRows:
         self._ids, self._digests = ids[order], digests[order]
 
     @classmethod
-    def of(cls, store: VectorStore) -> _HeldRows:
+    def of(cls, collection: Collection) -> _HeldRows:
         ids, digests = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
-        for pictures in store.scan(_ROWS):
-            ids.append(np.array([picture.id for picture in pictures], np.int64))
-            digests.append(_digests(pictures))
+        for rows in collection.scan_columns((ID, *_FIELDS), _ROWS):
+            ids.append(np.asarray(rows[ID], np.int64))
+            digests.append(_digests(zip(*(_values(rows, name) for name in _FIELDS), strict=True)))
         return cls(np.concatenate(ids), np.concatenate(digests))
 
     def contains(self, pictures: Sequence[Picture]) -> NDArray[np.bool_]:
@@ -194,18 +200,24 @@ class _HeldRows:
             return np.zeros(len(pictures), np.bool_)
         ids = np.array([picture.id for picture in pictures], np.int64)
         places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        same: NDArray[np.bool_] = (self._ids[places] == ids) & (self._digests[places] == _digests(pictures))
+        digests = _digests(map(_all_fields, pictures))
+        same: NDArray[np.bool_] = (self._ids[places] == ids) & (self._digests[places] == digests)
         return same
 
 
-def _digests(pictures: Sequence[Picture]) -> NDArray[np.uint64]:
+_all_fields = attrgetter(*_FIELDS)
+
+
+def _values(rows: Columns, name: str) -> list[Any]:
+    values = rows[name]
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+def _digests(rows: Iterable[tuple[Any, ...]]) -> NDArray[np.uint64]:
     """64 bits of everything that is known of each picture (size, time, content hash, ...)."""
-
-    def digest(picture: Picture) -> int:
-        # repr is exact for numbers, and writes bytes in paths that are no text as escapes.
-        return int.from_bytes(hashlib.blake2b(repr(picture).encode(), digest_size=8).digest(), "big")
-
-    return np.array([digest(picture) for picture in pictures], np.uint64)
+    # repr is exact for numbers, and writes bytes in paths that are no text as escapes.
+    digests = [hashlib.blake2b(repr(row).encode(), digest_size=8).digest() for row in rows]
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 # --- writing Parquet ---
@@ -215,8 +227,8 @@ def _parquet_schema(info: CollectionInfo) -> Any:
     """One column a field of a picture, and the vectors; what the file is, as metadata."""
     import pyarrow as pa
 
-    kinds = dict.fromkeys(_INTEGERS, pa.int64()) | dict.fromkeys(_FLOATS, pa.float64())
-    columns = [pa.field(name, kinds.get(name, pa.string())) for name in _FIELDS]
+    kinds = {Kind.TEXT: pa.string(), Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64()}
+    columns = [pa.field(column.name, kinds[column.kind]) for column in COLUMNS]
     vector = pa.list_(pa.field("element", pa.float32(), nullable=False), info.fingerprint.dim)
     about = {
         "format": FORMAT,
@@ -238,7 +250,7 @@ def _parquet_writer(file: Path, info: CollectionInfo) -> Iterator[Any]:
     """
     import pyarrow.parquet as pq
 
-    text = [name for name in _FIELDS if name not in (*_INTEGERS, *_FLOATS)]
+    text = [column.name for column in COLUMNS if column.kind is Kind.TEXT]
     packing = dict.fromkeys(_FIELDS, "zstd") | {f"{_VECTOR}.list.element": "none"}
     with open(file, "wb") as sink:
         with pq.ParquetWriter(
@@ -256,11 +268,11 @@ def _to_batch(pictures: Sequence[Picture], vectors: NDArray[np.float32], schema:
     """The rows as ``pyarrow.RecordBatch``."""
     import pyarrow as pa
 
-    def column(name: str) -> list[Any]:
-        values = [getattr(picture, name) for picture in pictures]
-        return [encode_path(value) if value else value for value in values] if name in _PATHS else values
+    def values(column: Column) -> list[Any]:
+        found = [getattr(picture, column.name) for picture in pictures]
+        return [encode_path(value) if value else value for value in found] if column.is_path else found
 
-    arrays = [pa.array(column(name), schema.field(name).type) for name in _FIELDS]
+    arrays = [pa.array(values(column), schema.field(column.name).type) for column in COLUMNS]
     flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1), pa.float32())
     arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=schema.field(_VECTOR).type))
     return pa.record_batch(arrays, schema=schema)
@@ -348,4 +360,5 @@ def _read_rows(file: Path, parquet: Any, exported: ExportedCollection) -> Iterat
 
 def _to_picture(values: dict[str, Any]) -> Picture:
     known = {name: value for name, value in values.items() if value is not None}
-    return Picture(**known | {name: decode_path(known[name]) for name in _PATHS if known.get(name)})
+    paths = {name: decode_path(value) for name, value in known.items() if value and BY_NAME[name].is_path}
+    return Picture(**known | paths)

@@ -1,7 +1,19 @@
-"""What the rest of the program asks of a vector database.
+"""The contracts of a vector database: what the rest of the program asks of one.
 
-A new database is one module beside this one that implements :class:`VectorStore` and passes the
-contract tests (``tests/stores/test_contract.py``).
+There are two. A :class:`VectorDatabase` knows its collections by name: it lists, opens, creates, renames and drops
+them. A :class:`Collection` is written, read, searched and indexed. A new database implements both in a folder (or
+module) of its own, gets one line in :mod:`imagesearch.stores.engines`, and passes the contract tests
+(``tests/stores/test_contract*.py``).
+
+Threads, forks and closing, the same for every engine:
+
+* Databases and collections may be used by several threads at once. Calls that an engine cannot run beside each
+  other wait for one another inside it; callers hold no lock.
+* A scan returns batches; between two of them others may write, and rows that change meanwhile are seen either way.
+* :meth:`VectorDatabase.close` waits for calls that are running. Later calls on the database or on one of its
+  collections raise :class:`~imagesearch.errors.StoreError`.
+* A process made by ``fork`` cannot use what its parent opened: it gets a ``StoreError`` that says so.
+* No vendor exception escapes: every method raises ``StoreError`` or a subclass when the database fails.
 """
 
 from __future__ import annotations
@@ -9,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +32,9 @@ from imagesearch.records import CollectionInfo, Fingerprint, Hit, Metric, Pictur
 
 Vectors = NDArray[np.float32]
 
+# Columns of some rows by name: text as a list of str, numbers as an array; all of one length.
+Columns = Mapping[str, "NDArray[Any] | list[Any]"]
+
 # What a Milvus server takes: 255 ASCII letters, digits and underscores.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
@@ -28,62 +44,122 @@ class CollectionSpec:
     """How a collection is named, built and searched.
 
     ``index_params`` and ``search_params`` are those of the index type, under Milvus's names
-    (``{"M": 16, "efConstruction": 200}`` and ``{"ef": 64}`` for HNSW).
+    (``{"M": 16, "efConstruction": 200}`` and ``{"ef": 64}`` for HNSW). ``index_type`` may be ``"auto"``; an opened
+    collection's spec has the engine's choice in its place.
     """
 
     name: str
     metric: Metric = Metric.COSINE
-    index_type: str = "HNSW"
+    index_type: str = "auto"
     index_params: Mapping[str, Any] = field(default_factory=dict)
     search_params: Mapping[str, Any] = field(default_factory=dict)
     vector_field: str = "embedding"
     index_name: str = "embedding_index"
 
 
-class VectorStore(Protocol):
-    """One collection of pictures with their vectors, and the database it lives in.
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """What is needed to reach a database besides its address; engines ignore what they have no use for.
 
-    Every method raises :class:`~imagesearch.errors.StoreError` or a subclass when the database
-    fails; no vendor exception escapes.
+    Attributes:
+        token: API key or ``user:password``.
+        db_name: a database on the server other than its default.
+        tls_ca: certificate of the authority that signed the server's (or the server's own).
+        tls_client_cert, tls_client_key: together, where the server wants to know its clients (mutual TLS).
+        tls_server_name: the name in the server's certificate, if it is not the host of the address.
+        timeout: seconds within which the server must answer at first.
     """
 
-    @property
-    def spec(self) -> CollectionSpec:
-        """The collection this store works on."""
+    token: str | None = field(default=None, repr=False)
+    db_name: str | None = None
+    tls_ca: str | Path | None = None
+    tls_client_cert: str | Path | None = None
+    tls_client_key: str | Path | None = None
+    tls_server_name: str | None = None
+    timeout: float = 5.0
+
+
+class VectorDatabase(Protocol):
+    """All collections of one database. It is connected to when first used; making one never fails."""
 
     @property
     def engine(self) -> str:
-        """The database for people, e.g. ``"Milvus Lite 3.2.2 at photos.db"``."""
+        """Human-readable engine name, e.g. ``"Milvus Lite 3.2.2 at photos.db"``."""
 
-    def collections(self) -> list[str]:
-        """Names of all collections in the database, sorted."""
+    @property
+    def place(self) -> str:
+        """Where it is, without credentials: equal for two databases exactly when they are the same one."""
 
-    def other(self, name: str) -> VectorStore:
-        """A store for another collection of this database, with the same settings; close it separately."""
+    def names(self) -> list[str]:
+        """Names of all collections, sorted; also of those that other programs made."""
 
-    def is_same(self, other: VectorStore) -> bool:
-        """Whether the other store works on this very collection, as far as names tell."""
+    def open(self, spec: CollectionSpec) -> Collection:
+        """An existing collection. Never creates anything, not even the database's own files.
 
-    def describe(self) -> CollectionInfo | None:
-        """The collection as it is in the database, or None if it does not exist."""
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+            ForeignCollectionError: this program did not make it.
+        """
 
-    def fingerprint(self) -> Fingerprint | None:
-        """The model of the collection's vectors, or None if it does not exist; cheaper than :meth:`describe`."""
+    def create(self, spec: CollectionSpec, fingerprint: Fingerprint) -> Collection:
+        """Create a collection for this model's vectors, or open it if it is there.
 
-    def check(self) -> None:
+        Raises:
+            UnsupportedIndexError: see :meth:`check`.
+            ModelMismatchError: it exists with vectors of another model.
+            StoreError: it exists with another metric, or was not made by this program.
+        """
+
+    def check(self, spec: CollectionSpec) -> None:
         """Make sure, before any work, that the engine can build this index with this metric.
 
         Raises:
             UnsupportedIndexError: it cannot; names what it can do.
         """
 
-    def create(self, fingerprint: Fingerprint) -> CollectionInfo:
-        """Create the collection for this model's vectors, or open it if it is there.
+    def rename(self, name: str, new: str) -> None:
+        """Give a collection another name; collections opened under the old one are unusable afterwards.
 
         Raises:
-            ModelMismatchError: it exists with vectors of another model.
-            StoreError: it exists with another metric, or was not made by this program.
+            CollectionNotFoundError: there is no such collection.
+            StoreError: the name is taken.
         """
+
+    def drop(self, name: str) -> None:
+        """Remove a whole collection; no error if it is not there."""
+
+    def close(self) -> None:
+        """Let go of the database; idempotent. See the module about threads."""
+
+
+class Collection(Protocol):
+    """The pictures of one collection with their vectors."""
+
+    @property
+    def spec(self) -> CollectionSpec:
+        """How it is configured, with the engine's choice for ``index_type="auto"``."""
+
+    @property
+    def engine(self) -> str:
+        """See :attr:`VectorDatabase.engine`."""
+
+    @property
+    def place(self) -> str:
+        """See :attr:`VectorDatabase.place`."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The model of its vectors; reads no rows."""
+
+    def info(self) -> CollectionInfo:
+        """What it is and how many rows it has.
+
+        Raises:
+            CollectionNotFoundError: it was dropped or renamed since.
+        """
+
+    def count(self) -> int:
+        """Number of rows."""
 
     def upsert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
         """Insert rows, replacing those with the same :attr:`Picture.id`; durable on return.
@@ -107,77 +183,69 @@ class VectorStore(Protocol):
             k: at least 1; a collection with fewer rows returns them all.
 
         Equal scores are ordered by path; scores have :data:`SCORE_DECIMALS` decimals.
-
-        Raises:
-            CollectionNotFoundError: there is no such collection.
         """
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
-        """All rows without their vectors, in no particular order, in batches; memory is bounded.
+        """All rows without their vectors, in no particular order, in batches; memory is bounded."""
 
-        Raises:
-            CollectionNotFoundError: there is no such collection.
+    def scan_columns(self, names: Sequence[str], batch_size: int = 10_000) -> Iterator[Columns]:
+        """Some columns of all rows, like :meth:`scan`, without making an object per row.
+
+        Args:
+            names: fields of :class:`Picture`, or ``"id"``.
         """
 
     def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
-        """All rows with their vectors (float32, shape (n, dim)), like :meth:`scan`.
-
-        Raises:
-            CollectionNotFoundError: there is no such collection.
-        """
+        """All rows with their vectors (float32, shape (n, dim)), like :meth:`scan`."""
 
     def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
         """Rows by their ids, with their vectors as they were inserted; ids that are not there are left out.
 
         Returns:
             The rows in the order of ``ids``, and float32, shape (number of rows, dim).
-
-        Raises:
-            CollectionNotFoundError: there is no such collection.
         """
-
-    def count(self) -> int:
-        """Number of rows; 0 if the collection does not exist."""
 
     def index_is_current(self) -> bool:
         """Whether every row is covered by the configured index with its parameters; cheap.
 
         Rows that are not are found all the same, only slower. After :meth:`build_index` it is true until rows
         are inserted, in this process and in later ones; of a collection without rows it says nothing.
-
-        Raises:
-            CollectionNotFoundError: there is no such collection.
         """
 
     def build_index(self, progress: Progress = no_progress) -> None:
         """Make rows inserted so far searchable through the configured index.
 
-        Builds it anew if there is one of another type or with other parameters; does nothing if
-        :meth:`index_is_current`.
-
-        Raises:
-            CollectionNotFoundError: there is no such collection.
+        Replaces an index of another type or with other parameters; does nothing if :meth:`index_is_current`.
         """
-
-    def rename(self, name: str) -> None:
-        """Give the collection another name; the store goes on under it.
-
-        Raises:
-            CollectionNotFoundError: there is no such collection.
-            StoreError: the name is taken.
-        """
-
-    def drop(self) -> None:
-        """Remove the whole collection; no error if it is not there."""
-
-    def close(self) -> None:
-        """Let go of the database; the store is unusable afterwards."""
 
 
 # float32 arithmetic differs between engines in the seventh digit (1.0 here, 0.99999994 there, and
 # 1.0000001 for the same vectors in another order of summation). Rounded, equal pictures tie in every
 # engine, and all of them give one ranking.
 SCORE_DECIMALS = 6
+
+
+def find(database: VectorDatabase, spec: CollectionSpec) -> Collection | None:
+    """The collection, or None if it does not exist."""
+    try:
+        return database.open(spec)
+    except CollectionNotFoundError:
+        return None
+
+
+def is_same_collection(one: Collection, other: Collection) -> bool:
+    """Whether both are the same collection of the same database."""
+    return (one.place, one.spec.name) == (other.place, other.spec.name)
+
+
+def columns_of(pictures: Sequence[Picture], names: Sequence[str]) -> Columns:
+    """What :meth:`Collection.scan_columns` gives for these rows; for engines that read rows as objects."""
+    found: dict[str, NDArray[Any] | list[Any]] = {}
+    for name in names:
+        values = [getattr(picture, name) for picture in pictures]
+        number = bool(values) and isinstance(values[0], int)
+        found[name] = np.array(values, np.int64) if number else values
+    return found
 
 
 def ranked_hits(candidates: Iterable[tuple[float, Picture]], metric: Metric, k: int) -> list[Hit]:
@@ -224,6 +292,8 @@ def checked_rows(pictures: Sequence[Picture], vectors: Vectors, dim: int) -> tup
         return [], np.zeros((0, dim), dtype=np.float32)
     matrix = checked_vectors(vectors, dim, "upsert")
     last = {picture.id: row for row, picture in enumerate(pictures)}
+    if len(last) == len(pictures):
+        return list(pictures), matrix
     kept = sorted(last.values())
     return [pictures[row] for row in kept], matrix[kept]
 
@@ -253,23 +323,30 @@ def check_k(k: int) -> None:
         raise UsageError(f"k = {k}: ask for at least 1 result")
 
 
-def check_same_collection(name: str, metric: Metric, wanted: Fingerprint, there: CollectionInfo) -> None:
-    """Refuse to mix models or metrics in one collection.
+def require_same_model(name: str, wanted: Fingerprint, there: Fingerprint) -> None:
+    """Refuse to use one model on a collection of another.
 
     Raises:
-        ModelMismatchError: ``there`` holds vectors of another model than ``wanted``.
-        StoreError: ``there`` compares vectors by another metric.
+        ModelMismatchError: ``there``, the collection's, is not comparable with ``wanted``.
     """
-    if there.fingerprint.key != wanted.key:
-        raise ModelMismatchError(mismatch_text(name, wanted, there.fingerprint))
-    if there.metric is not metric:
+    if there.key != wanted.key:
+        raise ModelMismatchError(_mismatch_text(name, wanted, there))
+
+
+def require_same_metric(name: str, wanted: Metric, there: Metric) -> None:
+    """Refuse to compare a collection's vectors by another metric than the one it was made with.
+
+    Raises:
+        StoreError: they differ.
+    """
+    if there is not wanted:
         raise StoreError(
-            f"collection {name!r} compares vectors by {there.metric.value}, but milvus.metric_type is "
-            f"{metric.value}: set it to {there.metric.value}, or index into another milvus.collection_name"
+            f"collection {name!r} compares vectors by {there.value}, but milvus.metric_type is "
+            f"{wanted.value}: set it to {there.value}, or index into another milvus.collection_name"
         )
 
 
-def mismatch_text(name: str, wanted: Fingerprint, there: Fingerprint) -> str:
+def _mismatch_text(name: str, wanted: Fingerprint, there: Fingerprint) -> str:
     """What to tell somebody who uses one model on a collection of another."""
     if wanted.model != there.model:
         return (
@@ -298,5 +375,10 @@ def no_collection(name: str, place: str) -> CollectionNotFoundError:
 
 
 def name_taken(name: str, place: str) -> StoreError:
-    """The error for a collection that shall get the name of another one."""
+    """The error for a collection that is to get the name of another one."""
     return StoreError(f"there is a collection {name!r} in {place} already: drop it first, or choose another name")
+
+
+def closed(place: str) -> StoreError:
+    """The error for using a database after it was closed."""
+    return StoreError(f"the database at {place} is closed")

@@ -1,7 +1,8 @@
-"""The exact in-memory store: the reference that the other stores are tested against."""
+"""The exact in-memory database: the reference that the other engines are tested against."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,181 +12,221 @@ import numpy as np
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, Metric, Picture, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
+    Columns,
     Vectors,
-    VectorStore,
     check_k,
-    check_same_collection,
     checked_rows,
     checked_vectors,
+    closed,
+    columns_of,
     name_taken,
     no_collection,
     ranked_hits,
+    require_same_metric,
+    require_same_model,
 )
 
 
 @dataclass(slots=True)
-class _Collection:
+class _Table:
+    """What is kept of one collection."""
+
     info: CollectionInfo
     rows: dict[int, tuple[Picture, Vectors]] = field(default_factory=dict)
     index: tuple[str, dict[str, Any]] | None = None  # type and parameters, as of the last row
 
 
 class MemoryDatabase:
-    """What several :class:`MemoryStore` share when they stand for one database."""
-
-    def __init__(self) -> None:
-        self.collections: dict[str, _Collection] = {}
-
-
-class MemoryStore:
-    """Rows in a dictionary, compared one by one: slow, exact, gone with the process.
+    """Rows in dictionaries, compared one by one: slow, exact, gone with the process.
 
     >>> from imagesearch.records import Fingerprint
-    >>> store = MemoryStore(CollectionSpec("demo", metric=Metric.L2, index_type="FLAT"))
-    >>> info = store.create(Fingerprint("toy", "1", "cls", (8, 8), dim=2))
-    >>> store.upsert([Picture("a.jpg"), Picture("b.jpg")], np.array([[0, 0], [3, 4]], np.float32))
-    >>> [(hit.path, hit.score) for hit in store.search(np.zeros((1, 2), np.float32), k=2)[0]]
+    >>> database = MemoryDatabase()
+    >>> spec = CollectionSpec("demo", metric=Metric.L2, index_type="FLAT")
+    >>> demo = database.create(spec, Fingerprint("toy", "1", "cls", (8, 8), dim=2))
+    >>> demo.upsert([Picture("a.jpg"), Picture("b.jpg")], np.array([[0, 0], [3, 4]], np.float32))
+    >>> [(hit.path, hit.score) for hit in demo.search(np.zeros((1, 2), np.float32), k=2)[0]]
     [('a.jpg', 0.0), ('b.jpg', 25.0)]
     """
 
-    def __init__(self, spec: CollectionSpec, database: MemoryDatabase | None = None) -> None:
-        self._spec = spec
-        self._database = database or MemoryDatabase()
-        self._collections = self._database.collections
+    def __init__(self) -> None:
+        self._tables: dict[str, _Table] = {}
+        self._lock = threading.RLock()
+        self._closed = False
+
+    @property
+    def engine(self) -> str:
+        """Human-readable engine name."""
+        return "memory of this process"
+
+    @property
+    def place(self) -> str:
+        """Every database is a place of its own."""
+        return f"memory:{id(self)}"
+
+    def names(self) -> list[str]:
+        """Names of all collections, sorted."""
+        with self._lock:
+            self._require_open()
+            return sorted(self._tables)
+
+    def open(self, spec: CollectionSpec) -> MemoryCollection:
+        """An existing collection."""
+        self.table(spec.name)
+        return MemoryCollection(self, spec)
+
+    def create(self, spec: CollectionSpec, fingerprint: Fingerprint) -> MemoryCollection:
+        """Create the collection, or open it if it is there."""
+        with self._lock:
+            self._require_open()
+            info = CollectionInfo(spec.name, 0, spec.metric, "", fingerprint)
+            there = self._tables.setdefault(spec.name, _Table(info)).info
+        require_same_model(spec.name, fingerprint, there.fingerprint)
+        require_same_metric(spec.name, spec.metric, there.metric)
+        return MemoryCollection(self, spec)
+
+    def check(self, spec: CollectionSpec) -> None:
+        """Every metric and index type is possible here: search is exact whatever the index."""
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a collection another name."""
+        with self._lock:
+            table = self.table(name)
+            if new in self._tables:
+                raise name_taken(new, self.engine)
+            table.info = replace(table.info, name=new)
+            self._tables[new] = self._tables.pop(name)
+
+    def drop(self, name: str) -> None:
+        """Remove a whole collection; no error if it is not there."""
+        with self._lock:
+            self._require_open()
+            self._tables.pop(name, None)
+
+    def close(self) -> None:
+        """Make the database unusable; its rows are forgotten."""
+        with self._lock:
+            self._closed = True
+            self._tables.clear()
+
+    def table(self, name: str) -> _Table:
+        """The rows of a collection.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+        """
+        with self._lock:
+            self._require_open()
+            if name not in self._tables:
+                raise no_collection(name, self.engine)
+            return self._tables[name]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise closed(self.engine)
+
+
+class MemoryCollection:
+    """One collection of a :class:`MemoryDatabase`; methods are those of ``Collection``."""
+
+    def __init__(self, database: MemoryDatabase, spec: CollectionSpec) -> None:
+        self._database = database
+        self._spec = replace(spec, index_type="FLAT" if spec.index_type == "auto" else spec.index_type)
 
     @property
     def spec(self) -> CollectionSpec:
-        """The collection this store works on."""
+        """How it is configured."""
         return self._spec
 
     @property
     def engine(self) -> str:
-        """The database for people."""
-        return "memory of this process"
+        """Human-readable engine name."""
+        return self._database.engine
 
-    def collections(self) -> list[str]:
-        """Names of all collections in the database, sorted."""
-        return sorted(self._collections)
+    @property
+    def place(self) -> str:
+        """The database's place."""
+        return self._database.place
 
-    def other(self, name: str) -> MemoryStore:
-        """A store for another collection of this database, with the same settings."""
-        return MemoryStore(replace(self._spec, name=name), self._database)
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The model of its vectors."""
+        return self._table().info.fingerprint
 
-    def is_same(self, other: VectorStore) -> bool:
-        """Whether the other store works on this very collection."""
-        return (
-            isinstance(other, MemoryStore)
-            and other._collections is self._collections
-            and other.spec.name == self._spec.name
-        )
+    def info(self) -> CollectionInfo:
+        """What it is and how many rows it has."""
+        table = self._table()
+        return replace(table.info, rows=len(table.rows))
 
-    def describe(self) -> CollectionInfo | None:
-        """The collection as it is, or None if it does not exist."""
-        there = self._collections.get(self._spec.name)
-        return replace(there.info, rows=len(there.rows)) if there else None
-
-    def fingerprint(self) -> Fingerprint | None:
-        """The model of the collection's vectors, or None if it does not exist."""
-        there = self._collections.get(self._spec.name)
-        return there.info.fingerprint if there else None
-
-    def check(self) -> None:
-        """Every metric and index type is possible here: search is exact whatever the index."""
-
-    def create(self, fingerprint: Fingerprint) -> CollectionInfo:
-        """Create the collection for this model's vectors, or open it if it is there."""
-        spec = self._spec
-        there = self.describe()
-        if there is None:
-            there = CollectionInfo(spec.name, 0, spec.metric, "", fingerprint)
-            self._collections[spec.name] = _Collection(there)
-        check_same_collection(spec.name, spec.metric, fingerprint, there)
-        return there
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self._table().rows)
 
     def upsert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
         """Insert rows, replacing those with the same id."""
-        collection = self._open()
-        kept, matrix = checked_rows(pictures, vectors, collection.info.fingerprint.dim)
+        table = self._table()
+        kept, matrix = checked_rows(pictures, vectors, table.info.fingerprint.dim)
         for picture, vector in zip(kept, matrix, strict=True):
-            collection.rows[picture.id] = (picture, vector.copy())
-            collection.index = None
+            table.rows[picture.id] = (picture, vector.copy())
+            table.index = None
 
     def delete(self, ids: Sequence[int]) -> None:
         """Remove rows; ids that are not there are no error."""
-        collection = self._open()
+        table = self._table()
         for key in ids:
-            collection.rows.pop(key, None)
+            table.rows.pop(key, None)
 
     def search(self, vectors: Vectors, k: int) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first."""
         check_k(k)
-        collection = self._open()
-        queries = checked_vectors(vectors, collection.info.fingerprint.dim, "search")
-        if not collection.rows:
+        table = self._table()
+        queries = checked_vectors(vectors, table.info.fingerprint.dim, "search")
+        rows = list(table.rows.values())  # other threads may write
+        if not rows:
             return [[] for _ in queries]
-        pictures, matrix = zip(*collection.rows.values(), strict=True)
-        metric = collection.info.metric
+        pictures, matrix = zip(*rows, strict=True)
+        metric = table.info.metric
         scores = _scores(queries.astype(np.float64), np.stack(matrix).astype(np.float64), metric)
         return [ranked_hits(zip(row.tolist(), pictures, strict=True), metric, k) for row in scores]
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
         """All rows without their vectors, in batches."""
-        pictures = [picture for picture, _ in list(self._open().rows.values())]  # other threads may write
+        pictures = [picture for picture, _ in list(self._table().rows.values())]
         for start in range(0, len(pictures), batch_size):
             yield pictures[start : start + batch_size]
 
+    def scan_columns(self, names: Sequence[str], batch_size: int = 10_000) -> Iterator[Columns]:
+        """Some columns of all rows, in batches."""
+        for pictures in self.scan(batch_size):
+            yield columns_of(pictures, names)
+
     def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
         """All rows with their vectors, in batches."""
-        ids = list(self._open().rows)
+        ids = list(self._table().rows)
         for start in range(0, len(ids), batch_size):
             yield self.fetch(ids[start : start + batch_size])
 
     def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
         """Rows by their ids, with their vectors, in the order of the ids."""
-        collection = self._open()
-        found = [collection.rows[key] for key in ids if key in collection.rows]
-        matrix = np.empty((len(found), collection.info.fingerprint.dim), np.float32)
-        for row, (_, vector) in enumerate(found):
-            matrix[row] = vector
+        table = self._table()
+        found = [row for key in ids if (row := table.rows.get(key)) is not None]
+        matrix = np.empty((len(found), table.info.fingerprint.dim), np.float32)
+        for number, (_, vector) in enumerate(found):
+            matrix[number] = vector
         return [picture for picture, _ in found], matrix
-
-    def count(self) -> int:
-        """Number of rows; 0 if the collection does not exist."""
-        there = self._collections.get(self._spec.name)
-        return len(there.rows) if there else 0
 
     def index_is_current(self) -> bool:
         """Whether ``build_index`` was called with these settings since the last row came."""
-        return self._open().index == (self._spec.index_type, dict(self._spec.index_params))
+        return self._table().index == (self._spec.index_type, dict(self._spec.index_params))
 
     def build_index(self, progress: Progress = no_progress) -> None:
         """Record the configured index; exact search needs none."""
-        collection = self._open()
-        collection.index = (self._spec.index_type, dict(self._spec.index_params))
-        collection.info = replace(collection.info, index_type=self._spec.index_type)
-        progress("index", len(collection.rows), len(collection.rows))
+        table = self._table()
+        table.index = (self._spec.index_type, dict(self._spec.index_params))
+        table.info = replace(table.info, index_type=self._spec.index_type)
+        progress("index", len(table.rows), len(table.rows))
 
-    def rename(self, name: str) -> None:
-        """Give the collection another name; the store goes on under it."""
-        collection = self._open()
-        if name in self._collections:
-            raise name_taken(name, self.engine)
-        self._collections[name] = self._collections.pop(self._spec.name)
-        collection.info = replace(collection.info, name=name)
-        self._spec = replace(self._spec, name=name)
-
-    def drop(self) -> None:
-        """Remove the whole collection; no error if it is not there."""
-        self._collections.pop(self._spec.name, None)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-    def _open(self) -> _Collection:
-        there = self._collections.get(self._spec.name)
-        if there is None:
-            raise no_collection(self._spec.name, self.engine)
-        return there
+    def _table(self) -> _Table:
+        return self._database.table(self._spec.name)
 
 
 def _scores(queries: np.ndarray, rows: np.ndarray, metric: Metric) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""The database as a whole: its collections, and moving them about."""
+"""The collections of the configured database as wholes: list, copy, rename, drop, export, import, migrate."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,52 +13,68 @@ from imagesearch.config import Config
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, UsageError
 from imagesearch.records import CollectionInfo, Progress, TransferReport, no_progress
 from imagesearch.search.ledger import Ledger, delete_ledger, rename_ledger
-from imagesearch.stores.base import VectorStore, check_name
+from imagesearch.stores.address import DatabaseAddress
+from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, check_name
 
 
-class Database:
+class Collections:
     """All collections of one database: list, copy, rename, drop, export, import, migrate.
 
     Made by :class:`imagesearch.service.ImageSearch`, as its attribute ``database``.
 
     Args:
         config: the settings.
-        store: opens the configured collection's, or returns the one that is open.
-        ledgers: the folder with the lists of skipped files; None: they are kept in memory.
+        database: opens the database, or returns the one that is open.
+        keep_ledgers: whether the lists of skipped files are kept on disk, in :func:`ledger_folder`.
     """
 
-    def __init__(self, config: Config, store: Callable[[], VectorStore], ledgers: Path | None) -> None:
+    def __init__(
+        self, config: Config, database: Callable[[], VectorDatabase], *, keep_ledgers: bool = True
+    ) -> None:
         self._config = config
-        self._open = store
-        self._ledgers = ledgers
+        self._database = database
+        self._keep_ledgers = keep_ledgers
         self._in_memory: dict[str, Ledger] = {}
 
     def collections(self) -> dict[str, CollectionInfo | None]:
         """What each collection is, by name; None for those that other programs made."""
+        database = self._database()
         found: dict[str, CollectionInfo | None] = {}
-        for name in self._open().collections():
-            with self._collection(name) as store:
-                try:
-                    found[name] = store.describe()
-                except ForeignCollectionError:
-                    found[name] = None
+        for name in database.names():
+            try:
+                found[name] = database.open(self._spec(name)).info()
+            except ForeignCollectionError:
+                found[name] = None
+            except CollectionNotFoundError:
+                continue  # dropped since we asked for the names
         return found
 
-    def describe(self, name: str) -> CollectionInfo:
-        """One collection.
+    def open(self, name: str | None = None) -> Collection:
+        """One collection (default: the configured one), to read and search it.
 
         Raises:
             CollectionNotFoundError: there is no such collection; names those that there are.
             ForeignCollectionError: this program did not make it.
         """
-        with self._collection(name) as store:
-            info = store.describe()
-            if info is None:
-                there = ", ".join(store.collections()) or "none"
-                raise CollectionNotFoundError(
-                    f"there is no collection {name!r} in {store.engine} (there: {there})"
-                )
-            return info
+        database, spec = self._database(), self._spec(name)
+        try:
+            return database.open(spec)
+        except CollectionNotFoundError:
+            there = ", ".join(database.names()) or "none"
+            advice = (
+                "" if name else "; index some pictures first, or choose with --model or milvus.collection_name"
+            )
+            raise CollectionNotFoundError(
+                f"there is no collection {spec.name!r} in {database.engine} (there: {there}){advice}"
+            ) from None
+
+    def describe(self, name: str) -> CollectionInfo:
+        """What one collection is.
+
+        Raises:
+            CollectionNotFoundError, ForeignCollectionError: see :meth:`open`.
+        """
+        return self.open(name).info()
 
     def copy(self, name: str, new: str, progress: Progress = no_progress) -> TransferReport:
         """Copy a collection to another name; one that was interrupted goes on.
@@ -70,8 +86,7 @@ class Database:
         from imagesearch.search.transfer import copy_collection
 
         check_name(new)
-        with self._existing(name) as source, self._collection(new) as target:
-            return copy_collection(source, target, progress)
+        return copy_collection(self.open(name), self._database(), self._spec(new), progress)
 
     def rename(self, name: str, new: str) -> None:
         """Give a collection another name.
@@ -81,11 +96,11 @@ class Database:
             StoreError: the other name is taken.
         """
         check_name(new)
-        with self._existing(name) as store:
-            store.rename(new)
+        self.open(name)  # refuses those of other programs
+        self._database().rename(name, new)
         if name in self._in_memory:
             self._in_memory[new] = self._in_memory.pop(name)
-        if self._ledgers is not None:
+        if self._keep_ledgers:
             rename_ledger(self._ledger_file(name), self._ledger_file(new))
 
     def drop(self, name: str) -> None:
@@ -94,10 +109,10 @@ class Database:
         Raises:
             CollectionNotFoundError: there is no such collection.
         """
-        with self._existing(name) as store:
-            store.drop()
+        self.open(name)  # refuses those of other programs
+        self._database().drop(name)
         self._in_memory.pop(name, None)
-        if self._ledgers is not None:
+        if self._keep_ledgers:
             delete_ledger(self._ledger_file(name))
 
     def export(
@@ -111,8 +126,7 @@ class Database:
         """
         from imagesearch.search.transfer import export_collection
 
-        with self._existing(name or self._open().spec.name) as store:
-            return export_collection(store, file, progress)
+        return export_collection(self.open(name), file, progress)
 
     def import_file(
         self, file: str | os.PathLike[str], name: str | None = None, progress: Progress = no_progress
@@ -131,8 +145,7 @@ class Database:
 
         name = name or read_export(file).name
         check_name(name)
-        with self._collection(name) as store:
-            return import_collection(file, store, progress)
+        return import_collection(file, self._database(), self._spec(name), progress)
 
     def migrate(
         self,
@@ -149,6 +162,7 @@ class Database:
             token: the other database's; default: the configured one.
 
         Raises:
+            ConfigError: the address is none.
             UsageError: there is nothing to copy.
             TransferError: it is the same database.
             CollectionNotFoundError: there is no such collection.
@@ -156,20 +170,16 @@ class Database:
         """
         from imagesearch.search.transfer import copy_collection
 
+        address = DatabaseAddress.parse(uri, "uri")
         chosen = list(names) or [name for name, info in self.collections().items() if info is not None]
-        for name in chosen:  # before the first is copied
-            self.describe(name)
-        if not chosen:
-            raise UsageError(f"there is no collection in {self._open().engine}: nothing to copy")
-        milvus = self._config.milvus.model_dump(exclude_unset=True) | {"uri": uri}
+        sources = [self.open(name) for name in chosen]  # all of them, before the first is copied
+        if not sources:
+            raise UsageError(f"there is no collection in {self._database().engine}: nothing to copy")
+        options = connection_options(self._config)
         if token is not None:
-            milvus["token"] = token
-        other = self._config.model_copy(update={"milvus": type(self._config.milvus)(**milvus)})
-        reports = []
-        for name in chosen:
-            with self._collection(name) as source, closing(open_store(other, name)) as target:
-                reports.append(copy_collection(source, target, progress))
-        return reports
+            options = replace(options, token=token)
+        with closing(address.open(options)) as target:
+            return [copy_collection(source, target, self._spec(source.spec.name), progress) for source in sources]
 
     def ledger(self, name: str | None = None) -> Ledger:
         """The skipped files of a collection (default: the configured one).
@@ -178,34 +188,27 @@ class Database:
             StoreError: the list is there, but cannot be read.
         """
         name = name or self._config.collection_spec.name
-        if self._ledgers is None:
+        if not self._keep_ledgers:
             return self._in_memory.setdefault(name, Ledger())
         return Ledger(self._ledger_file(name))
 
+    def _spec(self, name: str | None) -> CollectionSpec:
+        spec = self._config.collection_spec
+        return spec if name is None else replace(spec, name=name)
+
     def _ledger_file(self, name: str) -> Path:
-        assert self._ledgers is not None
-        return self._ledgers / f"{name}.jsonl"
-
-    @contextmanager
-    def _collection(self, name: str) -> Iterator[VectorStore]:
-        with closing(self._open().other(name)) as store:
-            yield store
-
-    @contextmanager
-    def _existing(self, name: str) -> Iterator[VectorStore]:
-        self.describe(name)
-        with self._collection(name) as store:
-            yield store
+        return ledger_folder(self._config) / f"{name}.jsonl"
 
 
-def open_store(config: Config, name: str | None = None) -> VectorStore:
-    """A collection (default: the configured one) in the configured database; it connects when first used."""
-    from imagesearch.stores.milvus import MilvusStore
+def open_database(config: Config) -> VectorDatabase:
+    """The configured database; it is connected to when first used."""
+    return config.database_address.open(connection_options(config))
 
+
+def connection_options(config: Config) -> ConnectionOptions:
+    """What is needed to reach the configured database besides its address."""
     milvus = config.milvus
-    return MilvusStore(
-        config.collection_spec if name is None else replace(config.collection_spec, name=name),
-        milvus.uri,
+    return ConnectionOptions(
         token=milvus.token.get_secret_value() if milvus.token else None,
         db_name=milvus.db_name,
         tls_ca=milvus.tls_ca,
@@ -217,17 +220,17 @@ def open_store(config: Config, name: str | None = None) -> VectorStore:
 
 
 def ledger_folder(config: Config) -> Path:
-    """Where the lists of skipped files are: inside a Milvus Lite database, or in the user's state folder.
+    """Where the lists of skipped files are: inside a local database, or in the user's state folder.
 
     Which files could not be read is a fact about this machine's disks, so a server need not know it.
     """
-    from imagesearch.stores.milvus_connection import display_uri, is_lite, lite_path
-
-    uri = config.milvus.uri
-    if is_lite(uri):
-        return lite_path(uri).expanduser().resolve() / "imagesearch-skipped"
+    address = config.database_address
+    if address.is_local:
+        return Path(address.place) / "imagesearch-skipped"
     import platformdirs
 
-    place = f"{display_uri(uri)} {config.milvus.db_name or ''}"
+    # With the slashes that the address was given with, because the folders of earlier versions are named so.
+    slashes = address.uri[len(address.uri.rstrip("/")) :]
+    place = f"{address.shown}{slashes} {config.milvus.db_name or ''}"
     digest = hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
     return platformdirs.user_state_path("imagesearch") / "skipped" / digest

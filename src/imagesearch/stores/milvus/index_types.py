@@ -17,6 +17,9 @@ ALL_METRICS = (Metric.COSINE, Metric.IP, Metric.L2)
 # Milvus returns at most this many hits to one query.
 MAX_TOP_K = 16_384
 
+# The setting that leaves the choice to the engine.
+AUTO = "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -64,7 +67,6 @@ class IndexType:
 
     Attributes:
         name: Milvus's name.
-        summary: what it is good for, in a few words.
         build: parameters of building it.
         search: parameters of searching it.
         metrics: the metrics it supports.
@@ -74,7 +76,6 @@ class IndexType:
     """
 
     name: str
-    summary: str
     build: tuple[Parameter, ...] = ()
     search: tuple[Parameter, ...] = ()
     metrics: tuple[Metric, ...] = ALL_METRICS
@@ -83,11 +84,8 @@ class IndexType:
     gpu: bool = False
 
 
-# 128 cells suit some hundred thousand pictures (about 4 * sqrt(rows)); the stores lower it for fewer.
+# 128 cells suit some hundred thousand pictures (about 4 * sqrt(rows)); engines lower it for fewer.
 _NLIST = Parameter("nlist", default=128)
-# The setting that leaves the choice to :func:`chosen_for`.
-AUTO = "auto"
-
 _NPROBE = Parameter("nprobe", default=16)
 # By default a search looks into a fifth of the cells. An eighth found 99 % of the ten closest among 40,000 real
 # pictures, but 92 % among a million synthetic vectors in Milvus Lite (a quarter: 98 %), in hardly less time.
@@ -105,14 +103,13 @@ _SQ_TYPES = ("SQ4U", "SQ6", "SQ8", "BF16", "FP16")
 INDEX_TYPES: Mapping[str, IndexType] = {
     kind.name: kind
     for kind in (
-        IndexType("FLAT", "exact; up to some ten thousand pictures", lite=True),
-        IndexType("IVF_FLAT", "cells; quick to build", (_NLIST,), (_NPROBE,), lite=True),
-        IndexType("IVF_SQ8", "cells; a quarter of the memory", (_NLIST,), (_NPROBE,), lite=True),
-        IndexType("IVF_PQ", "cells; very little memory", (_NLIST, _PQ_M, _PQ_NBITS), (_NPROBE,)),
-        IndexType("HNSW", "graph; fastest search, the default", (_M, _EF_CONSTRUCTION), (_EF,), lite=True),
+        IndexType("FLAT", lite=True),
+        IndexType("IVF_FLAT", (_NLIST,), (_NPROBE,), lite=True),
+        IndexType("IVF_SQ8", (_NLIST,), (_NPROBE,), lite=True),
+        IndexType("IVF_PQ", (_NLIST, _PQ_M, _PQ_NBITS), (_NPROBE,)),
+        IndexType("HNSW", (_M, _EF_CONSTRUCTION), (_EF,), lite=True),
         IndexType(
             "HNSW_SQ",
-            "graph; a quarter of the memory",
             (
                 _M,
                 _EF_CONSTRUCTION,
@@ -126,22 +123,19 @@ INDEX_TYPES: Mapping[str, IndexType] = {
         ),
         IndexType(
             "SCANN",
-            "cells with compressed scan",
             (_NLIST, Parameter("with_raw_data", bool, default=True)),
             (_NPROBE, Parameter("reorder_k", at_least_k=True)),
             since=(2, 3),
         ),
         IndexType(
             "DISKANN",
-            "graph on disk; more pictures than memory",
             search=(Parameter("search_list", default=100, high=65_535, at_least_k=True),),
         ),
-        IndexType("AUTOINDEX", "what the engine thinks best", search=(Parameter("level", high=10),), lite=True),
-        IndexType("GPU_BRUTE_FORCE", "exact, on the GPU", since=(2, 4), gpu=True),
-        IndexType("GPU_IVF_FLAT", "cells on the GPU", (_NLIST, _ON_DEVICE), (_NPROBE,), since=(2, 3), gpu=True),
+        IndexType("AUTOINDEX", search=(Parameter("level", high=10),), lite=True),
+        IndexType("GPU_BRUTE_FORCE", since=(2, 4), gpu=True),
+        IndexType("GPU_IVF_FLAT", (_NLIST, _ON_DEVICE), (_NPROBE,), since=(2, 3), gpu=True),
         IndexType(
             "GPU_IVF_PQ",
-            "compressed cells on the GPU",
             (_NLIST, _PQ_M, _PQ_NBITS, _ON_DEVICE),
             (_NPROBE,),
             since=(2, 3),
@@ -149,7 +143,6 @@ INDEX_TYPES: Mapping[str, IndexType] = {
         ),
         IndexType(
             "GPU_CAGRA",
-            "graph on the GPU",
             (
                 Parameter("intermediate_graph_degree", default=64),
                 Parameter("graph_degree", default=32),
@@ -184,16 +177,9 @@ def index_type(name: str) -> IndexType:
     return kind
 
 
-def chosen_for(name: str, *, lite: bool) -> str:
-    """The index type itself, or for :data:`AUTO` the engine's best.
-
-    Milvus Lite walks all its rows for every query, which takes longer than any index; so what counts there is how
-    fast the index is built, and cells are built twenty times faster than a graph. On a server a graph searches
-    fastest and finds most.
-    """
-    if name != AUTO:
-        return name
-    return "IVF_FLAT" if lite else "HNSW"
+def chosen_for(name: str, default: str) -> str:
+    """The index type itself, or for :data:`AUTO` the engine's default."""
+    return default if name == AUTO else name
 
 
 def check_parameters(

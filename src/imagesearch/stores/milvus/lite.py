@@ -1,0 +1,355 @@
+"""Milvus Lite, embedded: a database in a folder, used in this process.
+
+No server is started and no port is open. The folder is read and written directly, in Milvus Lite's format
+(:mod:`~imagesearch.stores.milvus.lite_table`), with the versions of Milvus Lite in :data:`TESTED`; with others through
+Milvus Lite's own Python interface (:mod:`~imagesearch.stores.milvus.lite_plain`), which is slower.
+
+Any number of :class:`LiteDatabase` objects of one process share what is open of a folder, and take turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from imagesearch.errors import StoreError, UnsupportedIndexError
+from imagesearch.records import Fingerprint
+from imagesearch.stores.address import DatabaseAddress
+from imagesearch.stores.base import (
+    CollectionSpec,
+    ConnectionOptions,
+    closed,
+    name_taken,
+    no_collection,
+    require_same_metric,
+    require_same_model,
+)
+from imagesearch.stores.milvus import lite_schema
+from imagesearch.stores.milvus.index_types import AUTO, INDEX_TYPES
+from imagesearch.stores.milvus.lite_collection import LiteCollection, resolved
+from imagesearch.stores.milvus.lite_files import sync_folder
+from imagesearch.stores.milvus.lite_index import EXACT
+from imagesearch.stores.milvus.lite_lock import FolderLock, translating
+from imagesearch.stores.milvus.lite_reader import Reader
+from imagesearch.stores.milvus.lite_table import Table
+from imagesearch.stores.milvus.schema import Schema
+
+# Versions of Milvus Lite whose files the direct way was tested with.
+TESTED = ("3.2.2",)
+
+_STAGING = ".database-staging"  # Milvus Lite's own, emptied by whoever opens the database
+_LEFTOVERS = "imagesearch-leftovers"
+
+
+def open_database(address: DatabaseAddress, options: ConnectionOptions) -> LiteDatabase:
+    """The database at a path; its folder is opened when first used."""
+    assert address.path is not None
+    return LiteDatabase(Path(address.place), options.db_name)
+
+
+class _Opened:
+    """A database folder that this process has open."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.lock = FolderLock(path, create=create)
+        self.turn = threading.RLock()
+        self.users = 0
+        self.forked = False
+        self._tables: dict[Path, tuple[Table, Reader]] = {}
+        if not self.lock.read_only:
+            for folder in (path / "collections", path / "databases", path / _STAGING):
+                folder.mkdir(exist_ok=True)
+            _empty(path / _STAGING)
+
+    def table(self, folder: Path) -> tuple[Table, Reader]:
+        """A collection's table; opened now if need be, and again after a failed write."""
+        there = self._tables.get(folder)
+        if there is not None and there[0].failed:
+            self.forget(folder)
+            there = None
+        if there is None:
+            schema = lite_schema.read_schema(folder.name, folder)
+            table = Table(folder, schema, read_only=self.lock.read_only)
+            there = self._tables[folder] = (table, Reader(table))
+        return there
+
+    def forget(self, folder: Path) -> None:
+        """Close a collection's table without writing anything; it is opened again when needed."""
+        there = self._tables.pop(folder, None)
+        if there is not None:
+            there[0].close()
+
+    def close(self) -> None:
+        """Close everything and give the folder back."""
+        for folder, (table, _) in list(self._tables.items()):
+            if not (table.failed or self.lock.read_only) and (folder / lite_schema.NAME).exists():
+                try:
+                    table.flush()
+                except OSError as error:  # the rows are in the log
+                    logging.getLogger(__name__).debug("%s: %s", folder, error)
+            self.forget(folder)
+        self.lock.release()
+
+
+_guard = threading.Lock()  # taken inside a turn, never the other way round
+_opened: dict[Path, _Opened] = {}
+_used = False  # whether this process, or the one that it was forked from, has opened any
+_forked = False
+
+
+def _after_fork() -> None:
+    """Leave to the parent what is the parent's."""
+    global _guard, _forked  # noqa: PLW0603 - state of the process
+    _guard = threading.Lock()
+    _forked = _used
+    for opened in _opened.values():
+        opened.forked = True
+        opened.lock.forget()
+    _opened.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class LiteDatabase:
+    """A database folder; methods are those of ``VectorDatabase``.
+
+    Args:
+        path: the folder, resolved.
+        db_name: a database within it other than the default one.
+    """
+
+    def __init__(self, path: Path, db_name: str | None = None) -> None:
+        self.path = path
+        self._db_name = db_name
+        root = path if db_name in (None, "", "default") else path / "databases" / str(db_name)
+        self._root = root
+        self._collections = root / "collections"
+        self._lock = threading.Lock()
+        self._mine: _Opened | None = None
+        self._closed = False
+
+    @property
+    def engine(self) -> str:
+        """Human-readable engine name, e.g. ``"Milvus Lite 3.2.2 at /data/photos.db"``."""
+        number = version("milvus-lite")
+        way = "" if number in TESTED else " (through its own interface)"
+        absent = "" if self._mine or self.path.exists() else " (not there yet)"
+        return f"Milvus Lite {number}{way} at {self.path}{absent}"
+
+    @property
+    def place(self) -> str:
+        """The folder, and which database in it."""
+        return str(self._root)
+
+    def names(self) -> list[str]:
+        """Names of all collections, sorted."""
+        with self._turn("list collections", create=False) as opened:
+            return [] if opened is None else self._names()
+
+    def _names(self) -> list[str]:
+        try:
+            entries = list(os.scandir(self._collections))
+        except FileNotFoundError:
+            return []
+        return sorted(
+            entry.name for entry in entries if os.path.exists(os.path.join(entry.path, lite_schema.NAME))
+        )
+
+    def open(self, spec: CollectionSpec) -> LiteCollection:
+        """An existing collection."""
+        with self._turn("open it", create=False) as opened:
+            if opened is None or not self._exists(spec.name):
+                raise no_collection(spec.name, str(self.path))
+            schema = lite_schema.read_schema(spec.name, self._folder(spec.name)).ours
+        return self._handle(spec, schema)
+
+    def create(self, spec: CollectionSpec, fingerprint: Fingerprint) -> LiteCollection:
+        """Create a collection for this model's vectors, or open it if it is there."""
+        with self._turn("create the collection", create=True) as opened:
+            assert opened is not None
+            if not self._exists(spec.name):
+                self.check(spec)
+                self._require_writable(opened)
+                self._make(spec, fingerprint)
+            schema = lite_schema.read_schema(spec.name, self._folder(spec.name)).ours
+        require_same_model(spec.name, fingerprint, schema.fingerprint)
+        require_same_metric(spec.name, spec.metric, schema.metric)
+        return self._handle(spec, schema)
+
+    def _make(self, spec: CollectionSpec, fingerprint: Fingerprint) -> None:
+        """Prepare the folder elsewhere, and move it to its place in one step."""
+        self._set_aside_leftovers(spec.name)
+        staged = self._staged()
+        staged.mkdir()
+        lite_schema.write_schema(spec.name, staged, Schema(fingerprint, spec.metric, spec.vector_field))
+        (staged / "wal").mkdir()
+        sync_folder(staged)
+        self._collections.mkdir(parents=True, exist_ok=True)
+        os.rename(staged, self._folder(spec.name))
+        sync_folder(self._collections)
+
+    def check(self, spec: CollectionSpec) -> None:
+        """Make sure, before any work, that Milvus Lite can build this index."""
+        possible = [name for name, kind in INDEX_TYPES.items() if kind.lite]
+        if spec.index_type not in (AUTO, *possible):
+            raise UnsupportedIndexError(
+                f"milvus.index_type = {spec.index_type!r}: {self.engine} cannot build it; "
+                f"it builds {', '.join(possible)}"
+            )
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a collection another name, in one step: its folder is moved."""
+        with self._turn(f"rename collection {name!r} to {new!r}", create=False) as opened:
+            if opened is None or not self._exists(name):
+                raise no_collection(name, str(self.path))
+            if self._exists(new):
+                raise name_taken(new, str(self.path))
+            self._require_writable(opened)
+            self._set_aside_leftovers(new)
+            opened.forget(self._folder(name))
+            os.rename(self._folder(name), self._folder(new))
+            sync_folder(self._collections)
+            try:
+                lite_schema.write_name(new, self._folder(new))
+            except (OSError, StoreError) as error:  # it says where the folder came from, nothing more
+                logging.getLogger(__name__).debug("%s: %s", self._folder(new), error)
+
+    def drop(self, name: str) -> None:
+        """Remove a whole collection, in one step: its folder is moved away, then deleted."""
+        with self._turn(f"drop collection {name!r}", create=False) as opened:
+            if opened is None or not self._folder(name).exists():
+                return
+            self._require_writable(opened)
+            opened.forget(self._folder(name))
+            staged = self._staged()
+            os.rename(self._folder(name), staged)
+            sync_folder(self._collections)
+            shutil.rmtree(staged, ignore_errors=True)  # what stays is deleted by the next who opens the database
+
+    def close(self) -> None:
+        """Let go of the folder, once the call that is running in it has ended."""
+        with self._lock:
+            mine, self._mine, self._closed = self._mine, None, True
+        if mine is None or mine.forked:
+            return
+        with mine.turn, _guard:
+            mine.users -= 1
+            if not mine.users:
+                _opened.pop(self.path, None)
+                mine.close()
+
+    @contextlib.contextmanager
+    def using(self, doing: str, name: str, *, writing: bool = False) -> Iterator[tuple[Table, Reader]]:
+        """The open table of a collection, during one call: see :class:`~.lite_collection.Tables`."""
+        with self._turn(f"{doing} in collection {name!r}", create=False) as opened:
+            # Looked at each time: somebody may have deleted the folder, and writes to it would vanish with it.
+            if opened is None or not self._exists(name):
+                if opened is not None:
+                    opened.forget(self._folder(name))
+                raise no_collection(name, str(self.path))
+            if writing:
+                self._require_writable(opened)
+            yield opened.table(self._folder(name))
+
+    @contextlib.contextmanager
+    def _turn(self, doing: str, *, create: bool) -> Iterator[_Opened | None]:
+        """The open folder, ours alone for a while; None if it is not there and must not be created."""
+        with translating(doing, self.path):
+            opened = self._connect(create)
+            if opened is None:
+                yield None
+                return
+            with opened.turn:
+                if self._closed:
+                    raise closed(str(self.path))
+                if self._root != self.path and not self._root.is_dir():
+                    raise StoreError(f"{self.path} has no such database ({self._db_name}): check milvus.db_name")
+                yield opened
+
+    def _connect(self, create: bool) -> _Opened | None:
+        global _used  # noqa: PLW0603 - state of the process
+        with self._lock:
+            if self._closed:
+                raise closed(str(self.path))
+            if self._mine is None:
+                if not create and not self.path.exists():
+                    return None
+                if _forked:
+                    raise self._in_another_process()
+                with _guard:
+                    opened = _opened.get(self.path)
+                    if opened is None:
+                        opened = _opened[self.path] = _Opened(self.path, create=create)
+                    opened.users += 1
+                    _used = True
+                self._mine = opened
+            if self._mine.forked:
+                raise self._in_another_process()
+            return self._mine
+
+    def _in_another_process(self) -> StoreError:
+        return StoreError(
+            f"the database {self.path} cannot be used in a process made by fork, because the one that made it uses"
+            " Milvus Lite: start processes by 'spawn', or open databases in one of them only"
+        )
+
+    def _require_writable(self, opened: _Opened) -> None:
+        if opened.lock.read_only:
+            raise StoreError(
+                f"cannot write to {self.path}: it is read-only here. It can be searched; to change it, make it"
+                " writable or choose another milvus.uri"
+            )
+
+    def _handle(self, spec: CollectionSpec, schema: Schema) -> LiteCollection:
+        return LiteCollection(self, resolved(spec, EXACT) if spec.index_type == AUTO else spec, schema)
+
+    def _folder(self, name: str) -> Path:
+        return self._collections / name
+
+    def _exists(self, name: str) -> bool:
+        return os.path.exists(self._collections / name / lite_schema.NAME)
+
+    def _staged(self) -> Path:
+        return self.path / _STAGING / f"imagesearch-{uuid.uuid4().hex}"
+
+    def _set_aside_leftovers(self, name: str) -> None:
+        """Clear the place of a collection that was never finished, or not wholly dropped.
+
+        Milvus Lite makes the folder first and writes the schema then, and it deletes file by file; a crash between
+        leaves a folder that is no collection. If there are rows in it, it is kept elsewhere in the database.
+        """
+        folder = self._folder(name)
+        if not folder.exists():
+            return
+        if any(folder.glob("partitions/*/data/*.parquet")) or any(folder.glob("wal/*.arrow")):
+            kept = self.path / _LEFTOVERS / f"{name}-{uuid.uuid4().hex[:8]}"
+            kept.parent.mkdir(exist_ok=True)
+            os.rename(folder, kept)
+            logging.getLogger(__name__).warning("%s was not a whole collection; moved to %s", folder, kept)
+        else:
+            shutil.rmtree(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Delete what is in a folder, as far as possible."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                entry.unlink()
+
+
+def is_direct(database: Any) -> bool:
+    """Whether a database's files are read directly."""
+    return isinstance(database, LiteDatabase) and version("milvus-lite") in TESTED

@@ -1,0 +1,214 @@
+"""Searching and reading a Milvus Lite collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imagesearch.records import Metric, Picture
+from imagesearch.stores.base import Vectors, tidy_score
+from imagesearch.stores.milvus import lite_index
+from imagesearch.stores.milvus.lite_index import LiteIndex
+from imagesearch.stores.milvus.lite_segment import Segment
+from imagesearch.stores.milvus.lite_table import Table, filtered
+from imagesearch.stores.milvus.nearest import MIN_CODED, Codes, Ids, Mask, Part, nearest
+
+# Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
+_TIE_MARGIN = 10
+
+
+@dataclass(slots=True)
+class _Ready:
+    """What a data file is searched with.
+
+    Attributes:
+        flat: the file with its vectors, if it is there.
+        codes: the codes of an exact index.
+        lite: an index of another type.
+    """
+
+    flat: Path | None = None
+    codes: Codes | None = None
+    lite: LiteIndex | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a scan: the keys of its rows, and where they were when it began (None: in no data file)."""
+
+    ids: NDArray[np.int64]
+    segment: Segment | None
+    counted: Mask
+
+
+class Reader:
+    """Reads a :class:`Table`; not thread-safe, the caller takes turns."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._generation = -1
+        self._searched_with: dict[str, _Ready] = {}
+
+    # --- searching ---
+
+    def search(
+        self, queries: Vectors, k: int, search_params: Mapping[str, object]
+    ) -> list[list[tuple[float, Picture]]]:
+        """The closest rows to each query with their scores: k, and those that tie with the last of them.
+
+        Args:
+            queries: float32, shape (q, dim).
+            k: how many.
+            search_params: of an index that is not exact.
+        """
+        table, metric = self._table, self._table.schema.ours.metric
+        count = k + _TIE_MARGIN
+        mask, fresh = table.visible()
+        starts = table.current().starts.tolist()
+        direct: list[Part] = []
+        found: list[tuple[NDArray[np.float64], Ids]] = []
+        for segment, start in zip(table.segments, starts, strict=False):
+            visible = mask[start : start + len(segment)]
+            if not visible.any():
+                continue
+            shown = None if visible.all() else visible
+            ready = self._ready(segment)
+            if ready.lite is None:
+                vectors = partial(segment.vectors, table.vector_column, ready.flat)
+                direct.append(Part(start, len(segment), vectors, ready.codes, shown))
+            else:
+                scores, rows = ready.lite.search(queries, count, shown, search_params)
+                scores = scores if metric.higher_is_closer else -scores
+                found.append((np.where(rows < 0, np.nan, scores), rows + start))
+        if fresh.any():
+            recent = table.recent.vectors(table.vector_column)
+            direct.append(Part(starts[-1], len(fresh), lambda: recent, visible=None if fresh.all() else fresh))
+        closest = nearest(direct, queries, k, count, metric)
+        if found:
+            closest = [
+                _merged(closest[number], [(part[number], rows[number]) for part, rows in found], metric)
+                for number in range(len(queries))
+            ]
+        return [self._answer(scores, rows, k) for scores, rows in closest]
+
+    def _answer(self, scores: NDArray[np.float64], rows: Ids, k: int) -> list[tuple[float, Picture]]:
+        metric = self._table.schema.ours.metric
+        values = scores.tolist()
+        if len(values) > k:
+            last = tidy_score(values[k - 1], metric)
+            beyond = (place for place in range(k, len(values)) if tidy_score(values[place], metric) != last)
+            values = values[: next(beyond, len(values))]
+        return list(zip(values, self._pictures(rows[: len(values)]), strict=True))
+
+    def _ready(self, segment: Segment) -> _Ready:
+        """Looked up once, until data files or the index change."""
+        table = self._table
+        if self._generation != table.generation:
+            self._searched_with.clear()
+            self._generation = table.generation
+        ready = self._searched_with.get(segment.relative)
+        if ready is None:
+            index, ready = table.index, _Ready()
+            if index is not None and lite_index.is_built(index, segment, table.manifest):
+                if not index.is_exact:
+                    ready.lite = LiteIndex(index, segment, table.schema.ours.fingerprint.dim)
+                else:
+                    ready.flat = segment.index_file(index.column, index.kind)
+                    if len(segment) >= MIN_CODED:
+                        ready.codes = Codes.load(segment.codes_file(index.column), len(segment))
+            self._searched_with[segment.relative] = ready
+        return ready
+
+    # --- rows ---
+
+    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+        """Rows by their keys, with their vectors, in the order of the keys; others are left out."""
+        rows = self._locate(np.array(ids, np.int64))
+        vectors = np.empty((len(rows), self._table.schema.ours.fingerprint.dim), np.float32)
+        for owner, places, own in self._owners(rows):
+            if owner is None:
+                source = self._table.recent.vectors(self._table.vector_column)
+            else:
+                source = owner.vectors(self._table.vector_column, self._ready(owner).flat)
+            vectors[places] = source[own]
+        return self._pictures(rows), vectors
+
+    def start_scan(self) -> list[Piece]:
+        """What :meth:`read` reads one after the other: each row that counts now is in one of them."""
+        table = self._table
+        mask, fresh = table.visible()
+        starts = table.current().starts.tolist()
+        pieces = []
+        for segment, start in zip(table.segments, starts, strict=False):
+            counted = mask[start : start + len(segment)].copy()
+            pieces.append(Piece(segment.ids[counted], segment, counted))
+        pieces.append(Piece(table.recent.keys()[fresh], None, fresh))
+        return [piece for piece in pieces if len(piece.ids)]
+
+    def read(self, piece: Piece, names: Sequence[str]) -> pa.Table:
+        """Some stored columns of a piece's rows as they are now, wherever they are; without those deleted since."""
+        table, segment = self._table, piece.segment
+        if segment is None or all(segment is not there for there in table.segments):
+            return self._take(self._locate(piece.ids), names)
+        mask, _ = table.visible()
+        start = int(table.current().starts[table.segments.index(segment)])
+        here = piece.counted & mask[start : start + len(segment)]
+        still = filtered(segment.columns(names), here)
+        moved = segment.ids[piece.counted & ~here]
+        return pa.concat_tables([still, self._take(self._locate(moved), names)]) if len(moved) else still
+
+    def _locate(self, ids: NDArray[np.int64]) -> Ids:
+        """Row numbers of keys, in their order; keys without a current row are left out."""
+        table = self._table
+        mask, fresh = table.visible()
+        rows = table.current().find(ids, mask)
+        if fresh.any():
+            recent = {int(key): place for place, key in enumerate(table.recent.keys()) if fresh[place]}
+            for number, key in enumerate(ids.tolist()):
+                if key in recent:
+                    rows[number] = len(mask) + recent[key]
+        return rows[rows >= 0]
+
+    def _owners(self, rows: Ids) -> list[tuple[Segment | None, NDArray[np.int64], Ids]]:
+        """For each data file (None: no file) the places in ``rows`` of its rows, and their numbers in it."""
+        table = self._table
+        starts = table.current().starts
+        owners = np.searchsorted(starts, rows, "right") - 1
+        found: list[tuple[Segment | None, NDArray[np.int64], Ids]] = []
+        for owner in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == owner)
+            segment = table.segments[owner] if owner < len(table.segments) else None
+            found.append((segment, places, rows[places] - starts[owner]))
+        return found
+
+    def _pictures(self, rows: Ids) -> list[Picture]:
+        names = self._table.schema.ours.columns
+        found: dict[int, Picture] = {}
+        for owner, places, own in self._owners(rows):
+            source = self._table.recent if owner is None else owner
+            found.update(zip(places.tolist(), source.pictures(own, names), strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def _take(self, rows: Ids, names: Sequence[str]) -> pa.Table:
+        parts = [self._table.schema.rows.empty_table().select(names)]
+        for owner, _, own in self._owners(rows):
+            whole = self._table.recent.current_table() if owner is None else owner.columns(names)
+            parts.append(whole.select(names).take(pa.array(own, pa.int64())))
+        return pa.concat_tables(parts)
+
+
+def _merged(
+    closest: tuple[NDArray[np.float64], Ids], others: list[tuple[NDArray[np.float64], Ids]], metric: Metric
+) -> tuple[NDArray[np.float64], Ids]:
+    """Scores and row numbers of several parts, closest first; what is not a number is left out."""
+    scores = np.concatenate([closest[0], *(part for part, _ in others)])
+    rows = np.concatenate([closest[1], *(part for _, part in others)])
+    order = np.argsort(-scores if metric.higher_is_closer else scores, kind="stable")
+    order = order[np.isfinite(scores[order])]
+    return scores[order], rows[order]

@@ -1,0 +1,150 @@
+"""The columns of a Milvus Lite collection: ``schema.json``, and the Arrow schemas of its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from imagesearch.errors import DamagedError, ForeignCollectionError
+from imagesearch.stores.columns import COLUMNS, ID, Kind
+from imagesearch.stores.milvus.lite_files import write_atomically
+from imagesearch.stores.milvus.lite_recent import PARTITION_COLUMN
+from imagesearch.stores.milvus.lite_segment import SEQUENCE
+from imagesearch.stores.milvus.schema import RECORD_PROPERTY, Field, Schema, parse_schema
+
+FORMAT = 2
+NAME = "schema.json"
+
+_TYPES = {Kind.TEXT: "varchar", Kind.INTEGER: "int64", Kind.NUMBER: "double"}
+_ARROW = {
+    "bool": pa.bool_(),
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "varchar": pa.string(),
+    "json": pa.string(),
+    "geometry": pa.string(),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LiteSchema:
+    """What ``schema.json`` says.
+
+    Attributes:
+        ours: what is known of it.
+        rows: Arrow schema of a data file: sequence number and all columns.
+    """
+
+    ours: Schema
+    rows: pa.Schema
+
+    @property
+    def deletions(self) -> pa.Schema:
+        """Arrow schema of a file of deletions."""
+        return pa.schema([self.rows.field(ID), self.rows.field(SEQUENCE)])
+
+    @property
+    def logged_rows(self) -> pa.Schema:
+        """Arrow schema of rows in the log."""
+        return self.rows.insert(1, pa.field(PARTITION_COLUMN, pa.string(), nullable=False))
+
+    @property
+    def logged_deletions(self) -> pa.Schema:
+        """Arrow schema of deletions in the log."""
+        return self.deletions.append(pa.field(PARTITION_COLUMN, pa.string(), nullable=False))
+
+
+def read_schema(name: str, folder: Path) -> LiteSchema:
+    """What a collection's folder says.
+
+    Raises:
+        DamagedError: the file is missing or not readable.
+        ForeignCollectionError: this program did not make the collection, or it has columns that only Milvus Lite
+            itself can write (computed or partition keys).
+    """
+    payload = read_payload(folder)
+    try:
+        fields = {str(field["name"]): field for field in payload["fields"]}
+        kinds = {
+            column: Field(str(field["dtype"]).upper(), bool(field.get("nullable")), field.get("dim"))
+            for column, field in fields.items()
+        }
+        ours = parse_schema(name, dict(payload.get("properties") or {}), "", kinds)
+        is_plain = (
+            int(payload["schema_format_version"]) == FORMAT
+            and not payload.get("functions")
+            and not payload.get("enable_dynamic_field")
+            and all(field["dtype"] in _ARROW or field.get("dim") for field in fields.values())
+            and not any(field.get("auto_id") or field.get("is_partition_key") for field in fields.values())
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DamagedError(folder / NAME, "is not as it was written") from None
+    if not is_plain:
+        raise ForeignCollectionError(
+            f"collection {name!r} has columns that ImageSearch never makes (computed, dynamic or partition keys):"
+            f" choose another milvus.collection_name and index the pictures into it"
+        )
+    columns = [pa.field(SEQUENCE, pa.uint64(), nullable=False)]
+    for column, field in fields.items():
+        kind = pa.list_(pa.float32(), int(field["dim"])) if field.get("dim") else _ARROW[field["dtype"]]
+        columns.append(pa.field(column, kind, nullable=bool(field.get("nullable"))))
+    return LiteSchema(ours, pa.schema(columns))
+
+
+def read_payload(folder: Path) -> dict[str, Any]:
+    """The content of ``schema.json``.
+
+    Raises:
+        DamagedError: it is missing or not readable.
+    """
+    file = folder / NAME
+    try:
+        payload = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DamagedError(file, "is missing") from None
+    except (ValueError, RecursionError):
+        raise DamagedError(file, "is not as it was written") from None
+    if not isinstance(payload, dict):
+        raise DamagedError(file, "is not as it was written")
+    return payload
+
+
+def write_schema(name: str, folder: Path, schema: Schema) -> None:
+    """Write ``schema.json`` for a new collection with all columns."""
+    fields = [
+        _field(ID, "int64", is_primary=True),
+        _field(schema.vector_field, "float_vector", dim=schema.fingerprint.dim),
+        *(_field(column.name, _TYPES[column.kind], max_length=column.max_bytes or None) for column in COLUMNS),
+    ]
+    payload = {
+        "collection_name": name,
+        "schema_format_version": FORMAT,
+        "version": 1,
+        "enable_dynamic_field": False,
+        "properties": {RECORD_PROPERTY: schema.record()},
+        "fields": fields,
+    }
+    write_atomically(folder / NAME, json.dumps(payload, indent=2, sort_keys=True))
+
+
+def write_name(name: str, folder: Path) -> None:
+    """Write another name into ``schema.json``; what counts is the folder's."""
+    payload = read_payload(folder)
+    payload["collection_name"] = name
+    write_atomically(folder / NAME, json.dumps(payload, indent=2, sort_keys=True))
+
+
+def _field(name: str, dtype: str, **more: Any) -> dict[str, Any]:
+    """A field as Milvus Lite writes it."""
+    unset = dict.fromkeys(("dim", "max_length", "element_type", "max_capacity"))
+    flags = dict.fromkeys(("is_primary", "auto_id", "nullable"), False)
+    return {"name": name, "dtype": dtype, "default_value": None, **unset, **flags, **more}
