@@ -93,8 +93,8 @@ class DamagedError(StoreError):
 
     def __init__(self, file: object, problem: str) -> None:
         super().__init__(
-            f"{file} {problem}: the database is damaged, and was left as it is. 'imagesearch check' tells what is lost,"
-            f" 'imagesearch check --repair' repairs what can be"
+            f"{file} {problem}: the database is damaged, and was left as it is. 'imagesearch check' tells what is"
+            f" lost, 'imagesearch check --repair' repairs what can be"
         )
         self.file = file
         self.problem = problem

@@ -16,6 +16,9 @@ from imagesearch.search.ledger import Ledger, delete_ledger, rename_ledger
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, check_name
 
+# More of the machine's memory than this is not a database's to take.
+_MEMORY_SHARE = 0.5
+
 
 class Collections:
     """All collections of one database: list, copy, rename, drop, export, import, migrate.
@@ -192,12 +195,33 @@ class Collections:
             return self._in_memory.setdefault(name, Ledger())
         return Ledger(self._ledger_file(name))
 
+    def outgrown(self, info: CollectionInfo) -> str | None:
+        """Why a collection should move to a server, in words that follow its name; None if it need not."""
+        engine = self._config.database_address.engine
+        if engine.comfortable_rows is None:
+            return None
+        if info.rows > engine.comfortable_rows:
+            return f"has {info.rows:,} pictures, more than a local database searches quickly"
+        needed = info.rows * (engine.bytes_per_row + info.fingerprint.dim // 4)
+        there = _physical_memory()
+        if there is not None and needed > _MEMORY_SHARE * there:
+            return f"needs about {needed / 1e9:.1f} GB of this machine's {there / 1e9:.1f} GB of memory"
+        return None
+
     def _spec(self, name: str | None) -> CollectionSpec:
         spec = self._config.collection_spec
         return spec if name is None else replace(spec, name=name)
 
     def _ledger_file(self, name: str) -> Path:
         return ledger_folder(self._config) / f"{name}.jsonl"
+
+
+def _physical_memory() -> int | None:
+    """Bytes; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
 
 
 def open_database(config: Config) -> VectorDatabase:

@@ -180,6 +180,7 @@ class CollectionInfo:
         metric: how its vectors are compared.
         index_type: Milvus's name of the vector index, or ``""`` while none is built.
         fingerprint: the model its vectors come from.
+        missing_columns: fields of :class:`Picture` that it cannot hold, because an earlier version made it.
     """
 
     name: str
@@ -187,6 +188,7 @@ class CollectionInfo:
     metric: Metric
     index_type: str
     fingerprint: Fingerprint
+    missing_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,10 +121,9 @@ class Operation:
     """One of the things that are done.
 
     Attributes:
-        run: does it.
-        prepare: what is in the database before, beside a collection that nobody touches; None: there is no database.
-        index_type: of all collections.
-        ends_it: whether it cannot be done again once it has been done, because its collection is gone then.
+        run: does it. prepare: what is in the database before, beside a collection that nobody touches; None: there
+        is no database. index_type: of all collections. ends_it: whether it cannot be done again once it has been
+        done, because its collection is gone then.
     """
 
     run: Callable[[ImageSearch, Lab, Path], Any]

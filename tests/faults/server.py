@@ -3,8 +3,9 @@
     LD_PRELOAD=shim.so python -m tests.faults.server MODULE ...
 
 imports the modules, then reads requests from stdin, a line of JSON each, and answers each with a line on stdout.
-What a child had to import is imported here afterwards, so that the next one need not. The children share nothing but
-the shim's counters, which outlive them. Importing must not open a database or run OpenMP: neither survives a fork.
+What a child had to import is imported here afterwards, so that the next one need not. The children share nothing
+but the shim's counters, which outlive them. Importing must not open a database or run OpenMP: neither survives a
+fork.
 """
 
 from __future__ import annotations

@@ -47,10 +47,14 @@ def info(
         ledger = images.skipped()
         if not skipped:
             engine, found = images.engine, images.database.collections()
+            outgrown = {name: images.database.outgrown(info) for name, info in found.items() if info is not None}
     if skipped:
         reports.print_ledger(settings.collection_spec.name, ledger, as_json=as_json, as_csv=as_csv)
     else:
         reports.print_info(settings, engine, found, len(ledger), as_json=as_json)
+        for name, reason in outgrown.items():
+            if reason:
+                reports.note_outgrown(name, reason)
 
 
 def collections(

@@ -97,7 +97,10 @@ def index(
                 *(folders or ()), prune=prune, retry_skipped=retry_skipped, dry_run=dry_run, progress=progress
             )
         database = images.engine
+        outgrown = None if dry_run else _now_outgrown(images, report)
     reports.print_indexed(report, database, as_json=as_json)
+    if outgrown:
+        reports.note_outgrown(report.collection, outgrown)
     problem = _problem(report, strict)
     if problem:
         con.note(f"imagesearch: error: {problem}")
@@ -220,6 +223,15 @@ def _before_indexing(images: ImageSearch, folders: list[str] | None) -> None:
         raise con.WrongUsageError("name a folder of pictures (nothing has been indexed yet), or set data.raw_dir")
     if settings.model.name == "starter":
         con.note(con.STARTER_NOTE)
+
+
+def _now_outgrown(images: ImageSearch, report: IndexReport) -> str | None:
+    """Why the collection should move to a server, if it has become so by this run: it is said once."""
+    from dataclasses import replace
+
+    info = images.describe()
+    before = replace(info, rows=info.rows - report.indexed + report.removed)
+    return None if images.database.outgrown(before) else images.database.outgrown(info)
 
 
 def _problem(report: IndexReport, strict: bool) -> str:

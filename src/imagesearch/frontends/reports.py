@@ -197,6 +197,20 @@ def print_info(
             continue
         shown = _described(info) | {"rows": f"{info.rows:,}"}
         con.print_facts(out, {f"  {key}": str(value) for key, value in shown.items()})
+        if info.missing_columns:
+            con.note(
+                f"an earlier version made {name}: it has no column for {', '.join(info.missing_columns)}."
+                f" 'imagesearch index' adds them to a local database; on a server, 'imagesearch copy {name} NEW'"
+                " makes a collection that has all"
+            )
+
+
+def note_outgrown(name: str, reason: str) -> None:
+    """Say that a collection should move to a server, and how."""
+    con.note(
+        f"collection {name} {reason}. To move it to a Milvus server: 'imagesearch migrate {name} --to"
+        " http://SERVER:19530', then 'export IMAGESEARCH_MILVUS__URI=http://SERVER:19530' (or set milvus.uri)"
+    )
 
 
 def _described(info: CollectionInfo) -> dict[str, Any]:

@@ -53,8 +53,8 @@ class DatabaseAddress:
                     address._require_home(setting)
                     return address
         raise ConfigError(
-            f"{setting} = {_without_credentials(uri)!r}: must be a path that ends in .db (Milvus Lite) or a server's "
-            f"address such as http://localhost:19530"
+            f"{setting} = {_without_credentials(uri)!r}: must be a path that ends in .db (Milvus Lite) or a"
+            f" server's address such as http://localhost:19530"
         )
 
     @property

@@ -104,6 +104,8 @@ class VectorDatabase(Protocol):
     def create(self, spec: CollectionSpec, fingerprint: Fingerprint) -> Collection:
         """Create a collection for this model's vectors, or open it if it is there.
 
+        One that an earlier version made gets the columns that it lacks, if the engine can add any.
+
         Raises:
             UnsupportedIndexError: see :meth:`check`.
             ModelMismatchError: it exists with vectors of another model.

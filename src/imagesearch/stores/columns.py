@@ -2,8 +2,8 @@
 
 Adding a column is one line there. Milvus before 2.5 knows no null, so what is unknown is stored as a value that
 cannot be: empty text, a latitude of 1,000 degrees. A collection has the columns of the version that made it: older
-ones lack some that are known here, newer ones may have more. Reading and writing make do with what is there, and
-:mod:`imagesearch.stores.upgrade` adds what is missing.
+ones lack some that are known here, newer ones may have more. Reading and writing make do with what is there;
+``VectorDatabase.create`` adds what is missing, where the engine can.
 """
 
 from __future__ import annotations

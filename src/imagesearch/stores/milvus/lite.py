@@ -1,8 +1,8 @@
 """Milvus Lite, embedded: a database in a folder, used in this process.
 
 No server is started and no port is open. The folder is read and written directly, in Milvus Lite's format
-(:mod:`~imagesearch.stores.milvus.lite_table`), with the versions of Milvus Lite in :data:`TESTED`; with others through
-Milvus Lite's own Python interface (:mod:`~imagesearch.stores.milvus.lite_plain`), which is slower.
+(:mod:`~imagesearch.stores.milvus.lite_table`), with the versions of Milvus Lite in :data:`TESTED`; with others
+through Milvus Lite's own Python interface (:mod:`~imagesearch.stores.milvus.lite_plain`), which is slower.
 
 Any number of :class:`LiteDatabase` objects of one process share what is open of a folder, and take turns.
 """
@@ -32,9 +32,11 @@ from imagesearch.stores.base import (
     require_same_metric,
     require_same_model,
 )
+from imagesearch.stores.columns import BY_NAME
 from imagesearch.stores.milvus import lite_schema
 from imagesearch.stores.milvus.index_types import AUTO, INDEX_TYPES
 from imagesearch.stores.milvus.lite_collection import LiteCollection, resolved
+from imagesearch.stores.milvus.lite_compaction import add_columns
 from imagesearch.stores.milvus.lite_files import sync_folder
 from imagesearch.stores.milvus.lite_index import EXACT
 from imagesearch.stores.milvus.lite_lock import FolderLock, translating
@@ -182,8 +184,12 @@ class LiteDatabase:
                 self._require_writable(opened)
                 self._make(spec, fingerprint)
             schema = lite_schema.read_schema(spec.name, self._folder(spec.name)).ours
-        require_same_model(spec.name, fingerprint, schema.fingerprint)
-        require_same_metric(spec.name, spec.metric, schema.metric)
+            require_same_model(spec.name, fingerprint, schema.fingerprint)
+            require_same_metric(spec.name, spec.metric, schema.metric)
+            if schema.missing and not opened.lock.read_only:
+                table, _ = opened.table(self._folder(spec.name))
+                add_columns(table, [BY_NAME[name] for name in schema.missing])
+                schema = lite_schema.read_schema(spec.name, self._folder(spec.name)).ours
         return self._handle(spec, schema)
 
     def _make(self, spec: CollectionSpec, fingerprint: Fingerprint) -> None:

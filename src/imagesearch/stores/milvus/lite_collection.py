@@ -21,7 +21,9 @@ from imagesearch.stores.base import (
     ranked_hits,
 )
 from imagesearch.stores.columns import BY_NAME, ID, Kind, to_pictures
+from imagesearch.stores.milvus.arrow import to_numpy
 from imagesearch.stores.milvus.index_types import MAX_TOP_K, with_defaults
+from imagesearch.stores.milvus.lite_compaction import merge
 from imagesearch.stores.milvus.lite_index import IndexSpec
 from imagesearch.stores.milvus.lite_reader import Reader
 from imagesearch.stores.milvus.lite_segment import as_matrix
@@ -57,7 +59,7 @@ class Tables(Protocol):
 
 
 class LiteCollection:
-    """One collection of a :class:`~imagesearch.stores.milvus.lite.LiteDatabase`; methods are those of ``Collection``."""
+    """One collection of a ``LiteDatabase``; methods are those of ``Collection``."""
 
     def __init__(self, tables: Tables, spec: CollectionSpec, schema: Schema) -> None:
         self._tables, self._spec, self._schema = tables, spec, schema
@@ -87,8 +89,9 @@ class LiteCollection:
         with self._using("describe it") as (table, _):
             index = table.index
             kind = index.kind if index else ""
+            schema = table.schema.ours
             return CollectionInfo(
-                self._spec.name, table.count(), self._schema.metric, kind, self._schema.fingerprint
+                self._spec.name, table.count(), schema.metric, kind, schema.fingerprint, schema.missing
             )
 
     def count(self) -> int:
@@ -188,7 +191,7 @@ class LiteCollection:
 
     def _merge(self, doing: str) -> bool:
         with self._using(doing, writing=True) as (table, _):
-            return table.merge()
+            return merge(table)
 
     def _wanted(self) -> IndexSpec:
         spec, schema = self._spec, self._schema
@@ -211,11 +214,11 @@ def _as_pictures(table: Any, names: Sequence[str]) -> list[Picture]:
 def _restored(table: Any, name: str) -> Any:
     """One column as the fields of pictures have it; what has no column is its default."""
     if name == ID:
-        return table.column(ID).to_numpy()
+        return to_numpy(table.column(ID))
     column = BY_NAME[name]
     if name not in table.column_names:
         values = [column.default] * table.num_rows
         return np.array(values, np.int64) if column.kind is Kind.INTEGER and not column.nullable else values
     if column.kind is Kind.INTEGER and not column.nullable:
-        return table.column(name).to_numpy()
+        return to_numpy(table.column(name))
     return column.restored_all(table.column(name).to_pylist())

@@ -1,8 +1,8 @@
 """The vector index of a Milvus Lite collection: one per data file, in the files in which Milvus Lite keeps them.
 
-``FLAT`` means exact search. Its file holds the vectors, and beside it lie their short codes, with which exact search
-is as quick as an approximate index: see :mod:`imagesearch.stores.milvus.nearest`. The other types are built, kept and
-searched by Milvus Lite's own classes.
+``FLAT`` means exact search. Its file holds the vectors, and beside it lie their short codes, with which exact
+search is as quick as an approximate index: see :mod:`imagesearch.stores.milvus.nearest`. The other types are
+built, kept and searched by Milvus Lite's own classes.
 """
 
 from __future__ import annotations

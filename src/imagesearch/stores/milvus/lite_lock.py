@@ -128,7 +128,8 @@ class FolderLock:
             raise _locked(self.path, _lock_holder(self.path)) from error
         except OSError as error:  # some network and user-space file systems have no locks
             raise StoreError(
-                f"the file system of {self.path} cannot lock files ({error.strerror}): put milvus.uri on a local disk"
+                f"the file system of {self.path} cannot lock files ({error.strerror}): put milvus.uri on a local"
+                f" disk"
             ) from error
 
     def _write_owner(self) -> None:

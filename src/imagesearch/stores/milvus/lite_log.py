@@ -3,9 +3,9 @@
 A log is a pair of Arrow IPC streams, ``wal/wal_data_000001.arrow`` and ``wal/wal_delta_000001.arrow``. A write is
 acknowledged when it is on the disk (``fsync``), so it survives a power failure, not only a killed process.
 
-Arrow streams have no checksums, and an interrupted write at the end of one looks like a log that was cut off. Beside
-the logs lies a *witness*, ``wal/imagesearch.json``: how many bytes of each were acknowledged, and their CRC-32. It is
-not synchronised itself: after a power failure it may be older than the log, never newer.
+Arrow streams have no checksums, and an interrupted write at the end of one looks like a log that was cut off.
+Beside the logs lies a *witness*, ``wal/imagesearch.json``: how many bytes of each were acknowledged, and their
+CRC-32. It is not synchronised itself: after a power failure it may be older than the log, never newer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The manifest: which files make up a collection, as Milvus Lite writes it, with checksums added.
 
-``manifest.json`` is replaced in one step, and what it does not name does not exist: a crash before leaves files that
-nobody names, a crash after leaves files that nobody needs. Under the key ``imagesearch``, which Milvus Lite ignores,
-it has the size and digest of every file, and a digest of itself. When Milvus Lite itself has written it since, the
-key is missing, and its files are taken as they are.
+``manifest.json`` is replaced in one step, and what it does not name does not exist: a crash before leaves files
+that nobody names, a crash after leaves files that nobody needs. Under the key ``imagesearch``, which Milvus Lite
+ignores, it has the size and digest of every file, and a digest of itself. When Milvus Lite itself has written it
+since, the key is missing, and its files are taken as they are.
 
 ``manifest.json.prev`` is a second copy of the current manifest. (Milvus Lite keeps the one before in it, and falls
 back to that if the current one is damaged; it then deletes as unknown the files that were added since.)

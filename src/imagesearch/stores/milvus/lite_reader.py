@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from imagesearch.records import Metric, Picture
 from imagesearch.stores.base import Vectors, tidy_score
 from imagesearch.stores.milvus import lite_index
+from imagesearch.stores.milvus.arrow import filtered, row_numbers
 from imagesearch.stores.milvus.lite_index import LiteIndex
 from imagesearch.stores.milvus.lite_segment import Segment
-from imagesearch.stores.milvus.lite_table import Table, filtered
+from imagesearch.stores.milvus.lite_table import Table
 from imagesearch.stores.milvus.nearest import MIN_CODED, Codes, Ids, Mask, Part, nearest
 
 # Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
@@ -152,7 +153,7 @@ class Reader:
         return [piece for piece in pieces if len(piece.ids)]
 
     def read(self, piece: Piece, names: Sequence[str]) -> pa.Table:
-        """Some stored columns of a piece's rows as they are now, wherever they are; without those deleted since."""
+        """Some stored columns of a piece's rows as they are now, wherever they are, but those deleted since."""
         table, segment = self._table, piece.segment
         if segment is None or all(segment is not there for there in table.segments):
             return self._take(self._locate(piece.ids), names)
@@ -199,7 +200,7 @@ class Reader:
         parts = [self._table.schema.rows.empty_table().select(names)]
         for owner, _, own in self._owners(rows):
             whole = self._table.recent.current_table() if owner is None else owner.columns(names)
-            parts.append(whole.select(names).take(pa.array(own, pa.int64())))
+            parts.append(whole.select(names).take(row_numbers(own)))
         return pa.concat_tables(parts)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imagesearch.records import Picture
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.columns import ID, to_pictures
+from imagesearch.stores.milvus.arrow import row_numbers
 from imagesearch.stores.milvus.lite_segment import SEQUENCE, as_matrix
 
 PARTITION_COLUMN = "_partition"
@@ -81,7 +82,7 @@ class RecentRows:
         if self._table is None:
             whole = pa.Table.from_batches(self._batches)
             if len(self._places) < whole.num_rows:
-                whole = whole.take(pa.array(list(self._places.values()), pa.int64()))
+                whole = whole.take(row_numbers(np.fromiter(self._places.values(), np.int64, len(self._places))))
             self._table = whole.combine_chunks()
         return self._table
 
@@ -101,7 +102,7 @@ class RecentRows:
 
     def pictures(self, rows: NDArray[np.int64], names: Sequence[str]) -> list[Picture]:
         """Some of :meth:`table`'s rows."""
-        picked = self.current_table().select(names).take(pa.array(rows, pa.int64()))
+        picked = self.current_table().select(names).take(row_numbers(rows))
         return to_pictures(names, [column.to_pylist() for column in picked.columns])
 
     def deletions(self, schema: pa.Schema) -> pa.Table | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from imagesearch.errors import DamagedError, ForeignCollectionError
-from imagesearch.stores.columns import COLUMNS, ID, Kind
+from imagesearch.stores.columns import COLUMNS, ID, Column, Kind
 from imagesearch.stores.milvus.lite_files import write_atomically
 from imagesearch.stores.milvus.lite_recent import PARTITION_COLUMN
 from imagesearch.stores.milvus.lite_segment import SEQUENCE
@@ -123,9 +124,9 @@ def write_schema(name: str, folder: Path, schema: Schema) -> None:
     fields = [
         _field(ID, "int64", is_primary=True),
         _field(schema.vector_field, "float_vector", dim=schema.fingerprint.dim),
-        *(_field(column.name, _TYPES[column.kind], max_length=column.max_bytes or None) for column in COLUMNS),
+        *map(_column_field, COLUMNS),
     ]
-    payload = {
+    payload: dict[str, Any] = {
         "collection_name": name,
         "schema_format_version": FORMAT,
         "version": 1,
@@ -133,14 +134,39 @@ def write_schema(name: str, folder: Path, schema: Schema) -> None:
         "properties": {RECORD_PROPERTY: schema.record()},
         "fields": fields,
     }
-    write_atomically(folder / NAME, json.dumps(payload, indent=2, sort_keys=True))
+    write_payload(folder, payload)
 
 
 def write_name(name: str, folder: Path) -> None:
     """Write another name into ``schema.json``; what counts is the folder's."""
-    payload = read_payload(folder)
-    payload["collection_name"] = name
+    write_payload(folder, {**read_payload(folder), "collection_name": name})
+
+
+def write_payload(folder: Path, payload: Mapping[str, Any]) -> None:
+    """Write the content of ``schema.json``, durably and in one step."""
     write_atomically(folder / NAME, json.dumps(payload, indent=2, sort_keys=True))
+
+
+def extended(folder: Path, columns: Sequence[Column]) -> dict[str, Any]:
+    """The content of ``schema.json`` with more columns; nothing is written."""
+    payload = read_payload(folder)
+    return {**payload, "fields": [*payload["fields"], *map(_column_field, columns)]}
+
+
+def with_columns(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+    """Rows with those of the columns that they lack, filled with what stands for unknown."""
+    for column in columns:
+        if column.name not in rows.column_names:
+            kind = _ARROW[_TYPES[column.kind]]
+            unknown = column.stored(column.default)
+            rows = rows.append_column(
+                pa.field(column.name, kind, nullable=False), pa.array([unknown] * len(rows), kind)
+            )
+    return rows
+
+
+def _column_field(column: Column) -> dict[str, Any]:
+    return _field(column.name, _TYPES[column.kind], max_length=column.max_bytes or None)
 
 
 def _field(name: str, dtype: str, **more: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """A data file of a collection, read no further than needed.
 
-Milvus Lite reads a whole file into memory when it opens a collection, vectors included, and an index holds the vectors
-a second time. Here keys and sequence numbers are read at once, other columns when somebody asks for them, and vectors
-stay on the disk, mapped into memory from the index file of Milvus Lite's ``FLAT`` index, which is a plain ``.npy``.
+Milvus Lite reads a whole file into memory when it opens a collection, vectors included, and an index holds the
+vectors a second time. Here keys and sequence numbers are read at once, other columns when somebody asks for them,
+and vectors stay on the disk, mapped into memory from the index file of Milvus Lite's ``FLAT`` index, which is a
+plain ``.npy``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from imagesearch.errors import DamagedError
 from imagesearch.records import Picture
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.columns import BY_NAME, ID, Kind, to_pictures
+from imagesearch.stores.milvus.arrow import row_numbers, to_numpy
 
 SEQUENCE = "_seq"
 
@@ -55,8 +57,8 @@ class Segment:
         self.path = folder / "partitions" / partition / relative
         self._indexes = folder / "partitions" / partition / "indexes"
         table = self._read([ID, SEQUENCE])
-        self.ids: NDArray[np.int64] = table.column(ID).to_numpy()
-        self.sequences: NDArray[np.uint64] = table.column(SEQUENCE).to_numpy()
+        self.ids: NDArray[np.int64] = to_numpy(table.column(ID))
+        self.sequences: NDArray[np.uint64] = to_numpy(table.column(SEQUENCE))
         self._columns: dict[str, Any] = {}
         self._vectors: Vectors | None = None
 
@@ -96,7 +98,7 @@ class Segment:
             for name in missing:
                 values = table.column(name)
                 is_text = BY_NAME[name].kind is Kind.TEXT
-                self._columns[name] = values.combine_chunks() if is_text else values.to_numpy()
+                self._columns[name] = values.combine_chunks() if is_text else to_numpy(values)
         few, many, picked = rows.tolist(), len(rows) > _FEW, []
         for name in names:
             values = self._columns[name]
@@ -104,7 +106,7 @@ class Segment:
                 picked.append(values[rows].tolist())
             else:
                 picked.append(
-                    values.take(pa.array(rows)).to_pylist() if many else [values[row].as_py() for row in few]
+                    values.take(row_numbers(rows)).to_pylist() if many else [values[row].as_py() for row in few]
                 )
         return to_pictures(names, picked)
 
@@ -158,7 +160,7 @@ def as_matrix(column: pa.ChunkedArray | pa.Array) -> Vectors:
     """A column of vectors as float32, shape (n, dim)."""
     dim = column.type.list_size
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim) for chunk in chunks if len(chunk)]
+    parts = [np.from_dlpack(chunk.flatten()).reshape(-1, dim) for chunk in chunks if len(chunk)]
     if len(parts) == 1:
         return np.asarray(parts[0], np.float32)
     return np.concatenate([np.empty((0, dim), np.float32), *parts])
@@ -177,7 +179,7 @@ def write_data(table: pa.Table, folder: Path, vector_column: str) -> str:
     Returns:
         The path within the partition's folder, named after the sequence numbers as Milvus Lite does.
     """
-    sequences = table.column(SEQUENCE).to_numpy()
+    sequences = to_numpy(table.column(SEQUENCE))
     low, high = int(sequences.min()), int(sequences.max())
     text = [field.name for field in table.schema if field.type == pa.string()]
     packing = dict.fromkeys(table.schema.names, "snappy") | {f"{vector_column}.list.element": "none"}
@@ -188,22 +190,22 @@ def write_data(table: pa.Table, folder: Path, vector_column: str) -> str:
         "write_page_checksum": True,
         "row_group_size": _ROW_GROUP,
     }
-    return _write(table, folder, "data", low, high, options)
+    return _write(table, folder / "data", low, high, options)
 
 
 def write_deletions(table: pa.Table, folder: Path) -> str:
     """Write keys and the sequence numbers of their deletion, like :func:`write_data`."""
-    sequences = table.column(SEQUENCE).to_numpy()
-    return _write(table, folder, "delta", int(sequences.min()), int(sequences.max()), {})
+    sequences = to_numpy(table.column(SEQUENCE))
+    return _write(table, folder / "delta", int(sequences.min()), int(sequences.max()), {})
 
 
-def _write(table: pa.Table, folder: Path, kind: str, low: int, high: int, options: dict[str, Any]) -> str:
-    (folder / kind).mkdir(parents=True, exist_ok=True)
+def _write(table: pa.Table, folder: Path, low: int, high: int, options: dict[str, Any]) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
     # The larger number is an upper bound, so it can be raised until no file has the name.
-    while (file := folder / kind / f"{kind}_{low:06d}_{high:06d}.parquet").exists():
+    while (file := folder / f"{folder.name}_{low:06d}_{high:06d}.parquet").exists():
         high += 1
     with open(file, "wb") as stream:
         pq.write_table(table, stream, **options)
         stream.flush()
         os.fsync(stream.fileno())
-    return f"{kind}/{file.name}"
+    return f"{folder.name}/{file.name}"

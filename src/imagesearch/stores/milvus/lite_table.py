@@ -2,8 +2,8 @@
 
 A write goes to the log; once enough has come together, it becomes a data file, and the manifest names it. In this
 order, each step on the disk before the next: data file, manifest, deletion of the log. Nothing runs in the
-background. After a failed write the table must be opened again (:attr:`Table.failed`): what the log and the manifest
-say is what was acknowledged.
+background. After a failed write the table must be opened again (:attr:`Table.failed`): what the log and the
+manifest say is what was acknowledged.
 """
 
 from __future__ import annotations
@@ -34,15 +34,10 @@ from imagesearch.stores.milvus.lite_segment import SEQUENCE, Segment, write_data
 from imagesearch.stores.milvus.nearest import Mask
 from imagesearch.stores.milvus.visibility import CurrentRows
 
-# Rows become a data file when they are this many, or this many bytes. Larger files are searched faster; what is not
-# in one is held in memory, and read again from the log after a crash.
+# Rows become a data file when they are this many, or this many bytes. Larger files are searched faster; what is
+# not in one is held in memory, and read again from the log after a crash.
 MAX_ROWS = 100_000
 FLUSH_BYTES = 160_000_000
-
-# Data files are merged when there are this many of one size, or when this share of one's rows is out of date.
-_MERGED_TOGETHER = 4
-_SIZES = (1_000, 10_000, 50_000)
-_STALE_SHARE = 0.2
 
 # Milvus Lite's name for "whatever the partition".
 _ALL_PARTITIONS = "_all"
@@ -312,59 +307,36 @@ class Table:
         self._changed()
         self.failed = False
 
-    # --- merging ---
+    # --- replacing data files ---
 
-    def merge(self) -> bool:
-        """Merge small data files, or clean one of outdated rows; False if there was nothing to do."""
-        chosen = self._to_merge()
-        if not chosen:
-            return False
+    def replace(self, segments: Sequence[Segment], rows: pa.Table) -> None:
+        """Write rows as a new data file that takes the place of others, whose rows do not count any more.
+
+        Args:
+            segments: the others.
+            rows: with the collection's columns and the rows' own sequence numbers; there may be none.
+        """
         self.failed = True
-        mask, _ = self.visible()
-        starts = dict(zip((segment.relative for segment in self.segments), self.current().starts, strict=False))
-        tables = [
-            filtered(segment.all_columns(), mask[(start := int(starts[segment.relative])) : start + len(segment)])
-            for segment in chosen
-        ]
-        whole = pa.concat_tables(tables).select(self.schema.rows.names)
         folder = self.folder / "partitions" / PARTITION
-        for segment in chosen:
+        for segment in segments:
             self.manifest.remove("data_files", segment.partition, [segment.relative])
-        merged = []
-        if whole.num_rows:
-            merged.append(write_data(whole.sort_by(SEQUENCE), folder, self.vector_column))
-            self._name("data_files", merged[0])
+        self.manifest.forget(file for segment in segments for file in self._files_of(segment))
+        self.segments = [segment for segment in self.segments if segment not in segments]
+        if rows.num_rows:
+            relative = write_data(rows.sort_by(SEQUENCE), folder, self.vector_column)
+            self._name("data_files", relative)
+            self.segments.append(Segment(self.folder, PARTITION, relative))
         self._sync_folders(folder)
-        gone = [file for segment in chosen for file in self._files_of(segment)]
-        self.manifest.forget(gone)
-        self.segments = [segment for segment in self.segments if segment not in chosen]
-        self.segments += [Segment(self.folder, PARTITION, relative) for relative in merged]
         self._drop_old_tombstones()
         self.manifest.save()
         self._sort_segments()
         self._changed()
         self.failed = False
         self._delete_unnamed_files()
-        return True
 
     def _files_of(self, segment: Segment) -> list[Path]:
         index = self.index
         return [segment.path, *(index.files(segment) if index else [])]
-
-    def _to_merge(self) -> list[Segment]:
-        mask, _ = self.visible()
-        sizes: dict[int, list[Segment]] = {}
-        for segment, start in zip(self.segments, self.current().starts.tolist(), strict=False):
-            current = int(mask[start : start + len(segment)].sum())
-            if len(segment) - current > _STALE_SHARE * len(segment):
-                return [segment]
-            size = sum(current >= bound for bound in _SIZES)
-            if size < len(_SIZES):
-                sizes.setdefault(size, []).append(segment)
-        for size in sorted(sizes):
-            if len(sizes[size]) >= _MERGED_TOGETHER:
-                return _within(sizes[size], MAX_ROWS)
-        return []
 
     def _drop_old_tombstones(self) -> None:
         """Name deletions no more that are older than every row."""
@@ -375,18 +347,3 @@ class Table:
                 self.manifest.remove("delta_files", partition, [relative])
                 self.manifest.forget([self._file(partition, relative)])
         self._tombstones = {key: sequence for key, sequence in self._tombstones.items() if sequence >= oldest}
-
-
-def filtered(table: pa.Table, mask: Mask) -> pa.Table:
-    """The rows of a table where the mask is true."""
-    return table if mask.all() else table.filter(pa.array(mask))
-
-
-def _within(segments: Sequence[Segment], rows: int) -> list[Segment]:
-    """The first of them that together have no more than that many rows."""
-    chosen: list[Segment] = []
-    for segment in segments:
-        if len(chosen) > 1 and sum(map(len, chosen)) + len(segment) > rows:
-            break
-        chosen.append(segment)
-    return chosen

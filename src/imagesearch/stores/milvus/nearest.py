@@ -1,12 +1,12 @@
 """Exact nearest neighbours at the speed of an approximate index.
 
-Each vector has a short code: after a random rotation, four bits for every two dimensions (product quantisation, Jégou
-et al., 2011, in the layout of FAISS's fast scan, André et al., 2015), an eighth of half its size. A query is compared
-with all codes, which takes 0.3 ms for 100,000 codes of 320 dimensions; the best candidates are then compared
-exactly. From the difference between estimated and exact scores of the candidates follows how far estimates err, and
-whether a vector that is no candidate can belong to the answer; if so, more candidates are taken. So the answer does
-not depend on how vectors are distributed: a graph (HNSW) finds a third of the neighbours among 100,000 random vectors
-at its usual settings, and loses its way in large groups of equal vectors.
+Each vector has a short code: after a random rotation, four bits for every two dimensions (product quantisation,
+Jégou et al., 2011, in the layout of FAISS's fast scan, André et al., 2015), an eighth of half its size. A query is
+compared with all codes, which takes 0.3 ms for 100,000 codes of 320 dimensions; the best candidates are then
+compared exactly. From the difference between estimated and exact scores of the candidates follows how far
+estimates err, and whether a vector that is no candidate can belong to the answer; if so, more candidates are
+taken. So the answer does not depend on how vectors are distributed: a graph (HNSW) finds a third of the neighbours
+among 100,000 random vectors at its usual settings, and loses its way in large groups of equal vectors.
 """
 
 from __future__ import annotations

@@ -53,6 +53,11 @@ class Schema:
     columns: tuple[str, ...] = COLUMN_NAMES
     strange: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Columns of this version that it lacks."""
+        return tuple(name for name in COLUMN_NAMES if name not in self.columns)
+
     def record(self) -> str:
         """What is written into the collection, and read back by :func:`parse_schema`."""
         return json.dumps({"fingerprint": self.fingerprint.to_json(), "metric": self.metric.value})

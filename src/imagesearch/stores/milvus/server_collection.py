@@ -114,7 +114,10 @@ class ServerCollection:
         """What it is and how many rows it has."""
         index = self._index.describe()
         kind = str(index["index_type"]) if index else ""
-        return CollectionInfo(self._spec.name, self.count(), self._schema.metric, kind, self.fingerprint)
+        schema = self._schema
+        return CollectionInfo(
+            self._spec.name, self.count(), schema.metric, kind, schema.fingerprint, schema.missing
+        )
 
     def count(self) -> int:
         """Number of rows."""

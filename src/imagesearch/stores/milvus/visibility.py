@@ -3,8 +3,9 @@
 Milvus Lite never changes a row: an update writes it again with a larger sequence number, a deletion writes a
 tombstone with one. A row counts if no row of its key has a larger number and no tombstone of its key has one. Lite
 3.2.2 decides this for every query in a Python loop over all keys (``search/executor_indexed.py`` and
-``search/bitmap.py``): linear in the rows, 0.3 s a million. The answer changes only when a file is added or removed,
-so it is computed here in one pass and kept; what was written since then, which is little, is laid over it.
+``search/bitmap.py``): linear in the rows, 0.3 s a million. The answer changes only when a file is added or
+removed, so it is computed here in one pass and kept; what was written since then, which is little, is laid over
+it.
 """
 
 from __future__ import annotations
