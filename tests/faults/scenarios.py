@@ -137,6 +137,7 @@ def _index_pictures(images: ImageSearch, lab: Lab) -> None:
 
 
 def _index_then_change(images: ImageSearch, lab: Lab) -> None:
+    draw(lab.changing, range(PICTURES))
     images.index(lab.changing)
     draw(lab.changing, range(5), seed=1)  # changed
     draw(lab.changing, range(PICTURES, PICTURES + 4))  # new
@@ -219,6 +220,5 @@ def prepare(lab: Lab, operation: str) -> None:
         return
     with opened(operation, place, KEPT) as images:
         images.index(lab.pictures / "1.png", lab.pictures / "2.png", lab.pictures / "3.png")
-    draw(lab.changing, range(PICTURES))
     with opened(operation, place) as images:
         preparing(images, lab)

@@ -254,7 +254,7 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
             batch.validate(full=True)
             if batch.num_rows:
                 yield batch
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:  # Arrow's OSError: half a message; no file is read here
         logging.getLogger(__name__).debug("%s ends in half a record: %s", path, error)
 
 

@@ -72,6 +72,11 @@ class Manifest:
         return cls(folder, parse(text, file))
 
     @property
+    def is_new(self) -> bool:
+        """Whether it was never written."""
+        return self.number == 0
+
+    @property
     def number(self) -> int:
         """How often it was written."""
         return int(self.payload.get("version", 0))

@@ -27,6 +27,7 @@ from imagesearch.stores.milvus import lite_index, lite_log
 from imagesearch.stores.milvus.lite_files import sync_folder
 from imagesearch.stores.milvus.lite_index import IndexSpec
 from imagesearch.stores.milvus.lite_log import DELETIONS, ROWS, Entry, Log
+from imagesearch.stores.milvus.lite_manifest import NAME as MANIFEST
 from imagesearch.stores.milvus.lite_manifest import PARTITION, Manifest
 from imagesearch.stores.milvus.lite_recent import PARTITION_COLUMN, RecentRows
 from imagesearch.stores.milvus.lite_schema import LiteSchema
@@ -68,6 +69,7 @@ class Table:
         self._read_only = read_only
         self.manifest = Manifest.load(folder)
         self._logs = folder / "wal"
+        self._require_manifest()
         self.recent = self._replayed()
         for kind in ("data_files", "delta_files"):
             for partition, relative in self.manifest.files(kind):
@@ -100,6 +102,12 @@ class Table:
         self._log.close()
 
     # --- opening ---
+
+    def _require_manifest(self) -> None:
+        """Only until the first data file is named may there be none; the rows are in the first log then."""
+        has_files = next((self.folder / "partitions").glob("*/*/*"), None) is not None
+        if self.manifest.is_new and has_files and 1 not in lite_log.numbers(self._logs):
+            raise DamagedError(self.folder / MANIFEST, "is missing")
 
     def _replayed(self) -> RecentRows:
         recent = RecentRows()
