@@ -117,10 +117,11 @@ def run_and_kill(command: list[str], log: Path, chance: random.Random, batches: 
 def check(paths: list[str], uri: str) -> tuple[int, int, int]:
     """Numbers of missing rows, double rows, and rows whose vector is not their picture's."""
     with ImageSearch({"milvus": {"uri": uri}}) as images:
-        rows = Counter(row.path for batch in images.store.scan() for row in batch)
+        collection = images.collection()
+        rows = Counter(path for batch in collection.scan_columns(["path"]) for path in batch["path"])
         expected = dict(zip(paths, images.embed(paths), strict=True))
         wrong = 0
-        for pictures, vectors in images.store.scan_vectors():
+        for pictures, vectors in collection.scan_vectors():
             for picture, vector in zip(pictures, vectors, strict=True):
                 wrong += picture.path not in expected or float(expected[picture.path] @ vector) < 0.9999
         searched = images.search(paths[0], k=1)[0]

@@ -19,17 +19,17 @@ import time
 from pathlib import Path
 
 from chaos import draw
+from measuring import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def seconds(tree: Path, arguments: list[str]) -> float:
     """How long ``imagesearch`` of a source tree takes."""
-    environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "imagesearch", *arguments],
-        env=environment,
+        env=environment(tree),
         check=True,
         capture_output=True,
         cwd=tree,

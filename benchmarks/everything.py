@@ -2,9 +2,10 @@
 
     python benchmarks/everything.py --pictures PHOTOS --labels CHECKPOINT
     python benchmarks/everything.py --pictures PHOTOS --only search startup
+    git worktree add FOLDER REV; python benchmarks/everything.py --pictures PHOTOS --before FOLDER
 
 The second runs some of them again; of the others, the last figures stay (``benchmarks/results/*.json``). All
-of them take about an hour on two cores; use a machine that is otherwise idle.
+of them take about two hours on two cores; use a machine that is otherwise idle.
 """
 
 from __future__ import annotations
@@ -51,38 +52,105 @@ def rivals(figures: dict[str, Any]) -> str:
 def indexing(figures: dict[str, Any]) -> str:
     rates = figures["pictures_per_second"] | {"one after the other": figures["one_after_the_other"]}
     rows = [[name, f"{rate:,.0f}", f"{rates['indexing'] / rate:.2f}"] for name, rate in rates.items()]
-    return table([f"{figures['pictures']} pictures", "pictures/s", "indexing / this"], rows)
+    made = table([f"{figures['pictures']} pictures", "pictures/s", "indexing / this"], rows)
+    if "beside_before" in figures:
+        beside = figures["beside_before"]
+        now, before = (beside["pictures_per_second"][side] for side in ("now", "before"))
+        made += f"\n\nIn a new process: {now:,.0f} pictures/s; before: {before:,.0f}; ratio {beside['ratio']:.2f}."
+    return made
 
 
-def startup(figures: dict[str, Any]) -> str:
-    rows = [[name, f"{value:.2f}"] for name, value in figures["seconds"].items()]
-    rows.append(["search / bare", f"{figures['ratio']:.2f}"])
-    return table([f"{figures['rows']:,} pictures in the library", "seconds"], rows) + f"\n\n`{figures['stages']}`"
+def each_size(figures: Any) -> list[dict[str, Any]]:
+    """The figures of each size; results that were kept earlier have one, by itself."""
+    return figures if isinstance(figures, list) else [figures]
+
+
+def startup(figures: Any) -> str:
+    figures = each_size(figures)
+    sides = list(dict.fromkeys(name for row in figures for name in row["seconds"]))
+    header = [
+        "pictures in the library",
+        *(f"{name} s" for name in sides),
+        "search / bare",
+        "search / before",
+        "peak MB",
+    ]
+    rows = [
+        [
+            f"{row['rows']:,}",
+            *(optional(row["seconds"], name, ".2f") for name in sides),
+            f"{row['ratio']:.2f}",
+            optional(row, "to_before", ".2f"),
+            optional(row.get("peak_mb", {}), "search", ",.0f"),
+        ]
+        for row in figures
+    ]
+    return "\n".join([table(header, rows), "", *(f"`{row['rows']:,}: {row['stages']}`  " for row in figures)])
+
+
+# Key of a figure -> title and format; one that was not measured is left out.
+SEARCH = {
+    "p50": ("p50 ms", ".2f"),
+    "p95": ("p95 ms", ".2f"),
+    "batch": ("batch ms", ".2f"),
+    "recall": ("recall@10", ".3f"),
+    "recall_100": ("recall@100", ".3f"),
+    "ratio": ("ratio", ".1f"),
+    "inserts_per_second": ("inserts/s", ",.0f"),
+    "build_seconds": ("build s", ".1f"),
+    "cold": ("cold s", ".2f"),
+    "disk": ("disk MB", ",.0f"),
+    "memory": ("memory MB", ",.0f"),
+}
 
 
 def search(figures: list[dict[str, Any]]) -> str:
-    header = ["rows x dimension", "", "p50 ms", "p95 ms", "batch ms", "recall", "ratio", "inserts/s", "build s"]
+    rows = [
+        [
+            f"{row['rows']:,} x {row['dim']}",
+            f"{row['name']}, {row['index']}",
+            *(optional(row, name, form) for name, (_, form) in SEARCH.items()),
+        ]
+        for row in figures
+    ]
+    return table(["rows x dimension", "", *(title for title, _ in SEARCH.values())], rows)
+
+
+def optional(figures: dict[str, Any], name: str, form: str) -> str:
+    """A figure, or nothing where it was not measured."""
+    return format(figures[name], form) if name in figures else ""
+
+
+def refresh(figures: Any) -> str:
+    header = [
+        "unchanged pictures",
+        "seconds",
+        "of which starting",
+        "peak MB",
+        "before: seconds",
+        "peak MB",
+        "ratio",
+    ]
+    rows = []
+    for row in each_size(figures):
+        before = row.get("before", {})
+        texts = [
+            f"{row['rows']:,}",
+            f"{row['seconds']:.1f}",
+            f"{row['start_seconds']:.1f}",
+            f"{row['peak_mb']:,.0f}",
+        ]
+        texts += [optional(before, "seconds", ".1f"), optional(before, "peak_mb", ",.0f")]
+        rows.append([*texts, optional(row, "ratio", ".2f")])
+    return table(header, rows)
+
+
+def faults(figures: dict[str, Any]) -> str:
+    header = list(figures["rows"][0])
     return table(
         header,
-        [
-            [
-                f"{row['rows']:,} x {row['dim']}",
-                f"{row['name']}, {row['index']}",
-                *(f"{row[name]:.2f}" for name in ("p50", "p95", "batch")),
-                f"{row['recall']:.3f}",
-                f"{row['ratio']:.1f}",
-                f"{row['inserts_per_second']:,.0f}",
-                f"{row['build_seconds']:.1f}",
-            ]
-            for row in figures
-        ],
+        [[f"{row[name]:,}" if name != "operation" else row[name] for name in header] for row in figures["rows"]],
     )
-
-
-def refresh(figures: dict[str, Any]) -> str:
-    row = [f"{figures[name]:.1f}" for name in ("seconds", "start_seconds")]
-    header = ["unchanged pictures", "seconds", "of which starting", "peak MB"]
-    return table(header, [[f"{figures['rows']:,}", *row, f"{figures['peak_mb']:.0f}"]])
 
 
 def memory(figures: list[dict[str, Any]]) -> str:
@@ -107,6 +175,17 @@ def chaos(figures: dict[str, Any]) -> str:
     moments = ", ".join(f"{count} {moment}" for moment, count in figures["killed_while"].items())
     header = [*(name.replace("_", " ") for name in names), "killed while"]
     return table(header, [[*(f"{figures[name]:,}" for name in names), moments]])
+
+
+def threads(figures: list[dict[str, Any]]) -> str:
+    header = ["", "threads", "seconds", "right answers", "refused", "early", "problems", "stuck"]
+    rows = []
+    for row in figures:
+        calls = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in row["calls"].items())
+        counts = [f"{row[name]:,}" for name in ("refused", "early", "problems")]
+        stuck = "yes" if row["stuck"] else "no"
+        rows.append([row["side"], str(row["threads"]), f"{row['seconds']:.0f}", calls, *counts, stuck])
+    return table(header, rows)
 
 
 GPU_SIDES = ("decoding alone", "network alone", "files")
@@ -140,31 +219,40 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "search": ("Search among synthetic vectors, ten results", search),
     "million": ("Search among a million", search),
     "refresh": ("A second `imagesearch index`", refresh),
+    "million-startup": ("A search from a cold shell among a million", startup),
+    "million-refresh": ("A second `imagesearch index` of a million", refresh),
     "memory": ("Memory", memory),
     "damaged": ("300 damaged files among 300 good ones", damaged),
     "chaos": ("`kill -9` while indexing", chaos),
+    "faults": ("File calls that fail, and kills at chosen calls", faults),
+    "threads": ("Threads that do everything at once", threads),
     "gpu": ("On a GPU: ViT-B/16 with random weights", gpu),
 }
-# Run only where it is named: an hour, and 16 GB of memory.
-LONG = ("million",)
+# Run only where they are named: an hour and 20 GB of memory, or millions of files.
+LONG = ("million", "million-startup", "million-refresh")
 NEEDS = {"labels": "--pictures and --labels", "gpu": "--pictures and a GPU"}
 
 
-def commands(pictures: str, labels: str | None) -> dict[str, list[str]]:
+def commands(pictures: str, labels: str | None, before: str | None = None) -> dict[str, list[str]]:
     """Name of the results -> script and flags, for what can be run here."""
     found = ["--pictures", pictures]
+    beside = ["--before", before] if before else []
     steps = {
         "vit": ["rivals.py", "--checkpoint", "vit-random", *found, "--limit", "300", "--turns", "2"],
         "starter": ["rivals.py", "--checkpoint", "starter", *found, "--limit", "500"],
-        "indexing": ["indexing.py", *found],
+        "indexing": ["indexing.py", *found, *beside],
         "enlarged": ["indexing.py", *found, "--enlarged", "300", "--turns", "3"],
-        "startup": ["startup.py"],
-        "search": ["search.py", "--rows", "10000", "100000", "--dim", "320", "768", "--server", "start"],
+        "startup": ["startup.py", *beside],
+        "search": ["search.py", "--rows", "10000", "100000", "--dim", "320", "768", "--server", "start", *beside],
         "million": ["search.py", "--rows", "1000000", "--dim", "320", "--server", "start"],
-        "refresh": ["refresh.py"],
+        "refresh": ["refresh.py", *beside],
+        "million-startup": ["startup.py", "--rows", "1000000", "--turns", "3", *beside],
+        "million-refresh": ["refresh.py", "--rows", "1000000", "--repeat", "1", *beside],
         "memory": ["memory.py"],
         "damaged": ["damaged.py", *found],
         "chaos": ["chaos.py"],
+        "faults": ["faults.py"],
+        "threads": ["threads.py"],
     }
     if labels:
         steps["labels"] = ["rivals.py", "--checkpoint", labels, *found, "--limit", "1000", "--turns", "1"]
@@ -220,9 +308,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", help="a folder of at least 300 photographs; default: only write the tables")
     parser.add_argument("--labels", help="a checkpoint that labels pictures, such as MobileNetV2")
+    parser.add_argument(
+        "--before", metavar="FOLDER", help="the source tree of an earlier commit, to be measured beside"
+    )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="run these")
     options = parser.parse_args()
-    steps = commands(options.pictures, options.labels) if options.pictures else {}
+    steps = commands(options.pictures, options.labels, options.before) if options.pictures else {}
     for name in set(options.only or ()) - set(steps):
         parser.error(f"{name} needs {NEEDS.get(name, '--pictures')}")
     wanted = options.only or [name for name in steps if name not in LONG]

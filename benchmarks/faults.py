@@ -6,10 +6,13 @@ Each of the first calls that write, synchronise, rename, delete or open a file f
 full from then on; or it fails and all is well again, and the operation is tried again in the same process; or the
 disk takes half of a write before it is full. And ``kill -9`` before, within and after calls that are spread over
 the operation. Then a fresh process looks at what is left, the operation is done once more, undisturbed, and
-another process looks again. Lost is a row that was acknowledged and is not there; doubled, one that is there
-twice; wrong, one with another content, or one that is not found by its own vector; wedged, a database with which the
-ordinary run or what follows fails. Exit code 1 if there is any of these, or a traceback. The faults come from
-tests/faults/.
+another process looks again. The faults come from tests/faults/. Exit code 1 if a case is bad:
+
+lost         a row was acknowledged and is not there
+doubled      a row is there twice
+wrong        a row has another content, or is not found by its own vector
+wedged       the ordinary run fails, or what follows
+tracebacks   an error of another kind than this package's
 """
 
 from __future__ import annotations

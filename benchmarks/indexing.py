@@ -2,6 +2,7 @@
 
     python benchmarks/indexing.py --pictures PHOTOS
     python benchmarks/indexing.py --pictures PHOTOS --enlarged 300
+    python benchmarks/indexing.py --pictures PHOTOS --before FOLDER
 
 decoding alone   reading, describing and preparing files in threads, as indexing does, without a network
 network alone    the bundled model on pictures that lie prepared in memory
@@ -11,7 +12,8 @@ indexing         ``ImageSearch.index`` into a new database, the model loaded: ro
 All sides take turns in one run; the best turn of each counts. The ratio of indexing is to the slower of the first
 two. Each of these keeps all cores busy by itself, so that on a CPU the parts add up: "one after the other" is what
 decoding and network allow when neither waits. With --enlarged, the pictures are JPEG files of 12 megapixels, as a
-telephone makes them.
+telephone makes them. With --before, indexing by the program of an earlier commit (``git worktree add FOLDER REV``)
+takes turns with this one's, both in new processes with the model loaded.
 """
 
 from __future__ import annotations
@@ -30,9 +32,24 @@ from imagesearch.images.files import decode, describe, file_content, load_pictur
 from imagesearch.images.find import find_pictures
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
+from measuring import run_script
 from startup import make_graphs
 
 SETTINGS = {"model": {"name": "starter"}}
+
+# A new process; the database is opened, and what it needs imported, while the time runs.
+INDEX = """
+import sys, time
+import numpy as np
+from imagesearch import ImageSearch
+
+folder, uri = sys.argv[1:]
+with ImageSearch({"model": {"name": "starter"}, "milvus": {"uri": uri}}) as images:
+    images.embed([np.zeros((64, 64, 3), np.uint8)])
+    started = time.perf_counter()
+    images.index(folder)
+    print(time.perf_counter() - started)
+"""
 
 
 def prepared(model: Embedder, files: Sequence[Path]) -> Any:
@@ -64,7 +81,6 @@ def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Cal
             tempfile.TemporaryDirectory() as place,
             ImageSearch({**SETTINGS, "milvus": {"uri": str(Path(place, "library.db"))}}) as images,
         ):
-            images.store.check()
             images.embedder.encode(ready[:1])
             return timed(lambda: images.index(folder))
 
@@ -73,6 +89,23 @@ def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Cal
         "network alone": lambda: timed(lambda: encode(ready)),
         "both": lambda: timed(lambda: encode(prepared(model, files))),
         "indexing": index,
+    }
+
+
+def beside_before(folder: Path, count: int, turns: int, before: Path) -> dict[str, Any]:
+    """Pictures per second of indexing now and before, and the ratio."""
+    trees = {"now": None, "before": before}
+    best = dict.fromkeys(trees, float("inf"))
+    for tree in trees.values():
+        make_graphs(tree)
+    for _ in range(turns):
+        for side, tree in trees.items():
+            with tempfile.TemporaryDirectory() as place:
+                printed = run_script(INDEX, folder, str(Path(place, "library.db")), tree=tree)
+            best[side] = min(best[side], float(printed))
+    return {
+        "pictures_per_second": {side: count / best[side] for side in best},
+        "ratio": best["before"] / best["now"],
     }
 
 
@@ -110,17 +143,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", required=True, type=Path, help="a folder of pictures")
     parser.add_argument("--enlarged", type=int, metavar="N", help="take N of them, enlarged to 12 megapixels")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="the source tree of an earlier commit")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         if options.enlarged:
             enlarge(options.pictures, options.enlarged, Path(place))
-        figures = measure(Path(place) if options.enlarged else options.pictures, options.turns)
+        folder = Path(place) if options.enlarged else options.pictures
+        figures = measure(folder, options.turns)
+        if options.before:
+            figures["beside_before"] = beside_before(folder, figures["pictures"], options.turns, options.before)
     for name, rate in figures["pictures_per_second"].items():
         print(f"{name:<16} {rate:7.0f} pictures/s")
     print(f"indexing is {figures['ratio_to_slower']:.2f} of the slower of the first two, and", end=" ")
     print(f"{figures['ratio_to_one_after_the_other']:.2f} of both, one after the other")
+    if options.before:
+        rates = figures["beside_before"]["pictures_per_second"]
+        print(f"a new process: now {rates['now']:.0f}, before {rates['before']:.0f} pictures/s", end="; ")
+        print(f"ratio {figures['beside_before']['ratio']:.2f}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 

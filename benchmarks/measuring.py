@@ -1,11 +1,13 @@
-"""What the benchmarks share: running the command line as a new process, its time and its peak of memory."""
+"""What the benchmarks share: running programs as new processes, and their time, memory and files."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +22,9 @@ _LIBRARIES = {
     "ONNX Runtime": "onnxruntime",
     "Milvus Lite": "milvus_lite",
 }
+
+# Deleted when the benchmark ends.
+_BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")
 
 # Runs the command line; the last line of stderr is the peaks of resident memory.
 MEASURED = """
@@ -49,6 +54,44 @@ def peaks() -> tuple[float, float]:
     return own, children
 
 
+def resident() -> float:
+    """Resident memory of this process in MB, files that are mapped into it included; 0 if it cannot be told."""
+    if sys.platform != "linux":
+        return 0.0
+    return _status_kilobytes("self", "VmRSS") / 1e3
+
+
+def resident_of_children() -> float:
+    """Resident memory of all processes that this one has started, and of theirs, in MB; 0 if it cannot be told."""
+    if sys.platform != "linux":
+        return 0.0
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, StopIteration):  # it has ended
+                parents[int(entry)] = _status_kilobytes(entry, "PPid")
+    family = {os.getpid()}
+    while more := {child for child, parent in parents.items() if parent in family and child not in family}:
+        family |= more
+    total = 0
+    for process in family - {os.getpid()}:
+        with contextlib.suppress(OSError, StopIteration):  # it has ended, or is ending
+            total += _status_kilobytes(str(process), "VmRSS")
+    return total / 1e3
+
+
+def _status_kilobytes(process: str, name: str) -> int:
+    with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(f"{name}:"))
+
+
+def size_on_disk(place: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if place.is_file():
+        return place.stat().st_size
+    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of ``imagesearch``: its stdout, seconds, and peak of resident memory in MB.
@@ -63,8 +106,35 @@ class Run:
     child_mb: float
 
 
-def run_cli(*arguments: str | os.PathLike[str]) -> Run:
-    """Run ``imagesearch`` as a new process.
+def environment(tree: Path | None = None) -> dict[str, str]:
+    """The environment of a process that imports this folder's modules, and the program of a source tree.
+
+    Modules are compiled once per benchmark, as in an installed program, and no source tree is written to.
+
+    Args:
+        tree: of an earlier commit; default: the installed program.
+    """
+    folders = [str(tree / "src")] if tree else []
+    folders += [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**found, "PYTHONPATH": os.pathsep.join(folders), "PYTHONPYCACHEPREFIX": _BYTECODE.name}
+
+
+def run_script(script: str, *arguments: str | os.PathLike[str], tree: Path | None = None) -> str:
+    """Run a Python script as a new process; what it prints.
+
+    Raises:
+        RuntimeError: it failed; with what it said.
+    """
+    command = [sys.executable, "-c", script, *map(os.fspath, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(tree))
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, arguments))}: {done.stderr}")
+    return done.stdout
+
+
+def run_cli(*arguments: str | os.PathLike[str], tree: Path | None = None) -> Run:
+    """Run ``imagesearch``, or that of another source tree, as a new process.
 
     Raises:
         RuntimeError: it failed; with what it said.
@@ -75,7 +145,7 @@ def run_cli(*arguments: str | os.PathLike[str]) -> Run:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env=environment(tree),
     )
     seconds = time.perf_counter() - started
     if done.returncode:

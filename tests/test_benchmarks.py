@@ -42,8 +42,15 @@ def test_the_page_shows_what_was_measured(everything: ModuleType) -> None:
     assert {path.stem for path in everything.RESULTS.glob("*.json")} <= set(everything.SECTIONS)
 
 
+def test_figures_that_were_not_measured_are_left_out(everything: ModuleType) -> None:
+    row = {"rows": 10, "dim": 2, "name": "FAISS", "index": "FLAT", "p50": 1.0, "p95": 2.0, "recall_100": 0.5}
+    header, _, line = everything.search([row]).splitlines()
+    shown = dict(zip(header.split(" | "), line.split(" | "), strict=True))
+    assert (shown["p50 ms"], shown["recall@100"], shown["cold s"]) == ("1.00", "0.500", "")
+
+
 def test_every_step_names_a_script_and_flags_that_it_has(everything: ModuleType) -> None:
-    for command in everything.commands("photos", "checkpoint").values():
+    for command in everything.commands("photos", "checkpoint", "before").values():
         text = (FOLDER / command[0]).read_text(encoding="utf-8")
         for flag in re.findall(r"--\w+", " ".join(command)):
             assert f'"{flag}"' in text, (command[0], flag)

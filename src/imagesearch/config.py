@@ -85,7 +85,7 @@ def _user_database() -> str:
 class MilvusSettings(Section):
     """The vector database: a local file (Milvus Lite) or a server's URI."""
 
-    uri: str = Field(default_factory=_user_database, min_length=1)
+    uri: str = Field(default_factory=_user_database, min_length=1, repr=False)  # it may hold a password
     token: SecretStr | None = None
     db_name: str | None = None
     tls_ca: Path | None = None

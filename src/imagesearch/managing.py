@@ -208,6 +208,10 @@ class Collections:
             return f"needs about {needed / 1e9:.1f} GB of this machine's {there / 1e9:.1f} GB of memory"
         return None
 
+    def ledger_file(self, name: str) -> Path | None:
+        """Where the list of skipped files of a collection is kept on disk; None: it is not."""
+        return self._ledger_file(name) if self._keep_ledgers else None
+
     def _spec(self, name: str | None) -> CollectionSpec:
         spec = self._config.collection_spec
         return spec if name is None else replace(spec, name=name)

@@ -278,6 +278,61 @@ class ExtractReport:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with a database.
+
+    Attributes:
+        collection: where.
+        file: the file, relative to the database's folder; empty if it is no single file.
+        problem: what is wrong, in words that complete "<file> ...".
+        consequence: what that means, and what repairing it does.
+        can_be_repaired: whether ``check --repair`` can put it right, if pictures that are lost are still there.
+        is_repaired: whether it was put right now.
+        lost: number of pictures, at most, whose rows are lost; None: nobody can tell.
+        paths: those of them that are known.
+        folders: where the others were found, as far as known.
+    """
+
+    collection: str
+    file: str
+    problem: str
+    consequence: str
+    can_be_repaired: bool = True
+    is_repaired: bool = False
+    lost: int | None = 0
+    paths: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was found wrong with a database, and what was done about it.
+
+    Attributes:
+        collections: number of collections looked at.
+        pictures: rows in those that can be opened.
+        findings: what is wrong, or was.
+        encoded: pictures whose rows were lost or in doubt, and were encoded again.
+        seconds: how long it took.
+    """
+
+    collections: int
+    pictures: int
+    findings: tuple[Finding, ...]
+    encoded: int
+    seconds: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return all(finding.is_repaired for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**dataclasses.asdict(self), "sound": self.is_sound}
+
+
 class Progress(Protocol):
     """Called by long operations; a front end draws, the library never does."""
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.managing import Collections, open_database
 from imagesearch.networks import Networks
 from imagesearch.records import (
+    CheckReport,
     CollectionInfo,
     ExtractReport,
     Hit,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from imagesearch.models.embedder import Embedder
     from imagesearch.models.preparing import Pixels
     from imagesearch.search.encoding import Reading
+    from imagesearch.search.library import RefreshOptions
 
 
 class ImageSearch:
@@ -110,21 +113,29 @@ class ImageSearch:
             UsageError: a folder does not exist (and never had pictures here), or there are no pictures.
             ImageSearchError: the model or the database cannot be used.
         """
-        from imagesearch.search.library import RefreshOptions, index_folders
+        from imagesearch.search.library import RefreshOptions
 
-        roots = self._roots_to_refresh(folders)
-        database, there = self._open_database(), self.find_collection()
-        if not dry_run:  # it would make a database
-            database.check(self.spec)
+        options = RefreshOptions(prune, retry_skipped, dry_run)
+        return self._refresh(self.spec.name, self._roots_to_refresh(folders), options, progress)
+
+    def _refresh(
+        self, name: str, roots: Sequence[str], options: RefreshOptions, progress: Progress
+    ) -> IndexReport:
+        from imagesearch.search.library import index_folders
+
+        database, spec = self._open_database(), replace(self.spec, name=name)
+        there = find(database, spec)
+        if not options.dry_run:  # it would make a database
+            database.check(spec)
         return index_folders(
             database,
-            self.spec,
+            spec,
             self._networks.fingerprint(there.fingerprint if there else None),
             lambda: self.embedder,
             roots,
             reading=self._reading,
-            ledger=self.database.ledger(),
-            options=RefreshOptions(prune, retry_skipped, dry_run),
+            ledger=self.database.ledger(name),
+            options=options,
             progress=progress,
         )
 
@@ -249,6 +260,31 @@ class ImageSearch:
             for source, result in batch:
                 yield source, result if isinstance(result, Skipped) else next(predictions)
 
+    def check(self, repair: bool = False, progress: Progress = no_progress) -> CheckReport:
+        """Verify files, rows, vectors, index and list of skipped files of every collection; every byte is read.
+
+        Args:
+            repair: repair what can be. What is lost is encoded again from the pictures, if they are there.
+            progress: told how far it is.
+
+        Raises:
+            StoreError: the database cannot be read, or must be repaired but not written.
+        """
+        from imagesearch.search.checking import check_database
+        from imagesearch.search.library import RefreshOptions
+
+        def encode(name: str, folders: Sequence[str]) -> IndexReport:
+            spec = replace(self.spec, name=name)
+            known = [*folders, *self._folders_of(spec)]
+            if not known:
+                raise UsageError("it is not known where its pictures are")
+            if name != self.spec.name and find(self._open_database(), spec) is None:
+                raise UsageError("it is not known which model it was made with")
+            return self._refresh(name, sorted(set(known)), RefreshOptions(), progress)
+
+        file = self.database.ledger_file
+        return check_database(self._open_database(), self.spec, file, encode if repair else None, progress)
+
     def describe(self) -> CollectionInfo:
         """The configured collection.
 
@@ -349,7 +385,10 @@ class ImageSearch:
 
     def indexed_folders(self) -> list[str]:
         """The folders (and single files) that the configured collection was made from, sorted."""
-        collection = self.find_collection()
+        return self._folders_of(self.spec)
+
+    def _folders_of(self, spec: CollectionSpec) -> list[str]:
+        collection = find(self._open_database(), spec)
         if collection is None:
             return []
         folders: set[str] = set()

@@ -403,7 +403,7 @@ def test_info_describes_all_collections(run: Run, library: Library) -> None:
     report = json.loads(run("info", "--uri", library.uri, "--json").out)
     (collection,) = report["collections"]
     assert (collection["name"], collection["rows"], collection["configured"]) == ("images_starter", 6, True)
-    assert (collection["model"], collection["metric"], collection["index"]) == ("starter", "COSINE", "IVF_FLAT")
+    assert (collection["model"], collection["metric"], collection["index"]) == ("starter", "COSINE", "FLAT")
     shown = run("info", "--uri", library.uri, "--collection", "other")
     assert "images_starter" in shown.out
     assert "no collection other yet" in shown.err

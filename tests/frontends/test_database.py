@@ -34,7 +34,7 @@ def test_collections_are_listed(run: Run, library: Library) -> None:
     ran = run("collections", "--uri", library.uri)
     assert ran.code == 0
     (line,) = [line for line in ran.out.splitlines() if "images_starter" in line]
-    assert line.split() == ["*", "images_starter", "6", "starter", "320", "COSINE", "IVF_FLAT"]
+    assert line.split() == ["*", "images_starter", "6", "starter", "320", "COSINE", "FLAT"]
     other = run("collections", "--uri", library.uri, "--collection", "another").out
     assert "*" not in other
     rows = list(csv.DictReader(io.StringIO(run("collections", "--uri", library.uri, "--csv").out)))

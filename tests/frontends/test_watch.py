@@ -159,11 +159,14 @@ def test_it_waits_for_a_database_in_use_and_for_the_first_picture(
 
 _HOLDER = """
 import sys
-from imagesearch import ImageSearch
-with ImageSearch({"milvus": {"uri": sys.argv[1]}}) as images:
-    images._open_database().check(images.spec)
-    print("holding", flush=True)
-    sys.stdin.read()
+from imagesearch.records import Fingerprint
+from imagesearch.stores.address import DatabaseAddress
+from imagesearch.stores.base import CollectionSpec
+database = DatabaseAddress.parse(sys.argv[1]).open()
+database.create(CollectionSpec("other"), Fingerprint("toy", "1", "cls", (8, 8), 2))
+print("holding", flush=True)
+sys.stdin.read()
+database.close()
 """
 
 

@@ -15,6 +15,7 @@ from imagesearch.stores import engines
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, Vectors
 from imagesearch.stores.memory import MemoryDatabase
+from imagesearch.stores.milvus import lite
 
 from . import toy_engine
 from .milvus_server import needs_milvus_server
@@ -84,16 +85,22 @@ def spec() -> Specs:
     return make
 
 
-@pytest.fixture(params=["memory", "lite", "toy", pytest.param("server", marks=needs_milvus_server)])
+@pytest.fixture(params=["memory", "lite", "plain", "toy", pytest.param("server", marks=needs_milvus_server)])
 def open_database(
     request: pytest.FixtureRequest, spec: Specs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Opener]:
-    """See :data:`Opener`; of ``memory`` it is the same object too."""
+    """See :data:`Opener`; of ``memory`` it is the same object too.
+
+    ``plain`` is Milvus Lite through its own interface, as with a version that was not tested.
+    """
     # This one line is all that a new engine needs besides its own module.
     monkeypatch.setattr(engines, "ENGINES", (*engines.ENGINES, TOY))
     opened: list[VectorDatabase] = []
     memory = MemoryDatabase()
-    uri = {"lite": str(tmp_path / "pictures.db"), "toy": str(tmp_path / "pictures.sqlite")}.get(request.param, "")
+    suffix = {"lite": ".db", "plain": ".db", "toy": ".sqlite"}.get(request.param)
+    uri = f"{tmp_path / 'pictures'}{suffix}" if suffix else ""
+    if request.param == "plain":
+        monkeypatch.setattr(lite, "TESTED", ())
     if request.param == "server":
         uri = request.getfixturevalue("milvus_server")
 

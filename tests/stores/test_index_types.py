@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from imagesearch.stores.index_types import INDEX_TYPES, check_parameters, search_parameters, with_defaults
+
+from imagesearch.stores.milvus.index_types import (
+    INDEX_TYPES,
+    check_parameters,
+    chosen_for,
+    search_parameters,
+    with_defaults,
+)
 
 EVERY_TYPE = [
     *("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "HNSW_SQ", "SCANN", "DISKANN", "AUTOINDEX"),
@@ -71,13 +80,51 @@ def test_search_parameters_rise_with_k() -> None:
     assert search_parameters("IVF_FLAT", {"nprobe": 4}, 20) == {"nprobe": 4}
 
 
-def test_importing_the_stores_imports_no_vendor() -> None:
-    import subprocess
+def test_auto_leaves_the_choice_to_the_engine() -> None:
+    assert [chosen_for(name, "FLAT") for name in ("auto", "HNSW")] == ["FLAT", "HNSW"]
+    check_parameters("auto", {}, {}, "L2", dim=768)
+    for build, search, words in (({"M": 8}, {}, "index_params"), ({}, {"ef": 8}, "search_params")):
+        with pytest.raises(ValueError, match=rf"{words} = .*'auto'.*HNSW"):
+            check_parameters("auto", build, search, "L2")
 
+
+def test_importing_the_stores_imports_no_vendor() -> None:
     code = (
-        "import sys, imagesearch.stores.milvus, imagesearch.stores.memory\n"
-        "heavy = {'pymilvus', 'milvus_lite', 'grpc', 'pandas', 'faiss'} & set(sys.modules)\n"
+        "import sys\n"
+        "import imagesearch.stores.memory, imagesearch.stores.address, imagesearch.stores.milvus.server\n"
+        "from imagesearch.stores.address import DatabaseAddress\n"
+        "DatabaseAddress.parse('http://localhost').open()\n"
+        "heavy = {'pymilvus', 'milvus_lite', 'grpc', 'pandas', 'faiss', 'pyarrow'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+WRITE_OR_SEARCH = """
+import sys, numpy as np
+from imagesearch.records import Fingerprint, Picture
+from imagesearch.stores.address import DatabaseAddress
+from imagesearch.stores.base import CollectionSpec
+database = DatabaseAddress.parse(sys.argv[1]).open()
+spec, vector = CollectionSpec("a"), np.ones((1, 2), np.float32)
+if sys.argv[2] == "write":
+    rows = database.create(spec, Fingerprint("toy", "1", "cls", (8, 8), 2))
+    rows.upsert([Picture("a.jpg")], vector)
+    rows.build_index()
+assert database.open(spec).search(vector, 1)[0][0].path == "a.jpg"
+database.close()
+heavy = set(sys.argv[3:]) & set(sys.modules)
+sys.exit(str(heavy) if heavy else 0)
+"""
+
+
+def test_using_a_file_imports_no_client(tmp_path: Path) -> None:
+    unused = {
+        "write": ["pymilvus", "milvus_lite", "grpc"],
+        "search": ["pymilvus", "milvus_lite", "grpc", "pandas"],
+    }
+    for what, modules in unused.items():
+        command = [sys.executable, "-c", WRITE_OR_SEARCH, str(tmp_path / "a.db"), what, *modules]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, (what, done.stderr)

@@ -1,31 +1,38 @@
-"""What Milvus Lite leaves behind when it is killed or the disk is full, and that nothing stored gets lost."""
+"""What a killed process and a full disk leave behind, and that nothing gets lost; columns of other versions."""
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from imagesearch.records import Picture
-from imagesearch.stores.base import CollectionSpec
-from imagesearch.stores.milvus import MilvusStore
+from imagesearch.stores.address import DatabaseAddress
+from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase
+from imagesearch.stores.milvus import lite_schema
 
 from .conftest import clustered, fingerprint, pictures
 
 DIM = 64
 
 
-def open_store(uri: str, index_type: str = "HNSW", **params: int) -> MilvusStore:
-    return MilvusStore(CollectionSpec("kept", index_type=index_type, index_params=params), uri)
+def opened(uri: str) -> VectorDatabase:
+    return DatabaseAddress.parse(uri).open()
 
 
-def paths_of(store: MilvusStore) -> list[str]:
-    return sorted(picture.path for batch in store.scan() for picture in batch)
+def spec_of(index_type: str = "HNSW", **params: int) -> CollectionSpec:
+    return CollectionSpec("kept", index_type=index_type, index_params=params)
+
+
+def paths_of(collection: Collection) -> list[str]:
+    return sorted(picture.path for batch in collection.scan() for picture in batch)
 
 
 def index_state(uri: str) -> list[tuple[str, int, int]]:
@@ -40,21 +47,22 @@ def index_files(uri: str) -> list[Path]:
 # --- a full disk ---
 
 # A limit on the size of files, which can be lifted again, stands for the full disk: both break off a write in
-# the middle. Equal vectors make a small data file (a dictionary) and a large index file.
+# the middle.
 FULL = """
-import resource, sys, numpy as np
+import os, resource, sys, numpy as np
 from imagesearch.errors import StoreError
 from imagesearch.records import Fingerprint, Picture
+from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
-from imagesearch.stores.milvus import MilvusStore
 uri, index_type, step = sys.argv[1:4]
 unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+spec = CollectionSpec("kept", index_type=index_type)
 
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited[1]))
 
 def upsert(first, beyond):
-    store.upsert([Picture(f"/p/{i}") for i in range(first, beyond)], np.ones((beyond - first, 64), "f4"))
+    rows.upsert([Picture(f"/p/{i}") for i in range(first, beyond)], np.ones((beyond - first, 64), "f4"))
 
 def fails(what):
     try:
@@ -64,15 +72,15 @@ def fails(what):
     else:
         sys.exit("no error")
 
-def check(rows):
-    assert (peer.count(), store.count()) == (rows, rows), store.count()
-    paths = [picture.path for batch in store.scan() for picture in batch]
-    assert sorted(paths) == sorted(f"/p/{i}" for i in range(rows)), len(paths)
-    assert len(store.search(np.ones((1, 64), "f4"), 10)[0]) == 10
+def check(count):
+    assert (peer.count(), rows.count()) == (count, count), rows.count()
+    paths = [picture.path for batch in rows.scan() for picture in batch]
+    assert sorted(paths) == sorted(f"/p/{i}" for i in range(count)), len(paths)
+    assert len(rows.search(np.ones((1, 64), "f4"), 10)[0]) == 10
 
-store = MilvusStore(CollectionSpec("kept", index_type=index_type), uri)
-store.create(Fingerprint("toy", "1", "cls", (8, 8), 64))
-peer = store.other("kept")  # shares the engine, which is started anew after a failure
+database, beside = DatabaseAddress.parse(uri).open(), DatabaseAddress.parse(uri).open()
+rows = database.create(spec, Fingerprint("toy", "1", "cls", (8, 8), 64))
+peer = beside.open(spec)  # shares what is open, which is opened again after a failure
 upsert(0, 2000)
 assert peer.count() == 2000
 if step == "upsert":
@@ -81,30 +89,28 @@ if step == "upsert":
     check(2000)
 elif step == "delete":
     limit(1)
-    fails(lambda: store.delete([Picture("/p/0").id]))
+    fails(lambda: rows.delete([Picture("/p/0").id]))
     check(2000)
 elif step == "flush":
     limit(20_000)
-    fails(store.build_index)
+    fails(rows.build_index)
     check(2000)
 elif step == "index":
-    other = MilvusStore(CollectionSpec("kept", index_type="FLAT" if index_type == "HNSW" else "HNSW"), uri)
-    other.build_index()
-    other.close()
+    other = "FLAT" if index_type == "HNSW" else "HNSW"
+    beside.open(CollectionSpec("kept", index_type=other)).build_index()
     limit(300_000)
-    fails(store.build_index)
+    fails(rows.build_index)
     check(2000)
 limit(unlimited[0])
 upsert(1900, 2500)
 check(2500)
-store.build_index()
-assert store.index_is_current()
+rows.build_index()
+assert rows.index_is_current()
 check(2500)
 if "die" in sys.argv:
-    import os
     os.kill(os.getpid(), 9)
-peer.close()
-store.close()
+beside.close()
+database.close()
 """
 
 
@@ -125,10 +131,45 @@ def test_a_full_disk(lite_uri: str, index_type: str, step: str, end: str) -> Non
     assert (done.returncode, done.stderr) == (0 if end == "close" else -signal.SIGKILL, "")
     assert done.stdout.startswith(f"refused: cannot write to {lite_uri}: the disk is full")
     assert done.stdout.count("\n") == 1
-    store = open_store(lite_uri, index_type)
-    assert paths_of(store) == sorted(f"/p/{i}" for i in range(2500))
-    assert store.index_is_current()
-    store.close()
+    database = opened(lite_uri)
+    collection = database.open(spec_of(index_type))
+    assert paths_of(collection) == sorted(f"/p/{i}" for i in range(2500))
+    assert collection.index_is_current()
+    database.close()
+
+
+FULL_AT_ONCE = """
+import resource, sys, numpy as np
+from imagesearch.errors import StoreError
+from imagesearch.records import Fingerprint, Picture
+from imagesearch.stores.address import DatabaseAddress
+from imagesearch.stores.base import CollectionSpec
+database = DatabaseAddress.parse(sys.argv[1]).open()
+collection = database.create(CollectionSpec("kept"), Fingerprint("toy", "1", "cls", (8, 8), 256))
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+try:
+    collection.upsert([Picture(str(i)) for i in range(2000)], np.ones((2000, 256), "f4"))
+except StoreError as error:
+    print(error)
+database.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
+def test_a_full_disk_is_one_clear_line(lite_uri: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_AT_ONCE, lite_uri], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "disk is full" in done.stdout
+    assert lite_uri in done.stdout
+    assert done.stdout.count("\n") == 1
+    database = opened(lite_uri)  # and it is still whole
+    collection = database.open(CollectionSpec("kept"))
+    assert collection.count() == 0
+    collection.upsert([*pictures("a")], clustered(1, 256))
+    assert collection.count() == 1
+    database.close()
 
 
 # --- killed ---
@@ -136,18 +177,20 @@ def test_a_full_disk(lite_uri: str, index_type: str, step: str, end: str) -> Non
 WRITER = """
 import sys, numpy as np
 from imagesearch.records import Fingerprint, Picture
+from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
-from imagesearch.stores.milvus import MilvusStore
-store = MilvusStore(CollectionSpec("kept", index_type="HNSW"), sys.argv[1])
-store.create(Fingerprint("toy", "1", "cls", (8, 8), 64))
-first = store.count()
+database = DatabaseAddress.parse(sys.argv[1]).open()
+collection = database.create(
+    CollectionSpec("kept", index_type="HNSW"), Fingerprint("toy", "1", "cls", (8, 8), 64)
+)
+first = collection.count()
 while True:
     rows = [Picture(f"/p/{i}", size=i) for i in range(first, first + 32)]
-    store.upsert(rows, np.random.default_rng(first).normal(size=(32, 64)).astype("f4"))
+    collection.upsert(rows, np.random.default_rng(first).normal(size=(32, 64)).astype("f4"))
     first += 32
     print(first, flush=True)
     if first % 320 == 0:
-        store.build_index()
+        collection.build_index()
 """
 
 
@@ -159,116 +202,133 @@ def test_acknowledged_rows_survive_kill_9_at_any_point(lite_uri: str) -> None:
         acknowledged = 0
         for _ in range(chance.randint(1, 25)):
             acknowledged = int(writer.stdout.readline())
-        # Somewhere within the next upsert (about 10 ms) or index build.
+        # Somewhere within the next upsert or index build.
         with pytest.raises(subprocess.TimeoutExpired):
             writer.wait(timeout=chance.uniform(0, 0.03))
         writer.send_signal(signal.SIGKILL)
         rest = writer.communicate()[0].split()
         acknowledged = int(rest[-1]) if rest else acknowledged
-        store = open_store(lite_uri)
-        found = paths_of(store)
+        database = opened(lite_uri)
+        collection = database.open(spec_of())
+        found = paths_of(collection)
         assert set(found) >= {f"/p/{i}" for i in range(acknowledged)}
-        assert len(found) == len(set(found)) == store.count()
-        store.build_index()
-        assert store.index_is_current()
-        assert len(store.search(np.ones((1, DIM), np.float32), k=10)[0]) == 10
-        store.close()
-
-
-@pytest.mark.parametrize("index_type", ["HNSW", "FLAT", "IVF_SQ8"])
-@pytest.mark.parametrize("left", [0, 100, 5000])
-def test_half_an_index_file_is_no_obstacle(lite_uri: str, index_type: str, left: int) -> None:
-    matrix = clustered(300, DIM)
-    store = open_store(lite_uri, index_type)
-    store.create(fingerprint(DIM))
-    store.upsert(pictures(*map(str, range(300))), matrix)
-    store.build_index()
-    store.close()
-    (file,) = index_files(lite_uri)
-    file.write_bytes(file.read_bytes()[:left])
-    store = open_store(lite_uri, index_type)
-    assert store.search(matrix[5:6], k=1)[0][0].path == "/photos/5.jpg"
-    assert store.count() == 300
-    assert not store.index_is_current()
-    store.build_index()
-    assert store.index_is_current()
-    assert store.search(matrix[5:6], k=1)[0][0].path == "/photos/5.jpg"
-    store.close()
+        assert len(found) == len(set(found)) == collection.count()
+        collection.build_index()
+        assert collection.index_is_current()
+        assert len(collection.search(np.ones((1, DIM), np.float32), k=10)[0]) == 10
+        database.close()
 
 
 # --- the index is built when it has to be, and only then ---
 
 
+@pytest.mark.parametrize("index_type", ["HNSW", "FLAT", "IVF_SQ8"])
+@pytest.mark.parametrize("left", [None, 0, 100, 5000])
+def test_half_an_index_file_is_no_obstacle(lite_uri: str, index_type: str, left: int | None) -> None:
+    matrix = clustered(300, DIM)
+    database = opened(lite_uri)
+    collection = database.create(spec_of(index_type), fingerprint(DIM))
+    collection.upsert(pictures(*map(str, range(300))), matrix)
+    collection.build_index()
+    database.close()
+    (file,) = index_files(lite_uri)
+    if left is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:left])
+    database = opened(lite_uri)
+    collection = database.open(spec_of(index_type))
+    assert collection.search(matrix[5:6], k=1)[0][0].path == "/photos/5.jpg"
+    assert collection.count() == 300
+    assert not collection.index_is_current()
+    collection.build_index()
+    assert collection.index_is_current()
+    assert collection.search(matrix[5:6], k=1)[0][0].path == "/photos/5.jpg"
+    database.close()
+
+
 def test_an_index_that_is_current_is_not_built_again(lite_uri: str) -> None:
-    store = open_store(lite_uri)
-    store.create(fingerprint(DIM))
-    store.upsert(pictures(*map(str, range(300))), clustered(300, DIM))
-    store.build_index()
+    database = opened(lite_uri)
+    collection = database.create(spec_of(), fingerprint(DIM))
+    collection.upsert(pictures(*map(str, range(300))), clustered(300, DIM))
+    collection.build_index()
     built = index_state(lite_uri)
     assert built
-    store.close()
-    again = open_store(lite_uri)
-    assert again.index_is_current()
-    again.build_index()
+    database.close()
+    database = opened(lite_uri)
+    collection = database.open(spec_of())
+    assert collection.index_is_current()
+    collection.build_index()
     assert index_state(lite_uri) == built
-    again.close()
-    other = open_store(lite_uri, M=32)
+    other = database.open(spec_of(M=32))
     assert not other.index_is_current()
     other.build_index()
     assert other.index_is_current()
     assert index_state(lite_uri) != built
-    other.close()
+    database.close()
 
 
 # --- other versions' columns ---
 
-
-def made_by_another_version(
-    uri: str, monkeypatch: pytest.MonkeyPatch, without: set[str], strange: dict[str, str]
-) -> None:
-    """Make an empty collection that lacks some columns and has others, with names of Milvus's types."""
-    from pymilvus import DataType, MilvusClient
-
-    make = MilvusClient.create_collection
-
-    def create(self: MilvusClient, name: str, schema: object, **options: object) -> None:
-        fields = self.create_schema(auto_id=False, enable_dynamic_field=False)
-        for field in schema.fields:  # type: ignore[attr-defined]
-            if field.name not in without:
-                fields.add_field(field.name, field.dtype, is_primary=field.is_primary, **field.params)
-        for column, kind in strange.items():
-            more = {"max_length": 100} if kind == "VARCHAR" else {}
-            fields.add_field(column, getattr(DataType, kind), **more)
-        make(self, name, schema=fields, **options)
-
-    monkeypatch.setattr(MilvusClient, "create_collection", create)
-    store = open_store(uri, "FLAT")
-    store.create(fingerprint(2))
-    store.close()
-    monkeypatch.undo()
-
-
 FULL_ROW = Picture("/p/a.jpg", "/p", "ab" * 16, 5, 6, 7, 8, "2024-05-01T12:00:00", "Canon", 1.5, -2.5)
+ONE = np.ones((1, 2), np.float32)
 
 
-def test_a_collection_of_an_older_version(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made_by_another_version(lite_uri, monkeypatch, {"camera", "latitude", "longitude", "taken"}, {})
-    store = open_store(lite_uri, "FLAT")
-    store.upsert([FULL_ROW], np.ones((1, 2), np.float32))
+def made_by_another_version(uri: str, without: set[str], strange: dict[str, str]) -> None:
+    """Make an empty collection that lacks some columns and has others, with Milvus Lite's names of their types."""
+    database = opened(uri)
+    database.create(spec_of("FLAT"), fingerprint(2))
+    database.close()
+    folder = Path(uri, "collections", "kept")
+    payload = lite_schema.read_payload(folder)
+    camera = next(field for field in payload["fields"] if field["name"] == "camera")
+    payload["fields"] = [field for field in payload["fields"] if field["name"] not in without]
+    for name, kind in strange.items():
+        payload["fields"].append({**camera, "name": name, "dtype": kind})
+    (folder / lite_schema.NAME).write_text(json.dumps(payload))
+
+
+def test_a_collection_of_a_newer_version(lite_uri: str) -> None:
+    made_by_another_version(
+        lite_uri, set(), {"lens": "varchar", "faces": "int64", "altitude": "double", "favourite": "bool"}
+    )
+    database = opened(lite_uri)
+    collection = database.open(spec_of("FLAT"))
+    collection.upsert([FULL_ROW], ONE)
+    collection.build_index()
+    database.close()
+    database = opened(lite_uri)
+    collection = database.open(spec_of("FLAT"))
+    assert [picture for batch in collection.scan() for picture in batch] == [FULL_ROW]
+    assert collection.fetch([FULL_ROW.id])[0] == [FULL_ROW]
+    assert collection.search(ONE, k=1)[0][0].picture == FULL_ROW
+    database.close()
+    values = row_of(lite_uri)
+    assert {name: values[name] for name in ("lens", "faces", "altitude", "favourite")} == {
+        "lens": "",
+        "faces": 0,
+        "altitude": 1000.0,
+        "favourite": False,
+    }
+
+
+def row_of(uri: str) -> dict[str, Any]:
+    """The only row as it is in its file."""
+    import pyarrow.parquet as pq
+
+    (file,) = Path(uri).glob("collections/kept/partitions/*/data/*.parquet")
+    (row,) = pq.read_table(file).to_pylist()
+    return dict(row)
+
+
+def test_a_collection_of_an_older_version(lite_uri: str) -> None:
+    made_by_another_version(lite_uri, {"camera", "latitude", "longitude", "taken"}, {})
+    database = opened(lite_uri)
+    collection = database.open(spec_of("FLAT"))
+    assert set(collection.info().missing_columns) == {"camera", "latitude", "longitude", "taken"}
+    collection.upsert([FULL_ROW], ONE)
     known = Picture("/p/a.jpg", "/p", "ab" * 16, 5, 6, 7, 8)
-    assert [picture for batch in store.scan() for picture in batch] == [known]
-    assert store.fetch([FULL_ROW.id])[0] == [known]
-    assert store.search(np.ones((1, 2), np.float32), k=1)[0][0].picture == known
-    store.close()
-
-
-def test_a_collection_of_a_newer_version(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = {"lens": "VARCHAR", "faces": "INT64", "altitude": "DOUBLE", "favourite": "BOOL"}
-    made_by_another_version(lite_uri, monkeypatch, set(), kinds)
-    store = open_store(lite_uri, "FLAT")
-    store.upsert([FULL_ROW], np.ones((1, 2), np.float32))
-    assert [picture for batch in store.scan() for picture in batch] == [FULL_ROW]
-    assert store.fetch([FULL_ROW.id])[0] == [FULL_ROW]
-    row = store._session.connect().client.get("kept", ids=[FULL_ROW.id], output_fields=list(kinds))[0]
-    assert {name: row[name] for name in kinds} == {"lens": "", "faces": 0, "altitude": 1000.0, "favourite": False}
-    store.close()
+    assert [picture for batch in collection.scan() for picture in batch] == [known]
+    assert collection.fetch([FULL_ROW.id])[0] == [known]
+    assert collection.search(ONE, k=1)[0][0].picture == known
+    database.close()

@@ -19,8 +19,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from imagesearch.frontends import checking, database, indexing
 from imagesearch.frontends import console as con
-from imagesearch.frontends import database, indexing
 from imagesearch.frontends import options as opt
 
 # A full disk, a full quota, a file of the largest allowed size.
@@ -42,6 +42,7 @@ _KEPT = {
     "import": _COPIED,
     "migrate": _COPIED,
     "export": "; a file of an earlier run is as it was",
+    "check": "; what was repaired so far is repaired: run the same command again to go on",
 }
 
 
@@ -296,6 +297,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "export": database.export_file,
         "import": database.import_file,
         "migrate": database.migrate,
+        "check": checking.check,
     },
     "Program": {
         "models": models,

@@ -137,6 +137,15 @@ class Ledger:
                     fresh.unlink(missing_ok=True)
         self._changed = False
 
+    def rewrite(self) -> None:
+        """Write what could be read of it, without the rest.
+
+        Raises:
+            StoreError: it cannot be written; the older one is untouched.
+        """
+        self._changed = True
+        self.save()
+
     def _read(self, file: Path) -> None:
         try:
             text = file.read_text(encoding="ascii", errors="replace")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from imagesearch.errors import ConfigError
 from imagesearch.stores import engines
@@ -19,12 +19,12 @@ class DatabaseAddress:
     """Where a database is.
 
     Attributes:
-        uri: as it was given; may hold credentials, so show :attr:`place` to people instead.
+        uri: as it was given; may hold credentials, so show :attr:`shown` to people instead.
         engine: what serves it.
         path: of a local database, as it was given; None for others.
     """
 
-    uri: str
+    uri: str = field(repr=False)
     engine: engines.Engine
     path: Path | None = None
 
@@ -33,7 +33,8 @@ class DatabaseAddress:
         """Check an address.
 
         Args:
-            uri: a path or ``file:`` URI of a local database, or ``scheme://host:port``.
+            uri: a path or ``file:`` URI of a local database, ``scheme://host:port``, or ``unix:`` with the path of
+                a server's socket.
             setting: where it was set, for the message.
 
         Raises:
@@ -45,7 +46,7 @@ class DatabaseAddress:
             >>> DatabaseAddress.parse("http://root:secret@localhost:19530").place
             'http://localhost:19530'
         """
-        scheme = _scheme(uri)
+        scheme = _scheme(uri) if "\0" not in uri else None
         for engine in engines.ENGINES:
             if scheme in engine.schemes:
                 address = cls(uri, engine, _path(uri) if engine.is_local else None)
@@ -53,7 +54,7 @@ class DatabaseAddress:
                     address._require_home(setting)
                     return address
         raise ConfigError(
-            f"{setting} = {_without_credentials(uri)!r}: must be a path that ends in .db (Milvus Lite) or a"
+            f"{setting} = {_refused(uri)!r}: must be a path that ends in .db (Milvus Lite) or a"
             f" server's address such as http://localhost:19530"
         )
 
@@ -64,19 +65,34 @@ class DatabaseAddress:
 
     @property
     def place(self) -> str:
-        """The address without credentials; of a local database its resolved path. Equal for equal databases."""
+        """Where it is, without credentials: equal for two addresses of one place, however they are written.
+
+        Of a local database it is the path without links. What only the engine knows (its default port, which
+        database of a server is meant) is in ``VectorDatabase.place``.
+        """
         if self.path is not None:
-            return str(self.path.expanduser().resolve())
-        return _without_credentials(self.uri).rstrip("/")
+            return os.path.realpath(
+                self.path.expanduser()
+            )  # Path.resolve() raises for links that lead in a circle
+        parts = urlsplit(self.uri)
+        if _scheme(self.uri) == _SOCKET:
+            return f"{_SOCKET}://{os.path.realpath(parts.path)}"
+        authority = parts.netloc.rpartition("@")[2].lower()
+        return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}"
 
     @property
     def shown(self) -> str:
         """The address as it was given, without credentials."""
-        return str(self.path) if self.path is not None else self.place
+        if self.path is not None:
+            return str(self.path)
+        scheme, colon, _ = self.uri.partition(":")
+        parts = urlsplit(self.uri)
+        slashes = "//" if self.uri.startswith("//", len(scheme) + len(colon)) else ""
+        return f"{scheme}:{slashes}{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
     def anchored(self, base: str | os.PathLike[str]) -> DatabaseAddress:
         """The same with a relative path made absolute, from that folder."""
-        if self.path is None or _scheme(self.uri):
+        if self.path is None:
             return self
         path = os.path.normpath(Path(base) / self.path.expanduser())
         return DatabaseAddress(path, self.engine, Path(path))
@@ -94,28 +110,49 @@ class DatabaseAddress:
                 raise ConfigError(f"{setting} = {self.uri!r}: {str(error).rstrip('.').lower()}") from error
 
     def _is_complete(self) -> bool:
-        if self.path is not None:
-            return self.path.name.endswith(self.engine.suffix) and self.path.name != self.engine.suffix
-        parts = urlsplit(self.uri)
         try:
-            return bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:  # a port that is no number
+            parts = urlsplit(self.uri)
+            if self.path is not None:
+                is_here = _scheme(self.uri) != _FILE or parts.netloc in ("", "localhost")
+                return (
+                    is_here
+                    and self.path.name.endswith(self.engine.suffix)
+                    and self.path.name != self.engine.suffix
+                )
+            if _scheme(self.uri) == _SOCKET:
+                return not parts.netloc and bool(parts.path.strip("/"))
+            return bool(parts.hostname) and parts.port != 0 and not _has_stray_credentials(parts)
+        except ValueError:  # a port that is no number, half an IPv6 address
             return False
 
 
+# Their URIs may do without "//".
+_FILE, _SOCKET = "file", "unix"
+
+
 def _scheme(uri: str) -> str:
-    if uri.startswith("file:"):
-        return "file"
-    return uri.partition("://")[0] if "://" in uri else ""
+    scheme = uri.partition(":")[0].lower()
+    return scheme if "://" in uri or (":" in uri and scheme in (_FILE, _SOCKET)) else ""
 
 
 def _path(uri: str) -> Path:
-    return Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri)
+    if _scheme(uri) != _FILE:
+        return Path(uri)
+    try:
+        return Path(unquote(urlsplit(uri).path))
+    except ValueError:  # half an IPv6 address
+        return Path()
 
 
-def _without_credentials(uri: str) -> str:
-    if "://" not in uri or uri.startswith("file:"):
+def _has_stray_credentials(parts: SplitResult) -> bool:
+    """Whether a password was cut in two, because it has a character that ends the host (``http://me:a/b@host``)."""
+    return "@" in parts.path + parts.query + parts.fragment
+
+
+def _refused(uri: str) -> str:
+    """What to show of an address that could not be understood: nothing that may be a password."""
+    before, at, after = uri.rpartition("@")
+    if not at or "/" in before.partition("://")[0].partition(":")[0]:  # a path
         return uri
-    scheme, _, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    scheme = f"{uri.partition('://')[0]}://" if "://" in before else ""
+    return f"{scheme}***@{after.partition('?')[0]}"

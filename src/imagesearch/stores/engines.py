@@ -44,5 +44,11 @@ ENGINES: tuple[Engine, ...] = (
         comfortable_rows=5_000_000,
         bytes_per_row=700,
     ),
-    Engine("milvus", "imagesearch.stores.milvus.server", ("http", "https", "tcp"), "", "http://localhost:19530"),
+    Engine(
+        "milvus",
+        "imagesearch.stores.milvus.server",
+        ("http", "https", "tcp", "unix"),
+        "",
+        "http://localhost:19530",
+    ),
 )

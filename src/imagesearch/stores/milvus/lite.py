@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from imagesearch.errors import StoreError, UnsupportedIndexError
-from imagesearch.records import Fingerprint
+from imagesearch.records import Finding, Fingerprint, Progress, no_progress
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import (
+    Collection,
     CollectionSpec,
     ConnectionOptions,
     closed,
@@ -33,14 +34,17 @@ from imagesearch.stores.base import (
     require_same_model,
 )
 from imagesearch.stores.columns import BY_NAME
-from imagesearch.stores.milvus import lite_schema
+from imagesearch.stores.milvus import lite_schema, lite_session
 from imagesearch.stores.milvus.index_types import AUTO, INDEX_TYPES
+from imagesearch.stores.milvus.lite_check import check_collection
 from imagesearch.stores.milvus.lite_collection import LiteCollection, resolved
 from imagesearch.stores.milvus.lite_compaction import add_columns
 from imagesearch.stores.milvus.lite_files import sync_folder
 from imagesearch.stores.milvus.lite_index import EXACT
 from imagesearch.stores.milvus.lite_lock import FolderLock, translating
+from imagesearch.stores.milvus.lite_plain import PlainCollection
 from imagesearch.stores.milvus.lite_reader import Reader
+from imagesearch.stores.milvus.lite_repair import repair_collection
 from imagesearch.stores.milvus.lite_table import Table
 from imagesearch.stores.milvus.schema import Schema
 
@@ -54,7 +58,8 @@ _LEFTOVERS = "imagesearch-leftovers"
 def open_database(address: DatabaseAddress, options: ConnectionOptions) -> LiteDatabase:
     """The database at a path; its folder is opened when first used."""
     assert address.path is not None
-    return LiteDatabase(Path(address.place), options.db_name)
+    kind = LiteDatabase if version("milvus-lite") in TESTED else PlainDatabase
+    return kind(Path(address.place), options.db_name)
 
 
 class _Opened:
@@ -65,39 +70,56 @@ class _Opened:
         self.turn = threading.RLock()
         self.users = 0
         self.forked = False
-        self._tables: dict[Path, tuple[Table, Reader]] = {}
-        if not self.lock.read_only:
+        self.plain = lite_session.PlainFolder(self.lock)
+        self._tables: dict[tuple[Path, bool], tuple[Table, Reader]] = {}
+        self._prepared = self.lock.read_only
+
+    def prepare(self) -> None:
+        """Make the folders that Milvus Lite expects, and remove what a crash left in one of them."""
+        if not self._prepared:
+            path = self.lock.path
             for folder in (path / "collections", path / "databases", path / _STAGING):
                 folder.mkdir(exist_ok=True)
             _empty(path / _STAGING)
+            self._prepared = True
 
-    def table(self, folder: Path) -> tuple[Table, Reader]:
+    def take_lock(self) -> None:
+        """Take the lock again where Milvus Lite had it and was closed."""
+        if not self.plain.is_open:
+            self.lock.take()
+
+    def table(self, folder: Path, *, read_only: bool = False) -> tuple[Table, Reader]:
         """A collection's table; opened now if need be, and again after a failed write."""
-        there = self._tables.get(folder)
+        read_only = read_only or self.lock.read_only
+        there = self._tables.get((folder, read_only))
         if there is not None and there[0].failed:
             self.forget(folder)
             there = None
         if there is None:
             schema = lite_schema.read_schema(folder.name, folder)
-            table = Table(folder, schema, read_only=self.lock.read_only)
-            there = self._tables[folder] = (table, Reader(table))
+            table = Table(folder, schema, read_only=read_only)
+            there = self._tables[folder, read_only] = (table, Reader(table))
         return there
 
     def forget(self, folder: Path) -> None:
         """Close a collection's table without writing anything; it is opened again when needed."""
-        there = self._tables.pop(folder, None)
-        if there is not None:
-            there[0].close()
+        for read_only in (False, True):
+            there = self._tables.pop((folder, read_only), None)
+            if there is not None:
+                there[0].close()
+        self.plain.let_go()
+        self.take_lock()
 
     def close(self) -> None:
         """Close everything and give the folder back."""
-        for folder, (table, _) in list(self._tables.items()):
-            if not (table.failed or self.lock.read_only) and (folder / lite_schema.NAME).exists():
+        for (folder, read_only), (table, _) in list(self._tables.items()):
+            if not (table.failed or read_only) and (folder / lite_schema.NAME).exists():
                 try:
                     table.flush()
                 except OSError as error:  # the rows are in the log
                     logging.getLogger(__name__).debug("%s: %s", folder, error)
             self.forget(folder)
+        self.plain.let_go()
         self.lock.release()
 
 
@@ -128,10 +150,12 @@ class LiteDatabase:
     Args:
         path: the folder, resolved.
         db_name: a database within it other than the default one.
+        read_only: change nothing on the disk, not even what a crash left behind.
     """
 
-    def __init__(self, path: Path, db_name: str | None = None) -> None:
+    def __init__(self, path: Path, db_name: str | None = None, *, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._db_name = db_name
         root = path if db_name in (None, "", "default") else path / "databases" / str(db_name)
         self._root = root
@@ -143,10 +167,8 @@ class LiteDatabase:
     @property
     def engine(self) -> str:
         """Human-readable engine name, e.g. ``"Milvus Lite 3.2.2 at /data/photos.db"``."""
-        number = version("milvus-lite")
-        way = "" if number in TESTED else " (through its own interface)"
         absent = "" if self._mine or self.path.exists() else " (not there yet)"
-        return f"Milvus Lite {number}{way} at {self.path}{absent}"
+        return f"Milvus Lite {version('milvus-lite')} at {self.path}{absent}"
 
     @property
     def place(self) -> str:
@@ -163,19 +185,17 @@ class LiteDatabase:
             entries = list(os.scandir(self._collections))
         except FileNotFoundError:
             return []
-        return sorted(
-            entry.name for entry in entries if os.path.exists(os.path.join(entry.path, lite_schema.NAME))
-        )
+        return sorted(entry.name for entry in entries if lite_schema.exists(Path(entry.path)))
 
-    def open(self, spec: CollectionSpec) -> LiteCollection:
+    def open(self, spec: CollectionSpec) -> Collection:
         """An existing collection."""
         with self._turn("open it", create=False) as opened:
             if opened is None or not self._exists(spec.name):
                 raise no_collection(spec.name, str(self.path))
-            schema = lite_schema.read_schema(spec.name, self._folder(spec.name)).ours
+            schema = self._schema(opened, spec.name)
         return self._handle(spec, schema)
 
-    def create(self, spec: CollectionSpec, fingerprint: Fingerprint) -> LiteCollection:
+    def create(self, spec: CollectionSpec, fingerprint: Fingerprint) -> Collection:
         """Create a collection for this model's vectors, or open it if it is there."""
         with self._turn("create the collection", create=True) as opened:
             assert opened is not None
@@ -183,13 +203,14 @@ class LiteDatabase:
                 self.check(spec)
                 self._require_writable(opened)
                 self._make(spec, fingerprint)
-            schema = lite_schema.read_schema(spec.name, self._folder(spec.name)).ours
+            schema = self._schema(opened, spec.name)
             require_same_model(spec.name, fingerprint, schema.fingerprint)
             require_same_metric(spec.name, spec.metric, schema.metric)
+            if not opened.lock.read_only:
+                lite_schema.keep_copy(self._folder(spec.name))
             if schema.missing and not opened.lock.read_only:
-                table, _ = opened.table(self._folder(spec.name))
-                add_columns(table, [BY_NAME[name] for name in schema.missing])
-                schema = lite_schema.read_schema(spec.name, self._folder(spec.name)).ours
+                self._add_columns(opened, spec.name, schema)
+                schema = self._schema(opened, spec.name)
         return self._handle(spec, schema)
 
     def _make(self, spec: CollectionSpec, fingerprint: Fingerprint) -> None:
@@ -242,6 +263,33 @@ class LiteDatabase:
             sync_folder(self._collections)
             shutil.rmtree(staged, ignore_errors=True)  # what stays is deleted by the next who opens the database
 
+    # --- damage: see ``HasFiles`` ---
+
+    def folders(self) -> list[str]:
+        """Names of all folders of collections, sorted; also of those that have lost their schema."""
+        with self._turn("list collections", create=False) as opened:
+            if opened is None or not self._collections.is_dir():
+                return []
+            return sorted(entry.name for entry in os.scandir(self._collections) if entry.is_dir())
+
+    def check_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:
+        """What is wrong with the files of a collection."""
+        with self._turn(f"check collection {name!r}", create=False) as opened:
+            return [] if opened is None else check_collection(self._folder(name), self._root, progress)
+
+    def repair_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:
+        """Repair the files of a collection."""
+        with self._turn(f"repair collection {name!r}", create=False) as opened:
+            if opened is None:
+                return []
+            self._require_writable(opened)
+            opened.forget(self._folder(name))
+            return repair_collection(self._folder(name), self._root, progress)
+
+    def unchanging(self) -> LiteDatabase:
+        """The same database, for reading only."""
+        return LiteDatabase(self.path, self._db_name, read_only=True)
+
     def close(self) -> None:
         """Let go of the folder, once the call that is running in it has ended."""
         with self._lock:
@@ -257,6 +305,11 @@ class LiteDatabase:
     @contextlib.contextmanager
     def using(self, doing: str, name: str, *, writing: bool = False) -> Iterator[tuple[Table, Reader]]:
         """The open table of a collection, during one call: see :class:`~.lite_collection.Tables`."""
+        with self._in_collection(doing, name, writing) as opened:
+            yield opened.table(self._folder(name), read_only=self._read_only)
+
+    @contextlib.contextmanager
+    def _in_collection(self, doing: str, name: str, writing: bool) -> Iterator[_Opened]:
         with self._turn(f"{doing} in collection {name!r}", create=False) as opened:
             # Looked at each time: somebody may have deleted the folder, and writes to it would vanish with it.
             if opened is None or not self._exists(name):
@@ -265,7 +318,7 @@ class LiteDatabase:
                 raise no_collection(name, str(self.path))
             if writing:
                 self._require_writable(opened)
-            yield opened.table(self._folder(name))
+            yield opened
 
     @contextlib.contextmanager
     def _turn(self, doing: str, *, create: bool) -> Iterator[_Opened | None]:
@@ -278,8 +331,11 @@ class LiteDatabase:
             with opened.turn:
                 if self._closed:
                     raise closed(str(self.path))
+                opened.take_lock()
                 if self._root != self.path and not self._root.is_dir():
                     raise StoreError(f"{self.path} has no such database ({self._db_name}): check milvus.db_name")
+                if not self._read_only:
+                    opened.prepare()
                 yield opened
 
     def _connect(self, create: bool) -> _Opened | None:
@@ -310,20 +366,27 @@ class LiteDatabase:
         )
 
     def _require_writable(self, opened: _Opened) -> None:
-        if opened.lock.read_only:
+        if opened.lock.read_only or self._read_only:
             raise StoreError(
                 f"cannot write to {self.path}: it is read-only here. It can be searched; to change it, make it"
                 " writable or choose another milvus.uri"
             )
 
-    def _handle(self, spec: CollectionSpec, schema: Schema) -> LiteCollection:
-        return LiteCollection(self, resolved(spec, EXACT) if spec.index_type == AUTO else spec, schema)
+    def _schema(self, _: _Opened, name: str) -> Schema:
+        return lite_schema.read_schema(name, self._folder(name)).ours
+
+    def _add_columns(self, opened: _Opened, name: str, schema: Schema) -> None:
+        table, _ = opened.table(self._folder(name))
+        add_columns(table, [BY_NAME[column] for column in schema.missing])
+
+    def _handle(self, spec: CollectionSpec, schema: Schema) -> Collection:
+        return LiteCollection(self, _resolved(spec), schema)
 
     def _folder(self, name: str) -> Path:
         return self._collections / name
 
     def _exists(self, name: str) -> bool:
-        return os.path.exists(self._collections / name / lite_schema.NAME)
+        return lite_schema.exists(self._folder(name))
 
     def _staged(self) -> Path:
         return self.path / _STAGING / f"imagesearch-{uuid.uuid4().hex}"
@@ -346,6 +409,56 @@ class LiteDatabase:
             shutil.rmtree(folder)
 
 
+class PlainDatabase(LiteDatabase):
+    """A database folder, whose collections are reached through Milvus Lite's own interface."""
+
+    @property
+    def engine(self) -> str:
+        """Human-readable engine name, and why it is slower."""
+        return f"{super().engine} (through its own interface, because this version was not tested: slower)"
+
+    def check_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:  # noqa: ARG002 - contract
+        """Nothing: what the files of this version must be like is not known."""
+        return []
+
+    def repair_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:  # noqa: ARG002 - contract
+        """Nothing, see :meth:`check_files`."""
+        return []
+
+    def unchanging(self) -> PlainDatabase:
+        """The same database; Milvus Lite itself changes files when it opens them."""
+        return PlainDatabase(self.path, self._db_name)
+
+    @contextlib.contextmanager
+    def using_lite(
+        self, doing: str, name: str, *, writing: bool = False, released: bool = False
+    ) -> Iterator[lite_session.Opened]:
+        """An open collection, during one call: see :class:`~.lite_plain.PlainTables`."""
+        with self._in_collection(doing, name, writing) as opened, lite_session.closing_after_failure(opened.plain):
+            if released:
+                opened.plain.let_go()
+            collection = self._collection(opened, name)
+            if not released:
+                collection.lite.load()
+            yield collection
+
+    def _collection(self, opened: _Opened, name: str) -> lite_session.Opened:
+        return opened.plain.collection(self._folder(name), self._db_name or "default")
+
+    def _schema(self, opened: _Opened, name: str) -> Schema:
+        return lite_session.schema_of(name, self._collection(opened, name).lite)
+
+    def _add_columns(self, opened: _Opened, name: str, schema: Schema) -> None:
+        """Milvus Lite cannot add any; rows have the defaults of what is missing."""
+
+    def _handle(self, spec: CollectionSpec, schema: Schema) -> Collection:
+        return PlainCollection(self, _resolved(spec), schema)
+
+
+def _resolved(spec: CollectionSpec) -> CollectionSpec:
+    return resolved(spec, EXACT) if spec.index_type == AUTO else spec
+
+
 def _empty(folder: Path) -> None:
     """Delete what is in a folder, as far as possible."""
     for entry in folder.iterdir():
@@ -358,4 +471,4 @@ def _empty(folder: Path) -> None:
 
 def is_direct(database: Any) -> bool:
     """Whether a database's files are read directly."""
-    return isinstance(database, LiteDatabase) and version("milvus-lite") in TESTED
+    return isinstance(database, LiteDatabase) and not isinstance(database, PlainDatabase)

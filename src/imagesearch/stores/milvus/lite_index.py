@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def build(spec: IndexSpec, segment: Segment, manifest: Manifest) -> None:
                 Codes.build(vectors, spec.metric).save(temporary)
             elif spec.is_exact:
                 with open(temporary, "wb") as stream:
-                    np.save(stream, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
+                    _write_array(np.ascontiguousarray(vectors, np.float32), stream)
             else:
                 _build_with_lite(spec, vectors, temporary)
             sync_file(temporary)
@@ -110,9 +110,17 @@ def build(spec: IndexSpec, segment: Segment, manifest: Manifest) -> None:
 
 
 def _build_with_lite(spec: IndexSpec, vectors: Vectors, file: Path) -> None:
-    from milvus_lite.index.factory import build_index_from_spec
+    from milvus_lite.index.factory import build_index_from_spec, load_index_from_spec
 
     build_index_from_spec(_lite_spec(spec, len(vectors)), vectors).save(str(file))
+    # FAISS says nothing if the end of the file cannot be written, but it refuses to read such a file.
+    load_index_from_spec(_lite_spec(spec, len(vectors)), str(file), vectors.shape[1])
+
+
+def _write_array(vectors: Vectors, stream: BinaryIO) -> None:
+    """As ``numpy.save`` writes it, which says nothing if the end of the file cannot be written."""
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(vectors))
+    stream.write(vectors.reshape(-1).view(np.uint8).data)
 
 
 def _lite_spec(spec: IndexSpec, rows: int) -> Any:

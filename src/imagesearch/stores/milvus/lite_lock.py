@@ -62,26 +62,49 @@ class FolderLock:
                 f"{path} is a file: Milvus Lite 2.x kept a database in one file, which Milvus Lite 3 cannot read. "
                 f"Set milvus.uri to a new path and index the pictures again"
             )
+        self._handle: int | None = None
+        self._take(create)
+
+    def take(self) -> None:
+        """Take it again after :meth:`lend`; nothing happens if it was not lent.
+
+        Raises:
+            StoreLockedError: another process has taken it meanwhile.
+        """
+        if self._handle is None:
+            self._take(create=False)
+
+    def _take(self, create: bool) -> None:
         self._handle = self._open_file(create)
         try:
-            self._lock()
+            self._lock(self._handle)
         except BaseException:
-            os.close(self._handle)
+            self.lend()
             raise
         if not self.read_only:
             self._write_owner()
+
+    def lend(self) -> None:
+        """Give up the lock, but not the name: Milvus Lite takes the same lock itself."""
+        if self._handle is not None:
+            os.close(self._handle)  # which gives up the lock
+            self._handle = None
 
     def release(self) -> None:
         """Give it back."""
         with contextlib.suppress(OSError):  # the disk may be gone; a stale name does no harm
             if not self.read_only and _read_owner(self.path).get("pid") == os.getpid():
                 (self.path / _OWNER_FILE).unlink(missing_ok=True)
-        os.close(self._handle)  # which gives up the lock
+        self.lend()
 
     def forget(self) -> None:
         """Close our copy of the handle without touching the lock: for a process made by ``fork``."""
         with contextlib.suppress(OSError):
-            os.close(self._handle)
+            self.lend()
+
+    def locked(self) -> StoreLockedError:
+        """The error that names the process which has it."""
+        return _locked(self.path, _lock_holder(self.path))
 
     def _open_file(self, create: bool) -> int:
         file = self.path / _LOCK_FILE
@@ -105,16 +128,18 @@ class FolderLock:
             raise self._cannot_open(cause) from cause
 
     def _cannot_open(self, error: OSError) -> StoreError:
+        # Of a file where a parent folder belongs, mkdir says that it exists.
+        reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
         return write_failure(error, self.path) or StoreError(
-            f"cannot open the database {self.path}: {error.strerror or error}; check milvus.uri"
+            f"cannot open the database {self.path}: {reason}; check milvus.uri"
         )
 
-    def _lock(self) -> None:
+    def _lock(self, handle: int) -> None:
         if sys.platform == "win32":
             import msvcrt
 
             try:
-                msvcrt.locking(self._handle, msvcrt.LK_NBLCK, 1)
+                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
             except OSError as error:
                 raise _locked(self.path) from error
             return
@@ -123,9 +148,9 @@ class FolderLock:
         # Several processes may read what nobody can write.
         kind = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX
         try:
-            fcntl.flock(self._handle, kind | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _locked(self.path, _lock_holder(self.path)) from error
+            raise self.locked() from error
         except OSError as error:  # some network and user-space file systems have no locks
             raise StoreError(
                 f"the file system of {self.path} cannot lock files ({error.strerror}): put milvus.uri on a local"

@@ -3,9 +3,10 @@
 A log is a pair of Arrow IPC streams, ``wal/wal_data_000001.arrow`` and ``wal/wal_delta_000001.arrow``. A write is
 acknowledged when it is on the disk (``fsync``), so it survives a power failure, not only a killed process.
 
-Arrow streams have no checksums, and an interrupted write at the end of one looks like a log that was cut off.
-Beside the logs lies a *witness*, ``wal/imagesearch.json``: how many bytes of each were acknowledged, and their
-CRC-32. It is not synchronised itself: after a power failure it may be older than the log, never newer.
+Arrow streams have no checksums, so each batch carries its own CRC-32, in metadata that Milvus Lite ignores. And
+an interrupted write at the end of a stream looks like a log that was cut off, so beside the logs lies a *witness*,
+``wal/imagesearch.json``: how many bytes of each were acknowledged, and their CRC-32. It is not synchronised
+itself: after a power failure it may be older than the log, never newer.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from imagesearch.errors import DamagedError
 from imagesearch.stores.milvus.lite_files import sync_folder
 
 ROWS, DELETIONS = "data", "delta"
-_WITNESS = "imagesearch.json"
+WITNESS = "imagesearch.json"
 _NAME = re.compile(r"wal_(data|delta)_(\d+)\.arrow")
+
+# Keys of the CRC-32 of a batch in its metadata, and of the witness's entries among them.
+_BATCH_CRC, _WITNESS_CRC = b"imagesearch.crc32", "crc32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,15 @@ class _Stream:
         if self.sink is None:
             self.sink = _Sink(self.path)
             self.writer = pa.ipc.new_stream(self.sink, self.schema)
-            self.writer.write_batch(batch)
+            self._write(batch)
             self.sink.sync()
             sync_folder(self.path.parent)
         else:
-            self.writer.write_batch(batch)
+            self._write(batch)
             self.sink.sync()
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        self.writer.write_batch(batch, custom_metadata={_BATCH_CRC: str(_crc_of(batch))})
 
     def close(self) -> None:
         """Close the file without writing to it again."""
@@ -106,8 +113,8 @@ class Log:
         self.number = number
         self._folder = folder
         self._streams = {
-            ROWS: _Stream(_path(folder, ROWS, number), row_schema),
-            DELETIONS: _Stream(_path(folder, DELETIONS, number), deletion_schema),
+            ROWS: _Stream(path_of(folder, ROWS, number), row_schema),
+            DELETIONS: _Stream(path_of(folder, DELETIONS, number), deletion_schema),
         }
         self._acknowledged: dict[str, list[int]] = {}
 
@@ -129,7 +136,7 @@ class Log:
         stream.append(entry.batch)
         assert stream.sink is not None
         self._acknowledged[stream.path.name] = [stream.sink.size, stream.sink.crc]
-        _write_witness(self._folder, self._acknowledged)
+        write_witness(self._folder, self._acknowledged)
 
     def close(self) -> None:
         """Let go of the files, which stay as they are."""
@@ -164,7 +171,7 @@ def replay(folder: Path, active: int | None) -> Iterator[Entry]:
     _check_witnessed(folder, active)
     for number in numbers(folder):
         entries = [
-            Entry(kind, batch) for kind in (ROWS, DELETIONS) for batch in _read(_path(folder, kind, number))
+            Entry(kind, batch) for kind in (ROWS, DELETIONS) for batch in _read(path_of(folder, kind, number))
         ]
         yield from sorted(entries, key=lambda entry: int(entry.batch.column("_seq")[0].as_py()))
 
@@ -174,9 +181,9 @@ def delete_logs(folder: Path, up_to: int) -> None:
     for number in numbers(folder):
         if number <= up_to:
             for kind in (ROWS, DELETIONS):
-                _path(folder, kind, number).unlink(missing_ok=True)
+                path_of(folder, kind, number).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        (folder / _WITNESS).unlink(missing_ok=True)
+        (folder / WITNESS).unlink(missing_ok=True)
 
 
 def problems(folder: Path, active: int | None) -> list[DamagedError]:
@@ -192,24 +199,98 @@ def problems(folder: Path, active: int | None) -> list[DamagedError]:
 def read_witness(folder: Path) -> dict[str, list[int]]:
     """File name -> acknowledged bytes and their CRC-32; empty if there is no witness that can be understood."""
     try:
-        found = json.loads((folder / _WITNESS).read_text(encoding="ascii"))
-        return {str(name): [int(size), int(crc)] for name, (size, crc) in found.items() if _NAME.fullmatch(name)}
+        return _parse_witness((folder / WITNESS).read_bytes())
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError):  # half written in a power failure
-        logging.getLogger(__name__).debug("%s cannot be understood", folder / _WITNESS)
+    except ValueError:  # half written in a power failure
+        logging.getLogger(__name__).debug("%s cannot be understood", folder / WITNESS)
         return {}
 
 
-def salvage(file: Path) -> list[pa.RecordBatch]:
-    """The batches of a damaged log up to the first that cannot be read."""
-    return list(_read(file))
+def witness_problem(folder: Path) -> str | None:
+    """What is wrong with the witness itself, or None. Logs that Milvus Lite wrote have none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        data = (folder / WITNESS).read_bytes()
+        _parse_witness(data)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return "is not as it was written" if data else "is empty"
+    return None
 
 
-def _write_witness(folder: Path, acknowledged: dict[str, list[int]]) -> None:
+def _parse_witness(data: bytes) -> dict[str, list[int]]:
+    """The entries of a witness.
+
+    Raises:
+        ValueError: it is not as it was written.
+    """
+    try:
+        found = json.loads(data)
+        crc = found.pop(_WITNESS_CRC, None)
+        entries = {str(name): [int(size), int(crc)] for name, (size, crc) in found.items()}
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if crc != _crc_of_entries(entries) or not all(map(_NAME.fullmatch, entries)):
+        raise ValueError("its CRC-32 differs")
+    return entries
+
+
+def _crc_of_entries(entries: dict[str, list[int]]) -> int:
+    return zlib.crc32(json.dumps(entries).encode("ascii"))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a log holds.
+
+    Attributes:
+        sound: batches that are whole and, as far as they say, as they were written; none is empty.
+        damaged: batches that can be read, but are not as they were written.
+        read: bytes from the beginning that these take; what follows is half a batch, or no batch.
+    """
+
+    sound: list[pa.RecordBatch]
+    damaged: list[pa.RecordBatch]
+    read: int
+
+
+def read_log(file: Path) -> Content:
+    """All of a log that can be read.
+
+    Raises:
+        OSError: the disk fails, or there is no such file.
+    """
+    data = file.read_bytes()  # and not by Arrow: what the disk refuses must not look like the end
+    sound: list[pa.RecordBatch] = []
+    damaged: list[pa.RecordBatch] = []
+    source, read = pa.BufferReader(data), 0
+    try:
+        stream = pa.ipc.open_stream(source)
+        while True:
+            batch, metadata = stream.read_next_batch_with_custom_metadata()
+            crc = None if metadata is None else metadata.get(_BATCH_CRC)
+            if crc is not None and crc != str(_crc_of(batch)).encode():
+                damaged.append(batch)
+            else:
+                batch.validate(full=True)
+                sound += [batch] if batch.num_rows else []
+            read = source.tell()
+    except StopIteration:
+        read = source.tell()
+    except (pa.ArrowException, OSError) as error:  # Arrow's OSError: half a message; no file is read here
+        logging.getLogger(__name__).debug("%s ends in half a record: %s", file, error)
+    return Content(sound, damaged, read)
+
+
+def write_witness(folder: Path, acknowledged: dict[str, list[int]]) -> None:
     """In one system call, so that a killed process leaves the whole old or new one."""
-    data = json.dumps(acknowledged).encode("ascii")
-    handle = os.open(folder / _WITNESS, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+    data = json.dumps({**acknowledged, _WITNESS_CRC: _crc_of_entries(acknowledged)}).encode("ascii")
+    handle = os.open(folder / WITNESS, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
     try:
         # Padded, so that a shorter one leaves nothing of a longer one behind.
         os.write(handle, data.ljust(max(len(data), os.fstat(handle).st_size)))
@@ -243,20 +324,25 @@ def _compare(file: Path, size: int, crc: int) -> str | None:
     return None if zlib.crc32(data) == crc else "is not as it was written"
 
 
-def _read(path: Path) -> Iterator[pa.RecordBatch]:
-    """The whole batches of a stream; an interrupted write at its end is left out."""
+def _read(path: Path) -> list[pa.RecordBatch]:
+    """The whole batches of a stream; an interrupted write at its end is left out.
+
+    Raises:
+        DamagedError: a batch is not as it was written.
+    """
     try:
-        data = path.read_bytes()  # and not by Arrow: what the disk refuses must not look like the end
+        content = read_log(path)
     except FileNotFoundError:
-        return
-    try:
-        for batch in pa.ipc.open_stream(pa.BufferReader(data)):
-            batch.validate(full=True)
-            if batch.num_rows:
-                yield batch
-    except (pa.ArrowInvalid, OSError) as error:  # Arrow's OSError: half a message; no file is read here
-        logging.getLogger(__name__).debug("%s ends in half a record: %s", path, error)
+        return []
+    if content.damaged:
+        raise DamagedError(path, "is not as it was written")
+    return content.sound
 
 
-def _path(folder: Path, kind: str, number: int) -> Path:
+def _crc_of(batch: pa.RecordBatch) -> int:
+    return zlib.crc32(batch.serialize())
+
+
+def path_of(folder: Path, kind: str, number: int) -> Path:
+    """Where one of a pair of logs is."""
     return folder / f"wal_{kind}_{number:06d}.arrow"

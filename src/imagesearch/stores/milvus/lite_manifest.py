@@ -18,7 +18,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from imagesearch.errors import DamagedError
+from imagesearch.errors import DamagedError, StoreError
 from imagesearch.stores.milvus.lite_files import digest_of, digest_of_json, write_atomically
 
 FORMAT = 2
@@ -137,14 +137,24 @@ class Manifest:
 
     @property
     def checksums(self) -> dict[str, list[Any]]:
-        """Path within the collection's folder -> size in bytes and digest, as far as known."""
+        """Path within the collection's folder -> size in bytes, digest, perhaps content, as far as known."""
         found: dict[str, list[Any]] = self.payload.get(_OURS, {}).get("files", {})
         return found
 
-    def note(self, path: Path) -> None:
-        """Remember a file's size and digest; it must be complete."""
+    def note(self, path: Path, **content: Any) -> None:
+        """Remember a file's size and digest; it must be complete.
+
+        Args:
+            content: what was lost if the file were, in plain values; see :meth:`content`.
+        """
         ours = self.payload.setdefault(_OURS, {})
-        ours.setdefault("files", {})[self.key(path)] = [path.stat().st_size, digest_of(path)]
+        known = [path.stat().st_size, digest_of(path)]
+        ours.setdefault("files", {})[self.key(path)] = [*known, content] if content else known
+
+    def content(self, path: Path) -> dict[str, Any]:
+        """What :meth:`note` was told of a file's content; empty if nothing."""
+        known = self.checksums.get(self.key(path), ())
+        return dict(known[2]) if len(known) > 2 else {}
 
     def forget(self, paths: Iterable[Path]) -> None:
         """Forget the checksums of files."""
@@ -194,14 +204,34 @@ class Manifest:
             logging.getLogger(__name__).debug("cannot write %s: %s", COPY, error)
 
 
+def require_format(file: Path, number: int, known: int) -> None:
+    """Refuse a file of another format than the one that is known here.
+
+    Raises:
+        StoreError: an older or a newer version of Milvus Lite wrote it.
+    """
+    if number > known:
+        raise StoreError(
+            f"{file} has format {number}, which a newer version of Milvus Lite wrote; this version of ImageSearch"
+            f" reads format {known}: install a newer one. Nothing was changed"
+        )
+    if number < known:
+        raise StoreError(
+            f"{file} has format {number}, which an older version of Milvus Lite wrote; only format {known} can be"
+            f" read: set milvus.uri to a new path and index the pictures again. Nothing was changed"
+        )
+
+
 def parse(text: str, file: Path) -> dict[str, Any]:
     """The payload of a manifest's text.
 
     Raises:
         DamagedError: it is not as it was written.
+        StoreError: another version of Milvus Lite wrote it, in another format.
     """
     try:
         payload = json.loads(text)
+        require_format(file, int(payload.get("manifest_format_version", FORMAT)), FORMAT)
         partitions = payload["partitions"]
         for files in partitions.values():
             if not all(

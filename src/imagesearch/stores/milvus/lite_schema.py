@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ import pyarrow as pa
 
 from imagesearch.errors import DamagedError, ForeignCollectionError
 from imagesearch.stores.columns import COLUMNS, ID, Column, Kind
-from imagesearch.stores.milvus.lite_files import write_atomically
+from imagesearch.stores.milvus.lite_files import digest_of_json, write_atomically
+from imagesearch.stores.milvus.lite_manifest import require_format
 from imagesearch.stores.milvus.lite_recent import PARTITION_COLUMN
 from imagesearch.stores.milvus.lite_segment import SEQUENCE
 from imagesearch.stores.milvus.schema import RECORD_PROPERTY, Field, Schema, parse_schema
 
 FORMAT = 2
 NAME = "schema.json"
+COPY = "schema.json.imagesearch"  # nothing else knows which model the vectors are of
 
 _TYPES = {Kind.TEXT: "varchar", Kind.INTEGER: "int64", Kind.NUMBER: "double"}
 _ARROW = {
@@ -72,7 +75,11 @@ def read_schema(name: str, folder: Path) -> LiteSchema:
         ForeignCollectionError: this program did not make the collection, or it has columns that only Milvus Lite
             itself can write (computed or partition keys).
     """
-    payload = read_payload(folder)
+    return parse_payload(name, read_payload(folder), folder / NAME)
+
+
+def parse_payload(name: str, payload: Mapping[str, Any], file: Path) -> LiteSchema:
+    """What the content of a ``schema.json`` says; errors are those of :func:`read_schema`."""
     try:
         fields = {str(field["name"]): field for field in payload["fields"]}
         kinds = {
@@ -80,25 +87,30 @@ def read_schema(name: str, folder: Path) -> LiteSchema:
             for column, field in fields.items()
         }
         ours = parse_schema(name, dict(payload.get("properties") or {}), "", kinds)
+        require_format(file, int(payload["schema_format_version"]), FORMAT)
         is_plain = (
-            int(payload["schema_format_version"]) == FORMAT
-            and not payload.get("functions")
+            not payload.get("functions")
             and not payload.get("enable_dynamic_field")
             and all(field["dtype"] in _ARROW or field.get("dim") for field in fields.values())
             and not any(field.get("auto_id") or field.get("is_partition_key") for field in fields.values())
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise DamagedError(folder / NAME, "is not as it was written") from None
+        raise DamagedError(file, "is not as it was written") from None
     if not is_plain:
-        raise ForeignCollectionError(
-            f"collection {name!r} has columns that ImageSearch never makes (computed, dynamic or partition keys):"
-            f" choose another milvus.collection_name and index the pictures into it"
-        )
+        raise foreign(name)
     columns = [pa.field(SEQUENCE, pa.uint64(), nullable=False)]
     for column, field in fields.items():
         kind = pa.list_(pa.float32(), int(field["dim"])) if field.get("dim") else _ARROW[field["dtype"]]
         columns.append(pa.field(column, kind, nullable=bool(field.get("nullable"))))
     return LiteSchema(ours, pa.schema(columns))
+
+
+def foreign(name: str) -> ForeignCollectionError:
+    """The error for a collection with columns that we could not fill."""
+    return ForeignCollectionError(
+        f"collection {name!r} has columns that ImageSearch never makes (computed, dynamic or partition keys):"
+        f" choose another milvus.collection_name and index the pictures into it"
+    )
 
 
 def read_payload(folder: Path) -> dict[str, Any]:
@@ -143,8 +155,48 @@ def write_name(name: str, folder: Path) -> None:
 
 
 def write_payload(folder: Path, payload: Mapping[str, Any]) -> None:
-    """Write the content of ``schema.json``, durably and in one step."""
+    """Write the content of ``schema.json``, durably and in one step, and its copy."""
     write_atomically(folder / NAME, json.dumps(payload, indent=2, sort_keys=True))
+    try:
+        write_copy(folder, payload)
+    except OSError as error:  # what counts is written
+        logging.getLogger(__name__).debug("cannot write %s: %s", COPY, error)
+
+
+def write_copy(folder: Path, payload: Mapping[str, Any]) -> None:
+    """Write a copy of the content of ``schema.json``, with its digest."""
+    text = json.dumps({"digest": digest_of_json(payload), "schema": payload}, indent=2, sort_keys=True)
+    write_atomically(folder / COPY, text)
+
+
+def keep_copy(folder: Path) -> None:
+    """Write a copy if there is none, because an earlier version or another program made the collection."""
+    if not (folder / COPY).exists():
+        write_copy(folder, read_payload(folder))
+
+
+def read_copy(folder: Path) -> dict[str, Any] | None:
+    """The copy of the content of ``schema.json``; None if an earlier version made the collection.
+
+    Raises:
+        DamagedError: it is not as it was written.
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads((folder / COPY).read_bytes())
+        payload = found["schema"]
+        if found["digest"] != digest_of_json(payload) or not isinstance(payload, dict):
+            raise ValueError("its digest differs")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DamagedError(folder / COPY, "is not as it was written") from None
+    return dict(payload)
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder is a collection's, even one whose ``schema.json`` is lost."""
+    return (folder / NAME).exists() or (folder / COPY).exists()
 
 
 def extended(folder: Path, columns: Sequence[Column]) -> dict[str, Any]:

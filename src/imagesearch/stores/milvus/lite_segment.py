@@ -29,6 +29,12 @@ SEQUENCE = "_seq"
 # Rows that are decoded together: a few hits must not cost the decoding of a whole file.
 _ROW_GROUP = 16_384
 
+# How a file of deletions is written.
+DELETION_OPTIONS: dict[str, Any] = {"write_page_checksum": True}
+
+# Folders that are remembered of a data file, at most.
+_FOLDERS = 100
+
 # Up to so many values are quicker picked one by one.
 _FEW = 30
 
@@ -141,7 +147,7 @@ class Segment:
     def _read(self, names: list[str] | None) -> pa.Table:
         try:
             with open(self.path, "rb") as stream:
-                return pq.ParquetFile(stream).read(columns=names)
+                return pq.ParquetFile(stream, page_checksum_verification=True).read(columns=names)
         except FileNotFoundError:
             raise DamagedError(self.path, "is missing") from None
         except (pa.ArrowException, OSError) as error:
@@ -179,27 +185,36 @@ def write_data(table: pa.Table, folder: Path, vector_column: str) -> str:
     Returns:
         The path within the partition's folder, named after the sequence numbers as Milvus Lite does.
     """
-    sequences = to_numpy(table.column(SEQUENCE))
-    low, high = int(sequences.min()), int(sequences.max())
+    return _write(table, folder / "data", data_options(table, vector_column))
+
+
+def data_options(table: pa.Table, vector_column: str) -> dict[str, Any]:
+    """How a data file is written: of the same table, the same bytes."""
     text = [field.name for field in table.schema if field.type == pa.string()]
     packing = dict.fromkeys(table.schema.names, "snappy") | {f"{vector_column}.list.element": "none"}
     packing.pop(vector_column)
-    options = {
+    return {
         "compression": packing,
         "use_dictionary": text,
         "write_page_checksum": True,
         "row_group_size": _ROW_GROUP,
     }
-    return _write(table, folder / "data", low, high, options)
+
+
+def summary(rows: pa.Table) -> dict[str, Any]:
+    """What would be lost with a data file: how many rows, and the folders that they were found under."""
+    folders = rows.column("root").unique().to_pylist() if "root" in rows.schema.names else []
+    return {"rows": rows.num_rows, "folders": sorted(filter(None, folders))[:_FOLDERS]}
 
 
 def write_deletions(table: pa.Table, folder: Path) -> str:
     """Write keys and the sequence numbers of their deletion, like :func:`write_data`."""
+    return _write(table, folder / "delta", DELETION_OPTIONS)
+
+
+def _write(table: pa.Table, folder: Path, options: dict[str, Any]) -> str:
     sequences = to_numpy(table.column(SEQUENCE))
-    return _write(table, folder / "delta", int(sequences.min()), int(sequences.max()), {})
-
-
-def _write(table: pa.Table, folder: Path, low: int, high: int, options: dict[str, Any]) -> str:
+    low, high = int(sequences.min()), int(sequences.max())
     folder.mkdir(parents=True, exist_ok=True)
     # The larger number is an upper bound, so it can be raised until no file has the name.
     while (file := folder / f"{folder.name}_{low:06d}_{high:06d}.parquet").exists():

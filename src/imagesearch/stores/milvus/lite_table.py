@@ -31,7 +31,7 @@ from imagesearch.stores.milvus.lite_manifest import NAME as MANIFEST
 from imagesearch.stores.milvus.lite_manifest import PARTITION, Manifest
 from imagesearch.stores.milvus.lite_recent import PARTITION_COLUMN, RecentRows
 from imagesearch.stores.milvus.lite_schema import LiteSchema
-from imagesearch.stores.milvus.lite_segment import SEQUENCE, Segment, write_data, write_deletions
+from imagesearch.stores.milvus.lite_segment import SEQUENCE, Segment, summary, write_data, write_deletions
 from imagesearch.stores.milvus.nearest import Mask
 from imagesearch.stores.milvus.visibility import CurrentRows
 
@@ -206,9 +206,9 @@ class Table:
         rows, deletions = self.recent.table(), self.recent.deletions(self.schema.deletions)
         if rows is not None:
             relative = write_data(rows.select(self.schema.rows.names), folder, self.vector_column)
-            self._name("data_files", relative)
+            self._name("data_files", relative, **summary(rows))
         if deletions is not None:
-            self._name("delta_files", write_deletions(deletions, folder))
+            self._name("delta_files", write_deletions(deletions, folder), rows=deletions.num_rows)
         self._sync_folders(folder)
         self.manifest.last_sequence = self.recent.last_sequence
         self.manifest.active_log = self._log.number + 1
@@ -225,9 +225,9 @@ class Table:
         self._changed()
         self.failed = False
 
-    def _name(self, kind: str, relative: str) -> None:
+    def _name(self, kind: str, relative: str, **content: Any) -> None:
         self.manifest.add(kind, PARTITION, relative)
-        self.manifest.note(self._file(PARTITION, relative))
+        self.manifest.note(self._file(PARTITION, relative), **content)
 
     def _sync_folders(self, partition: Path) -> None:
         for folder in (partition / "data", partition / "delta", partition, partition.parent, self.folder):
@@ -332,7 +332,7 @@ class Table:
         self.segments = [segment for segment in self.segments if segment not in segments]
         if rows.num_rows:
             relative = write_data(rows.sort_by(SEQUENCE), folder, self.vector_column)
-            self._name("data_files", relative)
+            self._name("data_files", relative, **summary(rows))
             self.segments.append(Segment(self.folder, PARTITION, relative))
         self._sync_folders(folder)
         self._drop_old_tombstones()

@@ -169,6 +169,10 @@ class ServerConnection:
 def server_place(address: DatabaseAddress, db_name: str | None) -> str:
     """A server's address in one form, without credentials; then the database's name, if it is not the default."""
     parts = urlsplit(address.place)
+    if parts.scheme == "unix":
+        return (
+            address.place if db_name in (None, "", _DEFAULT_DATABASE) else f"{address.place}, database {db_name}"
+        )
     scheme = "https" if parts.scheme == "https" else "http"  # tcp is another name of http
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     name = db_name or parts.path.strip("/").partition("/")[0]
