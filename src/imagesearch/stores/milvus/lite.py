@@ -69,7 +69,6 @@ class _Opened:
         self.lock = FolderLock(path, create=create)
         self.turn = threading.RLock()
         self.users = 0
-        self.forked = False
         self.plain = lite_session.PlainFolder(self.lock)
         self._tables: dict[tuple[Path, bool], tuple[Table, Reader]] = {}
         self._prepared = self.lock.read_only
@@ -135,7 +134,6 @@ def _after_fork() -> None:
     _guard = threading.Lock()
     _forked = _used
     for opened in _opened.values():
-        opened.forked = True
         opened.lock.forget()
     _opened.clear()
 
@@ -292,9 +290,12 @@ class LiteDatabase:
 
     def close(self) -> None:
         """Let go of the folder, once the call that is running in it has ended."""
+        if _forked:
+            self._closed = True
+            return
         with self._lock:
             mine, self._mine, self._closed = self._mine, None, True
-        if mine is None or mine.forked:
+        if mine is None:
             return
         with mine.turn, _guard:
             mine.users -= 1
@@ -340,14 +341,15 @@ class LiteDatabase:
 
     def _connect(self, create: bool) -> _Opened | None:
         global _used  # noqa: PLW0603 - state of the process
+        # Before the lock: a thread that is not in this process may have held it when the process was forked.
+        if _forked and not self._closed and (create or self._mine is not None or self.path.exists()):
+            raise self._in_another_process()
         with self._lock:
             if self._closed:
                 raise closed(str(self.path))
             if self._mine is None:
                 if not create and not self.path.exists():
                     return None
-                if _forked:
-                    raise self._in_another_process()
                 with _guard:
                     opened = _opened.get(self.path)
                     if opened is None:
@@ -355,8 +357,6 @@ class LiteDatabase:
                     opened.users += 1
                     _used = True
                 self._mine = opened
-            if self._mine.forked:
-                raise self._in_another_process()
             return self._mine
 
     def _in_another_process(self) -> StoreError:

@@ -87,8 +87,8 @@ class FolderLock:
     def lend(self) -> None:
         """Give up the lock, but not the name: Milvus Lite takes the same lock itself."""
         if self._handle is not None:
-            os.close(self._handle)  # which gives up the lock
-            self._handle = None
+            _unlock(self._handle)
+        self.forget()
 
     def release(self) -> None:
         """Give it back."""
@@ -99,8 +99,10 @@ class FolderLock:
 
     def forget(self) -> None:
         """Close our copy of the handle without touching the lock: for a process made by ``fork``."""
-        with contextlib.suppress(OSError):
-            self.lend()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                os.close(handle)
 
     def locked(self) -> StoreLockedError:
         """The error that names the process which has it."""
@@ -221,6 +223,15 @@ def write_failure(error: BaseException | str, path: Path) -> StoreError | None:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def _unlock(handle: int) -> None:
+    """Give up a lock, also where a process that was forked just now has a copy of the handle."""
+    if sys.platform != "win32":  # there, closing does it
+        import fcntl
+
+        with contextlib.suppress(OSError):  # closing gives it up as well
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 # --- who holds the lock ---
