@@ -217,18 +217,19 @@ def index(folders: list[str]) -> None:
     from imagesearch.images.pipeline import batches, decode_ahead
     from imagesearch.models import catalogue
     from imagesearch.models.hub import find_checkpoint
-    from imagesearch.models.opening import Running, open_embedder
+    from imagesearch.models.runtimes.base import RuntimeOptions
+    from imagesearch.models.runtimes.selection import open_embedder
     from imagesearch.records import Picture, Skipped
 
     checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
-    embedder = open_embedder(checkpoint, Running("cpu", "float32"))
+    embedder = open_embedder(checkpoint, RuntimeOptions("cpu", "float32"))
     seconds: dict[str, float] = {}
 
     def load(path: str) -> tuple[Picture, object]:
         started = time.monotonic()
         try:
             with file_content(path) as (data, status), open_picture(data, path) as image:
-                return describe(path, "", data, status, image), embedder.prepare(decode(image, path))
+                return describe(path, "", data, status, image), embedder.preprocess(decode(image, path))
         finally:
             seconds[path] = time.monotonic() - started
 

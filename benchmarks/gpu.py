@@ -23,7 +23,8 @@ from imagesearch.images.files import load_picture
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
-from imagesearch.models.opening import Running, open_embedder
+from imagesearch.models.runtimes.base import RuntimeOptions
+from imagesearch.models.runtimes.selection import open_embedder
 from rivals import random_vit
 
 
@@ -31,7 +32,7 @@ def prepared(model: Embedder, files: Sequence[Path], threads: int, batch: int) -
     """Decoded and prepared in threads, in order."""
 
     def load(file: Path) -> Any:
-        return model.prepare(load_picture(file, shortest=model.decode_side))
+        return model.preprocess(load_picture(file, shortest=model.decode_side))
 
     return decode_ahead(files, load, threads=threads, ahead=4 * batch)
 
@@ -78,7 +79,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = find_checkpoint(str(random_vit(Path(folder))))
-        model = open_embedder(checkpoint, Running(device=options.device, runtime="torch"))
+        model = open_embedder(checkpoint, RuntimeOptions(device=options.device, runtime="torch"))
         device = (
             torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else options.device
         )

@@ -58,7 +58,7 @@ def prepared(model: Embedder, files: Sequence[Path]) -> Any:
     def load(file: Path) -> Any:
         with file_content(str(file)) as (data, status), open_picture(data, str(file)) as image:
             describe(str(file), "", data, status, image)
-            return model.prepare(decode(image, str(file), model.decode_side))
+            return model.preprocess(decode(image, str(file), model.decode_side))
 
     return decode_ahead(files, load, ahead=2 * model.batch_size)
 

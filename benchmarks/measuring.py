@@ -29,7 +29,7 @@ _BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")
 # Runs the command line; the last line of stderr is the peaks of resident memory.
 MEASURED = """
 import sys
-from imagesearch.frontends.cli import app
+from imagesearch.frontends.cli.app import app
 from measuring import peaks
 try:
     app(sys.argv[1:])

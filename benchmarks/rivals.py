@@ -39,9 +39,10 @@ from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models import catalogue
 from imagesearch.models.classifier import Classifier
 from imagesearch.models.embedder import Embedder
-from imagesearch.models.exporting import GRAPH_RUNTIMES, is_installed
 from imagesearch.models.hub import Checkpoint, find_checkpoint
-from imagesearch.models.opening import Running, open_classifier, open_embedder
+from imagesearch.models.runtimes.base import RuntimeOptions
+from imagesearch.models.runtimes.export import GRAPH_RUNTIMES, is_installed
+from imagesearch.models.runtimes.selection import open_classifier, open_embedder
 
 BATCH = 32
 
@@ -70,7 +71,7 @@ def random_vit(folder: Path) -> Path:
 def prepared(model: Embedder | Classifier, files: Sequence[Path]) -> Iterator[Any]:
     """Decoded and prepared in threads, in order."""
     side = model.decode_side
-    return decode_ahead(files, lambda file: model.prepare(load_picture(file, shortest=side)), ahead=2 * BATCH)
+    return decode_ahead(files, lambda file: model.preprocess(load_picture(file, shortest=side)), ahead=2 * BATCH)
 
 
 @lru_cache
@@ -138,7 +139,7 @@ def feature_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals)
     yield rivals.side("original", "vectors", original)
     yield rivals.side("pipeline", "vectors", piped)
     for runtime in runtimes():
-        ours = opened(lambda runtime=runtime: open_embedder(checkpoint, Running(runtime=runtime)), runtime)
+        ours = opened(lambda runtime=runtime: open_embedder(checkpoint, RuntimeOptions(runtime=runtime)), runtime)
         if ours is None:
             continue
         if runtime == "torch":
@@ -166,7 +167,7 @@ def label_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals) -
     """All ways from files to labels."""
     yield rivals.side("plain labels", "labels", plain_labels)
     for runtime in runtimes():
-        ours = opened(lambda runtime=runtime: open_classifier(checkpoint, Running(runtime=runtime)), runtime)
+        ours = opened(lambda runtime=runtime: open_classifier(checkpoint, RuntimeOptions(runtime=runtime)), runtime)
         if ours is None:
             continue
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter
 
 from imagesearch import ImageSearch
-from imagesearch.frontends.render import results_figure, save_figure
+from imagesearch.frontends.figures import results_figure, save_figure
 
 SIZE = 480
 Colour = tuple[int, int, int]

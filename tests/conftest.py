@@ -95,10 +95,10 @@ def starter() -> Embedder:
     from imagesearch.models import catalogue
     from imagesearch.models.embedder import Embedder
     from imagesearch.models.hub import find_checkpoint
-    from imagesearch.models.loading import Network
+    from imagesearch.models.network import Network
 
     checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
-    return Embedder.of_network(Network(checkpoint, "features", device="cpu", precision="float32"))
+    return Embedder.of_network(Network.load(checkpoint, "features", device="cpu", precision="float32"))
 
 
 @pytest.fixture

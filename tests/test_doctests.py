@@ -14,9 +14,9 @@ MODULES = [
     "images.find",
     "images.paths",
     "images.pipeline",
+    "library.features",
     "models.catalogue",
     "models.devices",
-    "search.features",
     "stores.address",
     "stores.memory",
 ]

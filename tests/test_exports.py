@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,29 +27,40 @@ def test_every_public_name_resolves_and_is_documented(name: str) -> None:
     assert inspect.getdoc(value)
 
 
+STUB = ast.parse(Path(imagesearch.__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+# Module -> public names, as the stub lists them.
+HOMES = {
+    str(node.module): [alias.name for alias in node.names] for node in STUB if isinstance(node, ast.ImportFrom)
+}
+
+
 def test_public_names_are_listed_once_and_have_one_home() -> None:
     assert len(set(imagesearch.__all__)) == len(imagesearch.__all__)
-    homes = [name for names in imagesearch._HOMES.values() for name in names]
-    assert sorted(homes) == sorted(imagesearch.__all__)
+    assert sorted(name for names in HOMES.values() for name in names) == sorted(imagesearch.__all__)
 
 
-@pytest.mark.parametrize("module", imagesearch._HOMES)
+@pytest.mark.parametrize("module", HOMES)
 def test_the_table_of_homes_is_sorted_and_true(module: str) -> None:
-    names = imagesearch._HOMES[module]
-    assert list(names) == sorted(names)
+    names = HOMES[module]
+    assert names == sorted(names)
     for name in names:
         assert getattr(imagesearch, name).__module__ == f"imagesearch.{module}"
 
 
 def test_type_checkers_see_what_python_sees() -> None:
-    """The names imported under TYPE_CHECKING are those that __getattr__ resolves."""
-    source = inspect.getsource(imagesearch)
-    block = source.split("if TYPE_CHECKING:")[1].split("__version__")[0]
-    imported = {
-        module: tuple(re.findall(r"\w+", names))
-        for module, names in re.findall(r"from imagesearch\.(\w+) import (\([^)]*\)|[^\n]*)", block)
-    }
-    assert imported == imagesearch._HOMES
+    """They read the stub and not the module."""
+    listed = [ast.literal_eval(node.value) for node in STUB if isinstance(node, ast.Assign)]
+    assert [sorted(names) for names in listed] == [sorted(imagesearch.__all__)]
+    other = [ast.unparse(node) for node in STUB if isinstance(node, ast.AnnAssign)]
+    assert other == [f"__version__: {type(imagesearch.__version__).__name__}"]
+
+
+@pytest.mark.parametrize(("old", "new"), imagesearch._RENAMED.items())
+def test_old_names_work_and_say_what_they_are_called_now(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"imagesearch\.{old} is now imagesearch\.{new}") as seen:
+        assert getattr(imagesearch, old) is getattr(imagesearch, new)
+    assert seen[0].filename == __file__
+    assert old not in imagesearch.__all__
 
 
 def test_every_error_is_public() -> None:

@@ -63,7 +63,7 @@ def test_links_lead_somewhere() -> None:
 def test_commands_exist() -> None:
     import typer.main
 
-    from imagesearch.frontends.cli import app
+    from imagesearch.frontends.cli.app import app
 
     commands = typer.main.get_command(app).commands
     for name in re.findall(r"^imagesearch (\w+)", "\n".join(blocks("sh")), flags=re.MULTILINE):

@@ -163,7 +163,7 @@ class TestIndex:
         with ImageSearch(settings) as images:
             images.index(picture_folder)
         (picture_folder / "0.png").rename(picture_folder / "zero.png")
-        monkeypatch.setattr("imagesearch.models.opening.open_embedder", pytest.fail)
+        monkeypatch.setattr("imagesearch.models.runtimes.selection.open_embedder", pytest.fail)
         with ImageSearch(settings) as images:
             report = images.index(picture_folder)
             assert (report.unchanged, report.reused) == (5, 1)

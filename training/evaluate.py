@@ -115,7 +115,7 @@ def top1(
 
 def speeds(services: dict[str, ImageSearch], files: Sequence[Path]) -> dict[str, float]:
     """Pictures a second from files to vectors; every turn measures all checkpoints, one after the other."""
-    from imagesearch.search.library import Reading, encode_files
+    from imagesearch.library.refresh import Reading, encode_files
 
     rates: dict[str, list[float]] = {name: [] for name in services}
     for _ in range(TURNS):

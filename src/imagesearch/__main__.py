@@ -1,6 +1,6 @@
 """``python -m imagesearch``: the same as the ``imagesearch`` command."""
 
-from imagesearch.frontends.cli import main
+from imagesearch.frontends.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,9 @@
 Later layers win: defaults < ``config.yaml`` < environment < flags (or the ``overrides`` of Python callers).
 An environment variable names its section and key with two underscores between them:
 ``IMAGESEARCH_MILVUS__URI=http://localhost:19530``.
+
+Merged by hand: pydantic-settings merges its sources before it validates, so errors and ``config --json`` could not
+name the file, variable or flag, nor could another ``model.name`` drop what lower layers say of the first model.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ Parameters = dict[str, int | float | bool | str]
 class Section(BaseModel):
     """Settings are values: frozen, and unknown keys are refused."""
 
-    # A token shall not appear in the message about another key of its section.
+    # A token must not appear in the message about another key of its section.
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
 
@@ -187,7 +190,7 @@ def load_config(
         environ: the environment, replaceable for tests.
 
     Raises:
-        ConfigError: a file cannot be read, or a setting is unknown, wrong or impossible; one line a setting,
+        ConfigError: a file cannot be read, or a setting is unknown, wrong or impossible; one line per setting,
             each with its key, its value and what is allowed.
     """
     path = _find_file(file, environ)
@@ -349,7 +352,7 @@ def _merge(layers: list[tuple[str, dict[str, dict[str, Any]]]]) -> Config:
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        # One value that fits none of several types is several errors to pydantic, but one line to people.
+        # One value that fits none of several types is several errors to pydantic, but one line to the user.
         lines: dict[tuple[Any, ...], str] = {}
         for detail in error.errors():
             lines.setdefault(detail["loc"][:3], _explain(detail, sources))

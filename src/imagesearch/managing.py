@@ -1,9 +1,10 @@
-"""The collections of the configured database as wholes: list, copy, rename, drop, export, import, migrate."""
+"""The collections of the configured database: list, copy, rename, drop, export, import, migrate."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -11,13 +12,62 @@ from pathlib import Path
 
 from imagesearch.config import Config
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, UsageError
+from imagesearch.library.ledger import Ledger, delete_ledger, rename_ledger
 from imagesearch.records import CollectionInfo, Progress, TransferReport, no_progress
-from imagesearch.search.ledger import Ledger, delete_ledger, rename_ledger
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, check_name
 
-# More of the machine's memory than this is not a database's to take.
+# A local database that needs a larger share of the machine's memory has outgrown it.
 _MEMORY_SHARE = 0.5
+
+
+class DatabaseHandle:
+    """The configured database, opened at first use, or one that was given; several threads may ask for it.
+
+    Args:
+        config: the settings.
+        given: a database in place of the configured one; :meth:`release` does not close it, :meth:`close` does.
+    """
+
+    def __init__(self, config: Config, given: VectorDatabase | None = None) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._opened = given
+        self._is_given = given is not None
+        self._closed = False
+
+    def open(self) -> VectorDatabase:
+        """The database.
+
+        Raises:
+            UsageError: it was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise UsageError("this ImageSearch is closed; create another one")
+            if self._opened is None:
+                self._opened = self._config.database_address.open(connection_options(self._config))
+            return self._opened
+
+    def release(self) -> None:
+        """Close it until it is needed again. Waits for calls of other threads that are running."""
+        with self._lock:
+            opened = None if self._is_given else self._opened
+        if opened is None:
+            return
+        # Without the lock: a call that is waited for may report progress to code that uses this object.
+        opened.close()
+        with self._lock:
+            if self._opened is opened:
+                self._opened = None
+
+    def close(self) -> None:
+        """Close it for good. Waits for calls of other threads that are running."""
+        with self._lock:
+            self._closed = True
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
 
 class Collections:
@@ -40,7 +90,7 @@ class Collections:
         self._in_memory: dict[str, Ledger] = {}
 
     def collections(self) -> dict[str, CollectionInfo | None]:
-        """What each collection is, by name; None for those that other programs made."""
+        """Every collection by name; None for those that other programs made."""
         database = self._database()
         found: dict[str, CollectionInfo | None] = {}
         for name in database.names():
@@ -56,7 +106,7 @@ class Collections:
         """One collection (default: the configured one), to read and search it.
 
         Raises:
-            CollectionNotFoundError: there is no such collection; names those that there are.
+            CollectionNotFoundError: there is no such collection; names those that exist.
             ForeignCollectionError: this program did not make it.
         """
         database, spec = self._database(), self._spec(name)
@@ -72,7 +122,7 @@ class Collections:
             ) from None
 
     def describe(self, name: str) -> CollectionInfo:
-        """What one collection is.
+        """What one collection holds, and how it is built.
 
         Raises:
             CollectionNotFoundError, ForeignCollectionError: see :meth:`open`.
@@ -80,13 +130,13 @@ class Collections:
         return self.open(name).info()
 
     def copy(self, name: str, new: str, progress: Progress = no_progress) -> TransferReport:
-        """Copy a collection to another name; one that was interrupted goes on.
+        """Copy a collection to another name; a copy that was interrupted is continued.
 
         Raises:
             CollectionNotFoundError: there is no such collection.
             ModelMismatchError: there is one of the other name, with vectors of another model.
         """
-        from imagesearch.search.transfer import copy_collection
+        from imagesearch.library.transfer import copy_collection
 
         check_name(new)
         return copy_collection(self.open(name), self._database(), self._spec(new), progress)
@@ -127,7 +177,7 @@ class Collections:
             CollectionNotFoundError: there is no such collection.
             TransferError: the file cannot be written; an older one is untouched.
         """
-        from imagesearch.search.transfer import export_collection
+        from imagesearch.library.transfer import export_collection
 
         return export_collection(self.open(name), file, progress)
 
@@ -144,7 +194,7 @@ class Collections:
             TransferError: the file is damaged or of another kind.
             ModelMismatchError: there is such a collection, with vectors of another model.
         """
-        from imagesearch.search.transfer import import_collection, read_export
+        from imagesearch.library.transfer import import_collection, read_export
 
         name = name or read_export(file).name
         check_name(name)
@@ -157,7 +207,7 @@ class Collections:
         token: str | None = None,
         progress: Progress = no_progress,
     ) -> list[TransferReport]:
-        """Copy collections into another database, such as from Milvus Lite to a server; repeat to go on.
+        """Copy collections into another database, such as from Milvus Lite to a server; repeat to continue.
 
         Args:
             uri: the other database.
@@ -165,13 +215,13 @@ class Collections:
             token: the other database's; default: the configured one.
 
         Raises:
-            ConfigError: the address is none.
+            ConfigError: the address is not one of a database.
             UsageError: there is nothing to copy.
             TransferError: it is the same database.
             CollectionNotFoundError: there is no such collection.
             StoreError: a database fails; what was copied stays.
         """
-        from imagesearch.search.transfer import copy_collection
+        from imagesearch.library.transfer import copy_collection
 
         address = DatabaseAddress.parse(uri, "uri")
         chosen = list(names) or [name for name, info in self.collections().items() if info is not None]
@@ -226,11 +276,6 @@ def _physical_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
-
-
-def open_database(config: Config) -> VectorDatabase:
-    """The configured database; it is connected to when first used."""
-    return config.database_address.open(connection_options(config))
 
 
 def connection_options(config: Config) -> ConnectionOptions:

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
 from imagesearch.config import Config
 from imagesearch.errors import ConfigError, ModelError
 from imagesearch.models import catalogue
-from imagesearch.models.hub import find_checkpoint
-from imagesearch.records import Fingerprint
+from imagesearch.models.hub import Checkpoint, find_checkpoint
+from imagesearch.records import Fingerprint, Progress, no_progress
 
 if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
-    from imagesearch.models.embedder import Embedder
-    from imagesearch.models.opening import Running
+    from imagesearch.models.embedder import Embedder, Encoder
+    from imagesearch.models.network import Task
+    from imagesearch.models.runtimes.base import RuntimeOptions
+
+_log = logging.getLogger(__name__)
 
 
 class Networks:
-    """The network that makes vectors and the one that labels pictures; several threads may ask for them.
+    """The network that makes vectors and the one that labels images; several threads may ask for them.
 
     Args:
         config: the settings.
-        embedder: a network that makes vectors in place of the configured one.
+        embedder: a model that makes vectors in place of the configured one.
     """
 
-    def __init__(self, config: Config, embedder: Embedder | None = None) -> None:
+    def __init__(self, config: Config, embedder: Encoder | None = None) -> None:
         self._config = config
+        self._is_given = embedder is not None
         self._embedder = embedder
         self._classifier: Classifier | None = None
         # Held while a network is loaded, and never both.
         self._embedder_lock = threading.Lock()
         self._classifier_lock = threading.Lock()
+        # Held while graphs are made. Who wants a network meanwhile gets the one that there is.
+        self._optimizing = threading.Lock()
 
-    def embedder(self) -> Embedder:
+    def embedder(self) -> Encoder:
         """The network that makes vectors.
 
         Raises:
@@ -46,7 +53,7 @@ class Networks:
             return self._embedder
 
     def classifier(self) -> Classifier:
-        """The network that labels pictures.
+        """The network that labels images.
 
         Raises:
             ModelError: it cannot be loaded or has no labels.
@@ -55,6 +62,64 @@ class Networks:
             if self._classifier is None:
                 self._classifier = self._load_classifier()
             return self._classifier
+
+    def embedder_for(self, images: int, progress: Progress = no_progress) -> Encoder:
+        """Like :meth:`embedder`, optimised for this machine first where so many images make that worthwhile."""
+        self.optimize_for(images, "features", progress)
+        return self.embedder()
+
+    def optimize_for(self, images: int, task: Task, progress: Progress = no_progress) -> None:
+        """Call :meth:`optimize` where encoding so many images makes it worthwhile.
+
+        What goes wrong is logged: without a graph, PyTorch does the work.
+        """
+        from imagesearch.models.runtimes.selection import worth_optimizing
+
+        if self._is_given and task == "features":
+            return
+        checkpoint = self._checkpoint(task)
+        try:
+            if worth_optimizing(checkpoint, images):
+                self.optimize(task, progress)
+        except ModelError as error:
+            _log.warning("%s; PyTorch goes on", error)
+
+    def optimize(self, task: Task, progress: Progress = no_progress) -> bool:
+        """Make the graphs that are missing on this machine and use them: see :func:`selection.optimize`.
+
+        Returns:
+            Whether there is a graph that is better than PyTorch; never for an embedder that was given.
+
+        Raises:
+            ModelError: the network cannot be loaded, or a graph did not come about for a reason that may be gone
+                the next time.
+        """
+        from imagesearch.models.runtimes.selection import optimize
+
+        if self._is_given and task == "features":
+            return False
+        checkpoint, pooling = self._checkpoint(task), self._config.model.pooling
+        with self._optimizing:
+            if not optimize(checkpoint, task, self._options, pooling=pooling, progress=progress):
+                return False
+            self._replace(task)
+        return True
+
+    def _replace(self, task: Task) -> None:
+        """Load a network again that PyTorch runs, now that there is a graph; its memory is free afterwards."""
+        from imagesearch.models.embedder import Embedder
+        from imagesearch.models.runtimes.torch import TorchRuntime
+        from imagesearch.models.tuning import release_memory
+
+        if task == "features":
+            with self._embedder_lock:
+                if isinstance(self._embedder, Embedder) and isinstance(self._embedder.runtime, TorchRuntime):
+                    self._embedder = self._load_embedder()
+        else:
+            with self._classifier_lock:
+                if self._classifier is not None and isinstance(self._classifier.runtime, TorchRuntime):
+                    self._classifier = self._load_classifier()
+        release_memory()
 
     def fingerprint(self, there: Fingerprint | None) -> Fingerprint:
         """The configured model's: the collection's, if it was made with the same checkpoint, else the network's.
@@ -67,7 +132,7 @@ class Networks:
         if there is None or self._embedder is not None:
             return self.embedder().fingerprint
         settings = self._config.model
-        checkpoint = find_checkpoint(catalogue.features_checkpoint(settings.name), settings.revision)
+        checkpoint = self._checkpoint("features")
         same = (
             there.revision == checkpoint.revision
             and there.normalized == settings.normalize
@@ -77,12 +142,12 @@ class Networks:
         return there if same else self.embedder().fingerprint
 
     def _load_embedder(self) -> Embedder:
-        from imagesearch.models.opening import open_embedder
+        from imagesearch.models.runtimes.selection import open_embedder
 
         settings = self._config.model
         embedder = open_embedder(
-            find_checkpoint(catalogue.features_checkpoint(settings.name), settings.revision),
-            self._running,
+            self._checkpoint("features"),
+            self._options,
             pooling=settings.pooling,
             normalize=settings.normalize,
         )
@@ -95,22 +160,26 @@ class Networks:
         return embedder
 
     def _load_classifier(self) -> Classifier:
-        from imagesearch.models.opening import open_classifier
+        from imagesearch.models.runtimes.selection import open_classifier
 
+        return open_classifier(self._checkpoint("labels"), self._options)
+
+    def _checkpoint(self, task: Task) -> Checkpoint:
         settings = self._config.model
+        features = catalogue.features_checkpoint(settings.name)
+        if task == "features":
+            return find_checkpoint(features, settings.revision)
         name = catalogue.labels_checkpoint(settings.name, settings.classifier)
         if name is None:
             raise ModelError(
                 f"{settings.classifier or settings.name} does not label pictures; set model.classifier"
                 " (--model of 'imagesearch classify'), for example to 'vit'"
             )
-        own = name == catalogue.features_checkpoint(settings.name)
-        checkpoint = find_checkpoint(name, settings.revision if own else None)
-        return open_classifier(checkpoint, self._running)
+        return find_checkpoint(name, settings.revision if name == features else None)
 
     @property
-    def _running(self) -> Running:
-        from imagesearch.models.opening import Running
+    def _options(self) -> RuntimeOptions:
+        from imagesearch.models.runtimes.base import RuntimeOptions
 
         settings = self._config.model
-        return Running(settings.device, settings.precision, settings.runtime)
+        return RuntimeOptions(settings.device, settings.precision, settings.runtime)

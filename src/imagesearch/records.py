@@ -1,4 +1,4 @@
-"""The values that travel between the layers: small, frozen, and without behaviour of their own."""
+"""The values that pass between the layers: small, frozen, and without behaviour of their own."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ class Fingerprint:
         identity = [self.revision, self.pooling, list(self.input_size), self.dim, self.normalized]
         return hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
 
+    def is_comparable(self, other: Fingerprint) -> bool:
+        """Whether vectors of the two can be compared; unlike ``==``, whatever the model is called."""
+        return self.key == other.key
+
     def to_json(self) -> str:
         """One line of JSON, read back by :meth:`from_json`."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
@@ -69,24 +73,24 @@ class Fingerprint:
 
 
 def column(default: Any = dataclasses.MISSING, *, max_bytes: int = 0, is_path: bool = False) -> Any:
-    """A field of :class:`Picture`, and with it a column of every database.
+    """A field of :class:`ImageRecord`, and with it a column of every database.
 
     Args:
-        default: what is not known; none makes the field required.
+        default: the value where it is not known; without one, the field is required.
         max_bytes: the longest text, in bytes of UTF-8; Milvus takes 65,535.
-        is_path: whether it is a path, which may hold bytes that are no text.
+        is_path: whether it is a path, which may hold bytes that are not valid text.
     """
     return dataclasses.field(default=default, metadata={"max_bytes": max_bytes, "is_path": is_path})
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """What is known of one picture file besides its vector: one row of a collection.
+class ImageRecord:
+    """What is known of one image file besides its vector: one row of a collection.
 
-    Each field is a column: a new one is a line here, with what stores it derived by ``stores.columns``.
+    Each field is a column: a new one is a line here; how it is stored follows from it, in ``stores.columns``.
 
     Attributes:
-        path: absolute path as :func:`os.fsdecode` gives it (bytes that are no text survive).
+        path: absolute path as :func:`os.fsdecode` gives it (bytes that are not valid text survive).
         root: the folder it was found under, absolute; empty if it was named by itself.
         content_hash: BLAKE2b-128 of the file's bytes, hexadecimal; empty if unknown.
         size: bytes.
@@ -115,6 +119,10 @@ class Picture:
         return picture_id(self.path)
 
 
+# The class's name in version 0.1.
+Picture = ImageRecord
+
+
 def picture_id(path: str) -> int:
     """A stable non-negative 63-bit key of a path: indexing a file again replaces its row.
 
@@ -138,12 +146,16 @@ class Hit:
 
     rank: int
     score: float
-    picture: Picture
+    picture: ImageRecord
 
     @property
     def path(self) -> str:
         """The found file's path."""
         return self.picture.path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: rank, score, and what is known of the image."""
+        return {"rank": self.rank, "score": self.score, **dataclasses.asdict(self.picture)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,27 +172,35 @@ class Prediction:
     score: float
     index: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was passed over, why, and whether a later try can succeed."""
+    """A file that was skipped, why, and whether a later try can succeed."""
 
     path: str
     reason: str
     retryable: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a store knows of one collection.
+    """What a database knows of one collection.
 
     Attributes:
         name: the collection's name.
-        rows: number of pictures in it.
+        rows: number of image records in it.
         metric: how its vectors are compared.
         index_type: Milvus's name of the vector index, or ``""`` while none is built.
         fingerprint: the model its vectors come from.
-        missing_columns: fields of :class:`Picture` that it cannot hold, because an earlier version made it.
+        missing_columns: fields of :class:`ImageRecord` that it cannot hold, because an earlier version made it.
     """
 
     name: str
@@ -190,6 +210,21 @@ class CollectionInfo:
     fingerprint: Fingerprint
     missing_columns: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the fingerprint's are among them, ``key`` being :attr:`Fingerprint.key`."""
+        mark = self.fingerprint
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "model": mark.model,
+            "dimension": mark.dim,
+            "pooling": mark.pooling,
+            "input": f"{mark.input_size[0]}x{mark.input_size[1]}",
+            "key": mark.key,
+            "metric": self.metric.value,
+            "index": self.index_type or "none",
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class OfflineRoot:
@@ -197,7 +232,7 @@ class OfflineRoot:
 
     Attributes:
         root: the folder.
-        reason: what was seen, such as ``"no such file or directory"`` or ``"is empty"``.
+        reason: what was found there, such as ``"no such file or directory"`` or ``"is empty"``.
         pictures: number of rows that were kept although their files are not there.
     """
 
@@ -213,7 +248,7 @@ class IndexReport:
     Attributes:
         found: picture files (and unreadable folders) below the roots.
         indexed: new or changed files whose rows were written.
-        unchanged: files that are as their rows say.
+        unchanged: files whose size and time are those of their rows.
         skipped: files without a row, and folders, that could not be read.
         collection: the collection's name.
         seconds: how long it took.
@@ -265,7 +300,14 @@ class TransferReport:
 
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
-    """What extraction wrote, and what it passed over."""
+    """What extraction wrote, and what it skipped.
+
+    Attributes:
+        extracted: number of images whose vectors were written.
+        skipped: files and folders that could not be read.
+        features, paths: the files that were written.
+        dim: length of a vector.
+    """
 
     extracted: int
     skipped: tuple[Skipped, ...]
@@ -341,4 +383,4 @@ class Progress(Protocol):
 
 
 def no_progress(stage: str, done: int, total: int | None) -> None:
-    """The :class:`Progress` of callers who do not want to know."""
+    """No-op progress callback."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from imagesearch.config import Config, load_config
 from imagesearch.errors import UsageError
-from imagesearch.images.files import PictureSource, examine, to_picture
-from imagesearch.images.find import reason_of
-from imagesearch.images.pipeline import batches, decode_ahead
-from imagesearch.managing import Collections, open_database
+from imagesearch.images.files import ImageSource, load_image
+from imagesearch.images.find import resolved_roots
+from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
 from imagesearch.records import (
     CheckReport,
@@ -31,14 +26,15 @@ from imagesearch.records import (
     Skipped,
     no_progress,
 )
-from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, find, require_same_model
+from imagesearch.search.labels import check_top, label_images
+from imagesearch.search.query import Query, embed_images, search_collection
+from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors, find
 
 if TYPE_CHECKING:
+    from imagesearch.library.encoding import ReadOptions
+    from imagesearch.library.plan import RefreshOptions
     from imagesearch.models.classifier import Classifier
-    from imagesearch.models.embedder import Embedder
-    from imagesearch.models.preparing import Pixels
-    from imagesearch.search.encoding import Reading
-    from imagesearch.search.library import RefreshOptions
+    from imagesearch.models.embedder import Encoder
 
 
 class ImageSearch:
@@ -62,7 +58,7 @@ class ImageSearch:
         config: Config | Mapping[str, Mapping[str, Any]] | str | os.PathLike[str] | None = None,
         *,
         database: VectorDatabase | None = None,
-        embedder: Embedder | None = None,
+        embedder: Encoder | None = None,
     ) -> None:
         """Read the settings; nothing else happens yet.
 
@@ -71,7 +67,7 @@ class ImageSearch:
                 of a YAML file; or None for the same settings as the command line's.
             database: a database in place of the configured one, such as ``MemoryDatabase``; it is closed with
                 this object.
-            embedder: a network in place of the configured one.
+            embedder: a model that makes vectors in place of the configured one.
 
         Raises:
             ConfigError: a setting is wrong.
@@ -83,11 +79,8 @@ class ImageSearch:
         else:
             self.config = load_config(config)
         self._networks = Networks(self.config, embedder)
-        self._database_lock = threading.Lock()
-        self._opened = database
-        self._is_given = database is not None
-        self._closed = False
-        self._collections = Collections(self.config, self._open_database, keep_ledgers=database is None)
+        self._handle = DatabaseHandle(self.config, database)
+        self._collections = Collections(self.config, self._handle.open, keep_ledgers=database is None)
 
     def index(
         self,
@@ -107,13 +100,13 @@ class ImageSearch:
             prune: remove rows of missing files even where their folder looks offline.
             retry_skipped: try again files that could not be read before and have not changed since.
             dry_run: change nothing; the report says what would be done.
-            progress: told how far it is.
+            progress: called as the work goes on.
 
         Raises:
             UsageError: a folder does not exist (and never had pictures here), or there are no pictures.
             ImageSearchError: the model or the database cannot be used.
         """
-        from imagesearch.search.library import RefreshOptions
+        from imagesearch.library.plan import RefreshOptions
 
         options = RefreshOptions(prune, retry_skipped, dry_run)
         return self._refresh(self.spec.name, self._roots_to_refresh(folders), options, progress)
@@ -121,17 +114,17 @@ class ImageSearch:
     def _refresh(
         self, name: str, roots: Sequence[str], options: RefreshOptions, progress: Progress
     ) -> IndexReport:
-        from imagesearch.search.library import index_folders
+        from imagesearch.library.refresh import index_folders
 
-        database, spec = self._open_database(), replace(self.spec, name=name)
+        database, spec = self._handle.open(), replace(self.spec, name=name)
         there = find(database, spec)
-        if not options.dry_run:  # it would make a database
+        if not options.dry_run:  # which builds no index
             database.check(spec)
         return index_folders(
             database,
             spec,
             self._networks.fingerprint(there.fingerprint if there else None),
-            lambda: self.embedder,
+            partial(self._networks.embedder_for, progress=progress),
             roots,
             reading=self._reading,
             ledger=self.database.ledger(name),
@@ -155,10 +148,12 @@ class ImageSearch:
             UsageError: the folder does not exist or holds no readable pictures.
             FeaturesError: the files cannot be written; older ones are untouched.
         """
-        from imagesearch.search.extraction import extract_folders
+        from imagesearch.library.extraction import extract_folders
 
         folders = [folder] if isinstance(folder, (str, os.PathLike)) else folder
-        return extract_folders(self.embedder, self._roots(folders), prefix, self._reading, progress)
+        roots = self._roots(folders)
+        embedder = partial(self._networks.embedder_for, progress=progress)
+        return extract_folders(embedder, roots, prefix, self._reading, progress)
 
     def build(
         self,
@@ -172,16 +167,16 @@ class ImageSearch:
             FeaturesError: the files are damaged or do not belong together or to the model.
             StoreError: the collection belongs to another model, or the database fails.
         """
-        from imagesearch.search.extraction import build_collection
-        from imagesearch.search.features import FeaturesFiles, read_features
+        from imagesearch.library.extraction import build_collection
+        from imagesearch.library.features import FeaturesFiles, read_features
 
         read = read_features(FeaturesFiles.of_features(features, paths))
-        database, spec = self._open_database(), self.spec
+        database, spec = self._handle.open(), self.spec
         database.check(spec)
         bound = self.config.data.max_megapixels
         return build_collection(database, spec, read, self.embedder.fingerprint, progress, max_megapixels=bound)
 
-    def search(self, image: PictureSource, k: int | None = None) -> list[Hit]:
+    def search(self, image: ImageSource, k: int | None = None) -> list[Hit]:
         """The pictures of the collection that look most like this one, closest first.
 
         Args:
@@ -194,16 +189,12 @@ class ImageSearch:
             CollectionNotFoundError: nothing has been indexed with this model yet.
             ModelMismatchError: the collection holds vectors of another model.
         """
-        k = self.config.search.top_k if k is None else k
-        if k < 1:
-            raise UsageError(f"k = {k}: the number of results must be at least 1")
-        if isinstance(image, (str, os.PathLike)):  # before a model is loaded for nothing
-            examine(os.fsdecode(image), max_megapixels=self.config.data.max_megapixels)
-        collection = self.collection()
-        require_same_model(self.spec.name, self.embedder.fingerprint, collection.fingerprint)
-        return collection.search(self.embed([image]), k)[0]
+        bound = self.config.data.max_megapixels
+        query = Query(image, self.config.search.top_k if k is None else k, bound)
+        query.check()
+        return search_collection(self.collection(), self.embedder, query)
 
-    def embed(self, images: Iterable[PictureSource]) -> NDArray[np.float32]:
+    def embed(self, images: Iterable[ImageSource]) -> Vectors:
         """Vectors of pictures.
 
         Returns:
@@ -212,14 +203,10 @@ class ImageSearch:
         Raises:
             PictureError: one of them cannot be read.
         """
-        embedder = self.embedder
-        bound, side = self.config.data.max_megapixels, embedder.decode_side
-        prepared = (embedder.prepare(to_picture(image, bound, side)) for image in images)
-        size = self.config.extraction.batch_size or embedder.batch_size
-        vectors = [embedder.encode(batch) for batch in batches(prepared, size)]
-        return np.concatenate(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)
+        size, bound = self.config.extraction.batch_size, self.config.data.max_megapixels
+        return embed_images(self.embedder, images, batch_size=size, max_megapixels=bound)
 
-    def classify(self, image: PictureSource, top: int = 5) -> list[Prediction]:
+    def classify(self, image: ImageSource, top: int = 5) -> list[Prediction]:
         """What is in the picture: the most probable labels, most probable first.
 
         Raises:
@@ -229,36 +216,56 @@ class ImageSearch:
         """
         _, result = next(self.classify_all([image], top))
         if isinstance(result, Skipped):
-            to_picture(image, self.config.data.max_megapixels)  # raises what made it skip
+            load_image(image, self.config.data.max_megapixels)  # raises what made it skip
             raise UsageError(f"{result.path}: {result.reason}")
         return result
 
     def classify_all(
-        self, images: Iterable[PictureSource], top: int = 5
-    ) -> Iterator[tuple[PictureSource, list[Prediction] | Skipped]]:
+        self, images: Iterable[ImageSource], top: int = 5
+    ) -> Iterator[tuple[ImageSource, list[Prediction] | Skipped]]:
         """Label many pictures in batches, in order; those that cannot be read come back as :class:`Skipped`.
 
         Raises:
             UsageError: ``top`` is less than 1.
             ModelError: the configured checkpoint has no labels.
         """
-        if top < 1:
-            raise UsageError(f"top = {top}: the number of labels must be at least 1")
-        classifier = self.classifier
-        bound, side = self.config.data.max_megapixels, classifier.decode_side
-        size = self.config.extraction.batch_size or classifier.batch_size
-        threads = self.config.extraction.decode_threads
+        check_top(top)
+        yield from label_images(
+            self.classifier,
+            images,
+            top,
+            batch_size=self.config.extraction.batch_size,
+            max_workers=self.config.extraction.decode_threads,
+            max_megapixels=self.config.data.max_megapixels,
+        )
 
-        def load(source: PictureSource) -> Pixels:
-            return classifier.prepare(to_picture(source, bound, side))
+    def optimize(self, labels: bool = False, progress: Progress = no_progress) -> bool:
+        """Prepare the configured model for this machine: later work and starts are faster.
 
-        sources, ahead = itertools.tee(images)
-        loaded = decode_ahead(ahead, load, threads=threads, ahead=2 * size)
-        for batch in batches(zip(sources, loaded, strict=False), size):
-            good = [pixels for _, pixels in batch if not isinstance(pixels, Skipped)]
-            predictions = iter(classifier.predict(good, top) if good else [])
-            for source, result in batch:
-                yield source, result if isinstance(result, Skipped) else next(predictions)
+        Converts the network for the runtimes that are installed (extras ``openvino`` and ``onnx``), checks that
+        results stay the same, and keeps the fastest in the user's cache. Takes seconds to minutes, once per
+        machine and checkpoint. :meth:`index` and :meth:`extract` do it by themselves where there are many images.
+
+        Args:
+            labels: prepare the network that labels images instead of the one that makes vectors.
+            progress: told of the stage ``"optimize"``.
+
+        Returns:
+            Whether there is something faster than PyTorch now. Not where the model runs on a GPU or was given.
+
+        Raises:
+            ModelError: the model cannot be loaded, or the conversion failed for a reason that may be gone the next
+                time, such as too little memory.
+        """
+        return self._networks.optimize("labels" if labels else "features", progress)
+
+    def optimize_for(self, images: int, labels: bool = False, progress: Progress = no_progress) -> None:
+        """Call :meth:`optimize` if it pays for so many images to encode or label; go on if it fails.
+
+        Raises:
+            ModelError: the model is not there.
+        """
+        self._networks.optimize_for(images, "labels" if labels else "features", progress)
 
     def check(self, repair: bool = False, progress: Progress = no_progress) -> CheckReport:
         """Verify files, rows, vectors, index and list of skipped files of every collection; every byte is read.
@@ -270,20 +277,22 @@ class ImageSearch:
         Raises:
             StoreError: the database cannot be read, or must be repaired but not written.
         """
-        from imagesearch.search.checking import check_database
-        from imagesearch.search.library import RefreshOptions
+        from imagesearch.library.checking import check_database
 
-        def encode(name: str, folders: Sequence[str]) -> IndexReport:
-            spec = replace(self.spec, name=name)
-            known = [*folders, *self._folders_of(spec)]
-            if not known:
-                raise UsageError("it is not known where its pictures are")
-            if name != self.spec.name and find(self._open_database(), spec) is None:
-                raise UsageError("it is not known which model it was made with")
-            return self._refresh(name, sorted(set(known)), RefreshOptions(), progress)
+        file, encode = self.database.ledger_file, partial(self._encode_lost, progress=progress)
+        return check_database(self._handle.open(), self.spec, file, encode if repair else None, progress)
 
-        file = self.database.ledger_file
-        return check_database(self._open_database(), self.spec, file, encode if repair else None, progress)
+    def _encode_lost(self, name: str, folders: Sequence[str], progress: Progress) -> IndexReport:
+        """Index the folders of a collection that has lost rows."""
+        from imagesearch.library.plan import RefreshOptions
+
+        spec = replace(self.spec, name=name)
+        known = [*folders, *self._folders_of(spec)]
+        if not known:
+            raise UsageError("it is not known where its pictures are")
+        if name != self.spec.name and find(self._handle.open(), spec) is None:
+            raise UsageError("it is not known which model it was made with")
+        return self._refresh(name, sorted(set(known)), RefreshOptions(), progress)
 
     def describe(self) -> CollectionInfo:
         """The configured collection.
@@ -312,13 +321,13 @@ class ImageSearch:
 
     @property
     def engine(self) -> str:
-        """The configured database for people, e.g. ``"Milvus Lite 3.2.2 at photos.db"``.
+        """Human-readable name and place of the configured database, e.g. ``"Milvus Lite 3.2.2 at photos.db"``.
 
         Raises:
             UsageError: it was closed.
             StoreError: it cannot be reached.
         """
-        return self._open_database().engine
+        return self._handle.open().engine
 
     @property
     def database(self) -> Collections:
@@ -326,11 +335,11 @@ class ImageSearch:
         return self._collections
 
     def collection(self) -> Collection:
-        """The configured collection: its rows and vectors, for reading and for searching by vectors.
+        """The configured collection: its rows and vectors, to read them and to search by vectors.
 
         Raises:
             UsageError: the database was closed.
-            CollectionNotFoundError: there is none; names those that there are.
+            CollectionNotFoundError: it does not exist; names those that do.
         """
         return self._collections.open()
 
@@ -340,19 +349,10 @@ class ImageSearch:
         Raises:
             UsageError: the database was closed.
         """
-        return find(self._open_database(), self.spec)
-
-    def _open_database(self) -> VectorDatabase:
-        """The configured database, opened at first use."""
-        with self._database_lock:
-            if self._closed:
-                raise UsageError("this ImageSearch is closed; make another one")
-            if self._opened is None:
-                self._opened = open_database(self.config)
-            return self._opened
+        return find(self._handle.open(), self.spec)
 
     @property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> Encoder:
         """The network that makes vectors, loaded at first use.
 
         Raises:
@@ -371,13 +371,13 @@ class ImageSearch:
         return self._networks.classifier()
 
     @property
-    def _reading(self) -> Reading:
-        from imagesearch.search.encoding import Reading
+    def _reading(self) -> ReadOptions:
+        from imagesearch.library.encoding import ReadOptions
 
         config = self.config
-        return Reading(
+        return ReadOptions(
             batch_size=config.extraction.batch_size,
-            threads=config.extraction.decode_threads,
+            max_workers=config.extraction.decode_threads,
             max_megapixels=config.data.max_megapixels,
             timeout=config.data.read_timeout,
             selection=config.selection,
@@ -388,13 +388,10 @@ class ImageSearch:
         return self._folders_of(self.spec)
 
     def _folders_of(self, spec: CollectionSpec) -> list[str]:
-        collection = find(self._open_database(), spec)
-        if collection is None:
-            return []
-        folders: set[str] = set()
-        for rows in collection.scan_columns(("path", "root")):
-            folders.update(root or path for path, root in zip(rows["path"], rows["root"], strict=True))
-        return sorted(folders)
+        from imagesearch.library.snapshot import roots_of
+
+        collection = find(self._handle.open(), spec)
+        return sorted(roots_of(collection)) if collection is not None else []
 
     def _roots_to_refresh(self, folders: Sequence[str | os.PathLike[str]]) -> list[str]:
         if folders or self.config.data.raw_dir is not None:
@@ -405,46 +402,23 @@ class ImageSearch:
         return known
 
     def _roots(self, folders: Sequence[str | os.PathLike[str]], may_be_offline: bool = False) -> list[str]:
-        if not folders:
-            if self.config.data.raw_dir is None:
-                raise UsageError("no folder given, and data.raw_dir is not set")
-            folders = [self.config.data.raw_dir]
-        roots = [os.path.expanduser(os.fsdecode(folder)) for folder in folders]
-        if "" in roots:  # such as an unset variable of a script, and not the working directory
-            raise UsageError("the name of a folder is empty")
-        if not may_be_offline:
-            for root in roots:  # before a model is downloaded for nothing
-                try:
-                    os.stat(root)
-                except (OSError, ValueError) as error:
-                    raise UsageError(f"cannot read {os.path.abspath(root)!r}: {reason_of(error)}") from error
-        return roots
+        if not folders and self.config.data.raw_dir is None:
+            raise UsageError("no folder given, and data.raw_dir is not set")
+        return resolved_roots(folders or [self.config.data.raw_dir or ""], may_be_offline)
 
     def release(self) -> None:
-        """Let go of the database until it is needed again; others can use a Milvus Lite file meanwhile.
+        """Close the database until it is needed again; other processes can use a Milvus Lite file meanwhile.
 
         Waits for calls of other threads that are running.
         """
-        with self._database_lock:
-            opened = None if self._is_given else self._opened
-        if opened is None:
-            return
-        # Without the lock: a call that is waited for may report progress to somebody who uses this object.
-        opened.close()
-        with self._database_lock:
-            if self._opened is opened:
-                self._opened = None
+        self._handle.release()
 
     def close(self) -> None:
-        """Let go of the database for good; only models work afterwards.
+        """Close the database for good; only models work afterwards.
 
         Waits for calls of other threads that are running; what these do next raises an error.
         """
-        with self._database_lock:
-            self._closed = True
-            opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
+        self._handle.close()
 
     def __enter__(self) -> ImageSearch:
         return self

@@ -27,7 +27,7 @@ from imagesearch.stores.base import CollectionSpec
 # Imported before the first fork.
 WARM = (
     *("pandas", "pyarrow.parquet", "faiss", "milvus_lite.index.factory"),
-    *("imagesearch.search.extraction", "imagesearch.search.library", "imagesearch.search.transfer"),
+    *("imagesearch.library.extraction", "imagesearch.library.refresh", "imagesearch.library.transfer"),
     *("imagesearch.stores.milvus.lite", "tests.faults.cases"),
 )
 

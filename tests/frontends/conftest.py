@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from imagesearch.frontends.cli import app
+from imagesearch.frontends.cli.app import app
 
 from ..conftest import draw_picture
 

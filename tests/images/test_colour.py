@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from imagesearch.images import colour
 from imagesearch.images.colour import shrinking, to_rgb
-from imagesearch.images.files import load_picture, to_picture
+from imagesearch.images.files import load_image
 
 from .samples import (
     BLUE,
@@ -86,7 +86,7 @@ class TestProfiles:
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
     def test_every_format_that_has_them(self, tmp_path: Path, format: str) -> None:
         path = write(tmp_path / "p", encoded(corners(), format, icc_profile=SWAPPED))
-        assert quarters(load_picture(path)) == SWAPPED_QUARTERS
+        assert quarters(load_image(path)) == SWAPPED_QUARTERS
 
     def test_one_photograph_in_two_colour_spaces_gives_the_same_pixels(self, tmp_path: Path) -> None:
         wide = profile(
@@ -106,12 +106,12 @@ class TestProfiles:
         )
         assert stored is not None
         assert np.abs(np.array(middles(stored)) - COLOURS).max() > 20
-        seen = middles(load_picture(write(tmp_path / "p.png", encoded(stored, "PNG", icc_profile=wide))))
+        seen = middles(load_image(write(tmp_path / "p.png", encoded(stored, "PNG", icc_profile=wide))))
         assert np.abs(np.array(seen) - COLOURS).max() <= 6
 
     def test_srgb_is_left_alone(self, tmp_path: Path) -> None:
         path = write(tmp_path / "p.png", encoded(corners(), "PNG", icc_profile=SRGB))
-        assert load_picture(path).tobytes() == corners().tobytes()
+        assert load_image(path).tobytes() == corners().tobytes()
         assert colour._transform(SRGB, "RGB") is None
         assert colour._transform(SWAPPED, "RGB") is not None
 
@@ -121,7 +121,7 @@ class TestProfiles:
             corners().quantize(8) if mode == "P" else Image.new(mode, (8, 8), 128 if mode != "LA" else (128, 255))
         )
         icc = SWAPPED if mode == "P" else LINEAR_GREY
-        seen = load_picture(write(tmp_path / "p.png", encoded(picture, "PNG", icc_profile=icc)))
+        seen = load_image(write(tmp_path / "p.png", encoded(picture, "PNG", icc_profile=icc)))
         if mode == "P":
             assert quarters(seen) == SWAPPED_QUARTERS
         else:  # half the light is 188 of 255 in sRGB (IEC 61966-2-1)
@@ -129,7 +129,7 @@ class TestProfiles:
 
     def test_deep_grey(self, tmp_path: Path) -> None:
         half = Image.fromarray(np.full((8, 8), 32768, np.uint16))
-        seen = load_picture(write(tmp_path / "p.png", encoded(half, "PNG", icc_profile=LINEAR_GREY)))
+        seen = load_image(write(tmp_path / "p.png", encoded(half, "PNG", icc_profile=LINEAR_GREY)))
         assert abs(middles(seen)[0][0] - 188) <= 1
 
     def test_transparency_lies_over_white_afterwards(self, tmp_path: Path) -> None:
@@ -138,17 +138,17 @@ class TestProfiles:
         picture.putalpha(
             Image.linear_gradient("L").resize((60, 40)).point(lambda value: 255 if value > 127 else 0)
         )
-        seen = middles(load_picture(write(tmp_path / "p.png", encoded(picture, "PNG", icc_profile=SWAPPED))))
+        seen = middles(load_image(write(tmp_path / "p.png", encoded(picture, "PNG", icc_profile=SWAPPED))))
         assert seen[:2] == [(255, 255, 255)] * 2
         assert np.abs(np.array(seen[2:]) - [BLUE, YELLOW]).max() <= 12
 
     def test_cmyk(self, tmp_path: Path) -> None:
         """An Adobe JPEG keeps inks inverted; Pillow turns them back, and the profile is for what they are."""
         inks = Image.merge("CMYK", (*corners().split(), Image.new("L", (60, 40))))
-        plain = load_picture(write(tmp_path / "plain.jpg", encoded(inks, "JPEG", quality=95)))
+        plain = load_image(write(tmp_path / "plain.jpg", encoded(inks, "JPEG", quality=95)))
         assert quarters(plain) != UPRIGHT
         path = write(tmp_path / "p.jpg", encoded(inks, "JPEG", quality=95, icc_profile=inverted_ink()))
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
     @pytest.mark.parametrize(
         "icc",
@@ -157,7 +157,7 @@ class TestProfiles:
     )
     def test_unusable_ones_are_ignored(self, tmp_path: Path, icc: bytes) -> None:
         path = write(tmp_path / "p.tif", encoded(corners(), "TIFF", icc_profile=icc))
-        assert load_picture(path).tobytes() == corners().tobytes()
+        assert load_image(path).tobytes() == corners().tobytes()
 
     def test_many_threads_may_use_one(self) -> None:
         picture = Image.effect_noise((800, 600), 80).convert("RGB")
@@ -180,7 +180,7 @@ class TestProfiles:
             corners(), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
         )
         assert lab is not None
-        seen = middles(load_picture(write(tmp_path / "p.tif", encoded(lab, "TIFF"))))
+        seen = middles(load_image(write(tmp_path / "p.tif", encoded(lab, "TIFF"))))
         assert np.abs(np.array(seen) - COLOURS).max() <= 6
 
 
@@ -200,7 +200,7 @@ class TestLarge:
         turn = STORED_AS[orientation]
         stored = corners((303, 202)) if turn is None else corners((303, 202)).transpose(turn)
         data = encoded(stored, format, exif=orientation_tag(orientation))
-        seen = load_picture(write(tmp_path / "p", data))
+        seen = load_image(write(tmp_path / "p", data))
         assert 0.005e6 < seen.width * seen.height < 0.02e6
         assert seen.width / seen.height == pytest.approx(1.5, rel=0.03)
         assert quarters(seen) == UPRIGHT
@@ -228,5 +228,5 @@ class TestLarge:
 
     def test_a_picture_in_memory_is_not_closed(self) -> None:
         picture = corners((303, 202)).convert("RGBA")
-        assert to_picture(picture).size == (101, 68)
+        assert load_image(picture).size == (101, 68)
         assert picture.getpixel((0, 0)) == (*RED, 255)

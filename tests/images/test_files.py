@@ -22,9 +22,8 @@ from imagesearch.images.files import (
     decode,
     describe,
     examine,
-    load_picture,
-    open_picture,
-    to_picture,
+    load_image,
+    open_image,
 )
 
 from .samples import STORED_AS, UPRIGHT, corners, encoded, orientation_tag, png, quarters, write
@@ -49,7 +48,7 @@ class TestUpright:
         stored = corners() if turn is None else corners().transpose(turn)
         exif = orientation_tag(orientation)
         path = write(tmp_path / "p", encoded(stored, format, exif=exif))
-        picture = load_picture(path)
+        picture = load_image(path)
         assert picture.size == (60, 40)
         assert quarters(picture) == UPRIGHT
         row = examine(path)
@@ -59,12 +58,12 @@ class TestUpright:
     def test_nonsense_orientations_are_ignored(self, tmp_path: Path, value: object) -> None:
         exif = orientation_tag(value)
         path = write(tmp_path / "p.jpg", encoded(corners(), "JPEG", exif=exif))
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
     def test_pictures_in_memory_are_turned_too(self, tmp_path: Path) -> None:
         stored = corners().transpose(Image.Transpose.ROTATE_90)
         with Image.open(write(tmp_path / "p.jpg", encoded(stored, "JPEG", exif=orientation_tag(6)))) as opened:
-            assert quarters(to_picture(opened)) == UPRIGHT
+            assert quarters(load_image(opened)) == UPRIGHT
 
     @given(garbage=st.binary(max_size=200), cut=st.integers(0, 60))
     @settings(max_examples=60, deadline=None)
@@ -73,7 +72,7 @@ class TestUpright:
         whole[0x0132] = "2024:01:02 03:04:05"
         exif = (b"Exif\0\0" + whole.tobytes().removeprefix(b"Exif\0\0"))[: 10 + cut] + garbage
         data = encoded(corners(), "JPEG", exif=exif)
-        with open_picture(data, "p.jpg") as image:
+        with open_image(data, "p.jpg") as image:
             describe(__file__, "", data, os.stat(__file__), image)
             picture = decode(image, "p.jpg")
         assert sorted(picture.size) == [40, 60]
@@ -95,7 +94,7 @@ class TestRefused:
         data = encoded(noise, format)
         path = write(tmp_path / "p", data[: int(len(data) * part)])
         with pytest.raises(PictureError) as caught:
-            load_picture(path)
+            load_image(path)
         assert caught.value.path == path
         assert not caught.value.retryable
 
@@ -105,7 +104,7 @@ class TestRefused:
         noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8))
         data = encoded(noise, format)
         data = data[: len(data) // 2]
-        with open_picture(data, "p") as image:
+        with open_image(data, "p") as image:
             path = write(tmp_path / "p", data)
             describe(path, "", data, os.stat(path), image)
             with pytest.raises(PictureError, match="truncated"):
@@ -127,53 +126,53 @@ class TestRefused:
     )
     def test_no_picture(self, tmp_path: Path, content: bytes, reason: str) -> None:
         with pytest.raises(PictureError) as caught:
-            load_picture(write(tmp_path / "p.jpg", content))
+            load_image(write(tmp_path / "p.jpg", content))
         assert reason in caught.value.reason
 
     @pytest.mark.parametrize("side", [15_000, 25_000, 100_000, 2_000_000_000])
     def test_bombs_are_refused_from_their_header(self, tmp_path: Path, side: int) -> None:
         path = write(tmp_path / "bomb.png", png(side, side))
         started = time.monotonic()
-        for read in (load_picture, examine):
+        for read in (load_image, examine):
             with pytest.raises(PictureError, match=r"pixels exceed the bound of 200 megapixels.*max_megapixels"):
                 read(path)
         assert time.monotonic() - started < 1
 
     def test_the_bound_is_configurable(self, tmp_path: Path) -> None:
         path = write(tmp_path / "p.png", encoded(Image.new("RGB", (200, 100)), "PNG"))
-        assert load_picture(path, max_megapixels=0.02).size == (200, 100)
+        assert load_image(path, max_megapixels=0.02).size == (200, 100)
         with pytest.raises(PictureError, match=r"200x100 pixels exceed the bound of 0.0199 megapixels"):
-            load_picture(path, max_megapixels=0.0199)
+            load_image(path, max_megapixels=0.0199)
 
     def test_no_remarks_reach_the_terminal(self, tmp_path: Path) -> None:
         files._prepare_pillow.cache_clear()
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             with pytest.raises(PictureError):
-                load_picture(write(tmp_path / "bomb.png", png(15_000, 15_000)))
-            load_picture(write(tmp_path / "p.jpg", encoded(corners(), "JPEG", exif=b"Exif\0\0II*\0\xff\0\0\0")))
+                load_image(write(tmp_path / "bomb.png", png(15_000, 15_000)))
+            load_image(write(tmp_path / "p.jpg", encoded(corners(), "JPEG", exif=b"Exif\0\0II*\0\xff\0\0\0")))
         files._prepare_pillow.cache_clear()
         assert [str(warning.message) for warning in seen] == []
 
     def test_folder_pipe_and_missing(self, tmp_path: Path) -> None:
         with pytest.raises(PictureError, match="is a folder"):
-            load_picture(tmp_path)
+            load_image(tmp_path)
         with pytest.raises(PictureError, match="no such file") as caught:
-            load_picture(tmp_path / "missing.jpg")
+            load_image(tmp_path / "missing.jpg")
         assert caught.value.retryable
         os.mkfifo(tmp_path / "pipe.jpg")
         with pytest.raises(PictureError, match="not a regular file"):
-            load_picture(tmp_path / "pipe.jpg")
+            load_image(tmp_path / "pipe.jpg")
 
     def test_permission(self, picture_folder: Path, closed: Callable[[Path], None]) -> None:
         closed(picture_folder / "0.png")
         with pytest.raises(PictureError, match="permission denied") as caught:
-            load_picture(picture_folder / "0.png")
+            load_image(picture_folder / "0.png")
         assert caught.value.retryable
 
     def test_null_byte_in_the_path(self) -> None:
         with pytest.raises(PictureError, match="null"):
-            load_picture("a\0b.jpg")
+            load_image("a\0b.jpg")
 
     @given(
         data=st.binary(max_size=300), head=st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"GIF89a", b"BM", b"RIFF"])
@@ -181,7 +180,7 @@ class TestRefused:
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_random_bytes(self, tmp_path: Path, data: bytes, head: bytes) -> None:
         path = write(tmp_path / "p.jpg", head + data)
-        check_picture_or_picture_error(load_picture, path)
+        check_picture_or_picture_error(load_image, path)
 
     @given(
         format=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "HEIF", "PPM", "ICO"]),
@@ -195,7 +194,7 @@ class TestRefused:
         for where, value in changes:
             data[int(where * len(data))] = value
         path = write(tmp_path / "p", bytes(data))
-        for read in (load_picture, examine):
+        for read in (load_image, examine):
             check_picture_or_picture_error(read, path)
 
 
@@ -220,10 +219,10 @@ class TestExamine:
 class TestInMemory:
     def test_arrays(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 255, (10, 20, 3), dtype=np.uint8)
-        assert np.array_equal(np.asarray(to_picture(pixels)), pixels)
-        assert np.array_equal(np.asarray(to_picture(pixels[..., 0]))[..., 2], pixels[..., 0])
+        assert np.array_equal(np.asarray(load_image(pixels)), pixels)
+        assert np.array_equal(np.asarray(load_image(pixels[..., 0]))[..., 2], pixels[..., 0])
         clear = np.concatenate([pixels, np.zeros((10, 20, 1), np.uint8)], axis=2)
-        assert np.asarray(to_picture(clear)).min() == 255
+        assert np.asarray(load_image(clear)).min() == 255
 
     @pytest.mark.parametrize(
         "wrong",
@@ -241,12 +240,12 @@ class TestInMemory:
     )
     def test_other_things_are_refused(self, wrong: object) -> None:
         with pytest.raises(UsageError, match="expected a"):
-            to_picture(wrong)  # type: ignore[arg-type]
+            load_image(wrong)  # type: ignore[arg-type]
 
     def test_path_text_and_image_agree(self, picture_folder: Path) -> None:
         path = picture_folder / "0.png"
         with Image.open(path) as opened:
-            same = [to_picture(path), to_picture(str(path)), to_picture(opened)]
+            same = [load_image(path), load_image(str(path)), load_image(opened)]
         assert len({picture.tobytes() for picture in same}) == 1
 
 
@@ -260,15 +259,15 @@ class TestFraction:
         self, tmp_path: Path, shortest: int | None, size: tuple[int, int]
     ) -> None:
         path = write(tmp_path / "a.jpg", encoded(corners().resize((800, 400)), "JPEG", quality=95))
-        picture = load_picture(path, shortest=shortest)
+        picture = load_image(path, shortest=shortest)
         assert picture.size == size
         assert quarters(picture) == ["red", "green", "blue", "yellow"]
 
     def test_other_formats_are_decoded_whole(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.png", encoded(corners().resize((800, 400)), "PNG"))
-        assert load_picture(path, shortest=100).size == (800, 400)
+        assert load_image(path, shortest=100).size == (800, 400)
 
     def test_turned_pictures_are_upright(self, tmp_path: Path) -> None:
         exif = orientation_tag(6)
         path = write(tmp_path / "a.jpg", encoded(corners().resize((800, 400)), "JPEG", quality=95, exif=exif))
-        assert load_picture(path, shortest=100).size == (100, 200)
+        assert load_image(path, shortest=100).size == (100, 200)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagesearch.errors import PictureError, UsageError
-from imagesearch.images.files import examine, load_picture
+from imagesearch.images.files import examine, load_image
 from imagesearch.images.find import EXTENSIONS, RAW_EXTENSIONS, FoundFile, Selection, Walk, find_pictures
 from imagesearch.records import Skipped
 
@@ -72,7 +72,7 @@ class TestFind:
         assert [os.path.basename(path) for path in paths] == ["gone.jpg", "self.jpg"]
         for path in paths:
             with pytest.raises(PictureError):
-                load_picture(path)
+                load_image(path)
 
     def test_linked_files_are_found(self, tmp_path: Path) -> None:
         (tmp_path / "real.jpg").touch()
@@ -100,7 +100,7 @@ class TestFind:
             draw_picture(1, (60, 40)).save(file, "PNG")
         (found,) = find_pictures(root)
         assert os.fsencode(found) == raw
-        assert load_picture(found).size == (60, 40)
+        assert load_image(found).size == (60, 40)
         assert examine(found).id == examine(found).id
 
     def test_a_file_as_root_is_yielded_whatever_its_name(self, tmp_path: Path) -> None:

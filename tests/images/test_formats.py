@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, features
 
 from imagesearch.errors import PictureError
-from imagesearch.images.files import load_picture
+from imagesearch.images.files import load_image
 
 from .samples import (
     BLACK_TO_WHITE,
@@ -140,7 +140,7 @@ COLOURED: dict[str, Callable[[], bytes]] = {
 def test_coloured_quarters(tmp_path: Path, kind: str) -> None:
     if kind.startswith("AVIF") and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
-    picture = load_picture(write(tmp_path / "p", COLOURED[kind]()))
+    picture = load_image(write(tmp_path / "p", COLOURED[kind]()))
     assert picture.size == ((64, 64) if kind == "ICO" else (60, 40))
     assert quarters(picture) == UPRIGHT
     assert np.abs(np.array(middles(picture)) - [RED, GREEN, BLUE, YELLOW]).max() <= 30
@@ -162,7 +162,7 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
 def test_transparency_is_white(tmp_path: Path, kind: str) -> None:
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
-    picture = load_picture(write(tmp_path / "p", TRANSPARENT[kind]()))
+    picture = load_image(write(tmp_path / "p", TRANSPARENT[kind]()))
     assert np.abs(np.array(middles(picture)) - WHITE_ABOVE).max() <= 12
 
 
@@ -178,7 +178,7 @@ def test_transparency_is_white(tmp_path: Path, kind: str) -> None:
 )
 def test_alpha_in_between(tmp_path: Path, mode: str, colour: tuple[int, ...], expected: tuple[int, ...]) -> None:
     picture = Image.new(mode, (8, 8), colour)
-    assert load_picture(write(tmp_path / "p.png", encoded(picture, "PNG"))).getpixel((4, 4)) == expected
+    assert load_image(write(tmp_path / "p.png", encoded(picture, "PNG"))).getpixel((4, 4)) == expected
 
 
 class TestTransparentColours:
@@ -187,19 +187,19 @@ class TestTransparentColours:
         picture.putpalette([0, 0, 0, 10, 20, 30] + [0] * 762)
         picture.paste(0, (0, 0, 4, 8))
         for format in ("PNG", "GIF"):
-            loaded = load_picture(write(tmp_path / "p", encoded(picture, format, transparency=0)))
+            loaded = load_image(write(tmp_path / "p", encoded(picture, format, transparency=0)))
             assert (loaded.getpixel((1, 1)), loaded.getpixel((6, 1))) == ((255, 255, 255), (10, 20, 30))
 
     def test_of_an_rgb_file(self, tmp_path: Path) -> None:
         path = write(tmp_path / "p.png", encoded(corners(), "PNG", transparency=RED))
-        assert load_picture(path).getpixel((1, 1)) == (255, 255, 255)
-        assert load_picture(path).getpixel((50, 5)) == GREEN
+        assert load_image(path).getpixel((1, 1)) == (255, 255, 255)
+        assert load_image(path).getpixel((50, 5)) == GREEN
 
     def test_of_16_bits_of_grey(self, tmp_path: Path) -> None:
         values = (greys() * 65535).round().astype(np.uint16)
         picture = Image.fromarray(values)
         path = write(tmp_path / "p.png", encoded(picture, "PNG", transparency=0))
-        assert [pixel[0] for pixel in middles(load_picture(path))] == [255, 85, 170, 255]
+        assert [pixel[0] for pixel in middles(load_image(path))] == [255, 85, 170, 255]
 
 
 def grey(kind: type, most: float) -> np.ndarray:
@@ -246,7 +246,7 @@ GREY: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", GREY)
 def test_grey_quarters(tmp_path: Path, kind: str) -> None:
-    picture = load_picture(write(tmp_path / "p", GREY[kind]()))
+    picture = load_image(write(tmp_path / "p", GREY[kind]()))
     assert picture.size == (60, 40)
     seen = np.array(middles(picture))
     assert (seen == seen[:, :1]).all()
@@ -256,7 +256,7 @@ def test_grey_quarters(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
 def test_one_bit(tmp_path: Path, format: str) -> None:
     picture = Image.fromarray(greys() > 0.5)
-    seen = middles(load_picture(write(tmp_path / "p", encoded(picture, format))))
+    seen = middles(load_image(write(tmp_path / "p", encoded(picture, format))))
     assert [pixel[0] for pixel in seen] == [0, 0, 255, 255]
 
 
@@ -264,7 +264,7 @@ def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
     """They neither stretch the rest nor are lost: infinity is white or black, and what is no number is black."""
     values = greys().astype(np.float32)
     values[0, :3] = np.nan, np.inf, -np.inf
-    picture = load_picture(write(tmp_path / "p.tif", encoded(Image.fromarray(values), "TIFF")))
+    picture = load_image(write(tmp_path / "p.tif", encoded(Image.fromarray(values), "TIFF")))
     assert [pixel[0] for pixel in middles(picture)] == BLACK_TO_WHITE
     assert [picture.getpixel((x, 0))[0] for x in range(3)] == [0, 255, 0]
 
@@ -272,13 +272,13 @@ def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, 0.0])
 def test_floats_all_alike(tmp_path: Path, value: float) -> None:
     values = np.full((4, 4), value, np.float32)
-    picture = load_picture(write(tmp_path / "p.tif", encoded(Image.fromarray(values), "TIFF")))
+    picture = load_image(write(tmp_path / "p.tif", encoded(Image.fromarray(values), "TIFF")))
     assert len(set(picture.get_flattened_data())) == 1
 
 
 def test_formats_without_loss_give_the_same_pixels(tmp_path: Path) -> None:
     for format in ("PNG", "BMP", "TIFF", "PPM"):
-        assert load_picture(write(tmp_path / format, encoded(corners(), format))).tobytes() == corners().tobytes()
+        assert load_image(write(tmp_path / format, encoded(corners(), format))).tobytes() == corners().tobytes()
 
 
 class TestRefused:
@@ -290,7 +290,7 @@ class TestRefused:
 
     def test_jpeg_of_12_bits(self, tmp_path: Path) -> None:
         with pytest.raises(PictureError) as caught:
-            load_picture(write(tmp_path / "p.jpg", self.twelve_bits()))
+            load_image(write(tmp_path / "p.jpg", self.twelve_bits()))
         assert caught.value.reason == "a JPEG with 12 bits a sample, which cannot be read here"
 
     @pytest.mark.parametrize(
@@ -304,21 +304,21 @@ class TestRefused:
     def test_tiffs_that_pillow_does_not_know(self, tmp_path: Path, pixels: np.ndarray, reason: str) -> None:
         photometric = "rgb" if pixels.ndim == 3 else "minisblack"
         with pytest.raises(PictureError) as caught:
-            load_picture(write(tmp_path / "p.tif", tiff(pixels, photometric=photometric)))
+            load_image(write(tmp_path / "p.tif", tiff(pixels, photometric=photometric)))
         assert caught.value.reason == f"{reason}, which cannot be read here"
 
     def test_tiffs_that_pillow_reads_wrongly(self, tmp_path: Path) -> None:
         data = tiff(deep(COLOURS).transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
         with pytest.raises(PictureError, match="a TIFF with uncompressed planes of 16 bits, which cannot be read"):
-            load_picture(write(tmp_path / "p.tif", data))
+            load_image(write(tmp_path / "p.tif", data))
 
     def test_a_tiff_whose_pixels_are_elsewhere(self, tmp_path: Path) -> None:
         tags = [(256, 4, 60), (257, 4, 40), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 10**6), (279, 4, 2400)]
         with pytest.raises(PictureError, match="damaged: "):
-            load_picture(write(tmp_path / "p.tif", tiff_directories([[*tags, (278, 4, 40)]], [])))
+            load_image(write(tmp_path / "p.tif", tiff_directories([[*tags, (278, 4, 40)]], [])))
 
     def test_formats_that_start_programs(self, tmp_path: Path) -> None:
         """Pillow would start Ghostscript for this one, whatever the file is called."""
         page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
         with pytest.raises(PictureError, match="is not a picture but a PostScript document"):
-            load_picture(write(tmp_path / "p.png", page))
+            load_image(write(tmp_path / "p.png", page))

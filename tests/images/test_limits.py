@@ -16,7 +16,7 @@ from PIL import GifImagePlugin, Image
 
 from imagesearch.errors import PictureError
 from imagesearch.images import colour, files
-from imagesearch.images.files import LARGE_PICTURES, decode, examine, file_content, load_picture, open_picture
+from imagesearch.images.files import LARGE_PICTURES, decode, examine, file_content, load_image, open_image
 
 from .samples import UPRIGHT, corners, encoded, png, quarters, tiff_directories, write
 
@@ -34,7 +34,7 @@ class TestFileSize:
         with path.open("wb") as file:
             file.truncate(40_000_000_000)  # a hole: takes no room on the disk
         monkeypatch.setattr(os, "open", lambda *_: pytest.fail("read"))
-        for read in (load_picture, examine):
+        for read in (load_image, examine):
             with pytest.raises(PictureError) as caught:
                 read(str(path))
             assert caught.value.reason == (
@@ -44,47 +44,47 @@ class TestFileSize:
     def test_the_bound_follows_that_of_the_pixels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "_METADATA_BYTES", 0)
         path = write(tmp_path / "p.bmp", encoded(corners(), "BMP"))  # 2,400 pixels, 7,254 bytes
-        assert load_picture(path, max_megapixels=0.0024).size == (60, 40)
+        assert load_image(path, max_megapixels=0.0024).size == (60, 40)
         with pytest.raises(PictureError, match="GB are more than the"):
-            load_picture(path, max_megapixels=0.0009)
+            load_image(path, max_megapixels=0.0009)
 
 
 class TestLiars:
     @pytest.mark.parametrize("side", [14_000, 200])
     def test_png_with_fewer_rows_than_it_says(self, tmp_path: Path, side: int) -> None:
         with pytest.raises(PictureError, match="damaged: the file is cut short"):
-            load_picture(write(tmp_path / "p.png", png(side, side)))
+            load_image(write(tmp_path / "p.png", png(side, side)))
 
     def test_jpeg_that_says_less_than_it_holds(self, tmp_path: Path) -> None:
         data = bytearray(encoded(corners(), "JPEG"))
         struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, 16, 16)
-        assert load_picture(write(tmp_path / "p.jpg", bytes(data))).size == (16, 16)
+        assert load_image(write(tmp_path / "p.jpg", bytes(data))).size == (16, 16)
 
     def test_jpeg_that_says_far_more_than_the_bound(self, tmp_path: Path) -> None:
         data = bytearray(encoded(corners(), "JPEG"))
         struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, 60_000, 60_000)
         with pytest.raises(PictureError, match="pixels exceed the bound"):
-            load_picture(write(tmp_path / "p.jpg", bytes(data)))
+            load_image(write(tmp_path / "p.jpg", bytes(data)))
 
     def test_gif_whose_screen_is_larger_than_the_bound(self, tmp_path: Path) -> None:
         data = bytearray(encoded(corners(), "GIF"))
         struct.pack_into("<HH", data, 6, 60_000, 60_000)
         with pytest.raises(PictureError, match="pixels exceed the bound"):
-            load_picture(write(tmp_path / "p.gif", bytes(data)))
+            load_image(write(tmp_path / "p.gif", bytes(data)))
 
     def test_gif_whose_list_of_frames_never_ends(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         data = encoded(corners(), "GIF")
         frame = data[data.index(b"\x2c", 13 + 3 * 2 ** ((data[10] & 7) + 1)) : -1]
         path = write(tmp_path / "p.gif", data[:-1] + frame * 20_000)
         monkeypatch.setattr(GifImagePlugin.GifImageFile, "seek", lambda *_: pytest.fail("looked at another frame"))
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
     def test_webp_that_says_more_than_it_holds(self, tmp_path: Path) -> None:
         data = bytearray(encoded(corners(), "WEBP", lossless=True))
         bits = int.from_bytes(data[21:25], "little")
         data[21:25] = ((bits & ~0xFFFFFFF) | (8000 << 14) | 8000).to_bytes(4, "little")
         with pytest.raises(PictureError, match="damaged: "):
-            load_picture(write(tmp_path / "p.webp", bytes(data)))
+            load_image(write(tmp_path / "p.webp", bytes(data)))
 
     def test_tiff_that_says_more_than_it_holds(self, tmp_path: Path) -> None:
         tags = [
@@ -97,25 +97,25 @@ class TestLiars:
         ]
         data = tiff_directories([[*tags, (278, 4, 10_000), (279, 4, 100)]], [bytes(100)])
         with pytest.raises(PictureError, match="damaged: the file is cut short"):
-            load_picture(write(tmp_path / "p.tif", data))
+            load_image(write(tmp_path / "p.tif", data))
 
     def test_tiff_whose_pages_are_a_circle(self, tmp_path: Path) -> None:
         data = bytearray(encoded(corners(), "TIFF"))
         start = int.from_bytes(data[4:8], "little")
         entries = int.from_bytes(data[start : start + 2], "little")
         struct.pack_into("<I", data, start + 2 + 12 * entries, start)
-        assert quarters(load_picture(write(tmp_path / "p.tif", bytes(data)))) == UPRIGHT
+        assert quarters(load_image(write(tmp_path / "p.tif", bytes(data)))) == UPRIGHT
 
     def test_heic_that_says_more_than_it_holds(self, tmp_path: Path) -> None:
         data = bytearray(encoded(corners(), "HEIF"))
         struct.pack_into(">II", data, data.index(b"ispe") + 8, 60_000, 60_000)
         with pytest.raises(PictureError, match=r"damaged: |pixels exceed the bound"):
-            load_picture(write(tmp_path / "p.heic", bytes(data)))
+            load_image(write(tmp_path / "p.heic", bytes(data)))
 
     def test_icon_that_holds_a_bomb(self, tmp_path: Path) -> None:
         for side in (15_000, 60_000):
             with pytest.raises(PictureError) as caught:
-                load_picture(write(tmp_path / "p.ico", icon(32, png(side, side))))
+                load_image(write(tmp_path / "p.ico", icon(32, png(side, side))))
             assert "pixels exceed the bound" in caught.value.reason or "larger picture than" in caught.value.reason
 
 
@@ -135,14 +135,14 @@ class TestGate:
 
         monkeypatch.setattr(files, "to_rgb", convert)
         large = encoded(corners((256, 200)), format)
-        decode(open_picture(large, "p"), "p")
+        decode(open_image(large, "p"), "p")
         if format != "ICO":
-            decode(open_picture(encoded(corners(), format), "p"), "p")
+            decode(open_image(encoded(corners(), format), "p"), "p")
         assert held == ([True] if format == "ICO" else [True, False])
         assert LARGE_PICTURES._inside is None
 
     def test_their_memory_is_free_again(self) -> None:
-        image = open_picture(encoded(corners((256, 200)).convert("L"), "PNG"), "p")
+        image = open_image(encoded(corners((256, 200)).convert("L"), "PNG"), "p")
         assert decode(image, "p").mode == "RGB"
         with pytest.raises(ValueError, match="closed image"):
             image.getpixel((0, 0))
@@ -150,7 +150,7 @@ class TestGate:
     def test_what_comes_back_itself_stays_open(self) -> None:
         """A JPEG of RGB that was shrunk while it was decoded needs no conversion."""
         for format in ("JPEG", "PNG"):
-            assert quarters(decode(open_picture(encoded(corners((256, 200)), format), "p"), "p")) == UPRIGHT
+            assert quarters(decode(open_image(encoded(corners((256, 200)), format), "p"), "p")) == UPRIGHT
 
     def test_large_files_are_held_one_at_a_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "large.png"
@@ -161,7 +161,7 @@ class TestGate:
         with file_content(str(path)) as (data, status):
             assert LARGE_PICTURES._inside is threading.current_thread()
             assert len(data) == status.st_size
-            decode(open_picture(data, str(path)), str(path))  # which passes the gate itself
+            decode(open_image(data, str(path)), str(path))  # which passes the gate itself
             assert LARGE_PICTURES._inside is threading.current_thread()
         assert LARGE_PICTURES._inside is None
 
@@ -185,7 +185,7 @@ class TestGate:
 
     def test_damage_opens_it(self) -> None:
         data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 256, 3), np.uint8)), "PNG")
-        image = open_picture(data[: len(data) // 2], "p")
+        image = open_image(data[: len(data) // 2], "p")
         with pytest.raises(PictureError, match="cut short"):
             decode(image, "p")
         assert LARGE_PICTURES._inside is None
@@ -197,7 +197,7 @@ def test_remarks_of_the_libraries_stay_inside(tmp_path: Path) -> None:
     path = write(tmp_path / "p.tif", tiff_directories([tags], []))
     program = (
         "import sys; from imagesearch.images.files import *\n"
-        "try: load_picture(sys.argv[1])\n"
+        "try: load_image(sys.argv[1])\n"
         "except PictureError: print('refused')"
     )
     run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
@@ -206,15 +206,15 @@ def test_remarks_of_the_libraries_stay_inside(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, threading
-from imagesearch.images.files import load_picture
+from imagesearch.images.files import load_image
 
 def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
-load_picture(sys.argv[1])
+load_image(sys.argv[1])
 before = peak()
-threads = [threading.Thread(target=load_picture, args=(path,)) for path in sys.argv[2:]]
+threads = [threading.Thread(target=load_image, args=(path,)) for path in sys.argv[2:]]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(peak() - before)
@@ -241,6 +241,6 @@ def test_reasons_are_for_people(tmp_path: Path) -> None:
         data = encoded(noise, format)
         path = write(tmp_path / f"p.{format}", data[: len(data) // 2])
         with pytest.raises(PictureError) as caught:
-            load_picture(path)
+            load_image(path)
         assert caught.value.reason.startswith("damaged: "), (format, caught.value.reason)
         assert os.fspath(tmp_path) not in caught.value.reason

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from imagesearch.images.files import describe, examine, open_picture
-from imagesearch.records import Picture
+from imagesearch.images.files import describe, examine, open_image
+from imagesearch.records import ImageRecord
 
 from .samples import corners, encoded, orientation_tag, png_chunk, png_of, tiff_directories, write
 
@@ -33,7 +33,7 @@ def exif_of(main: dict[int, object], *, gps: dict[int, object] | None = None, **
     return exif
 
 
-def row(tmp_path: Path, exif: Image.Exif, format: str = "JPEG") -> Picture:
+def row(tmp_path: Path, exif: Image.Exif, format: str = "JPEG") -> ImageRecord:
     return examine(write(tmp_path / "p", encoded(corners(), format, exif=exif)))
 
 
@@ -148,7 +148,7 @@ class TestPng:
 
     def test_describing_decodes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = encoded(corners(), "PNG")
-        with open_picture(data, "p.png") as image:
+        with open_image(data, "p.png") as image:
             monkeypatch.setattr(type(image), "load", lambda self: pytest.fail("decoded"))
             assert describe(__file__, "", data, os.stat(__file__), image).width == 60
 
@@ -159,7 +159,7 @@ def test_garbage_neither_raises_nor_invents_places(garbage: bytes, cut: int) -> 
     gps = {1: "N", 2: (52.0, 31.0, 12.0), 3: "W", 4: (13.0, 24.0, 36.0)}
     whole = exif_of({0x010F: "ACME"}, gps=gps, _36867="2019:07:21 13:05:59").tobytes()
     data = encoded(corners(), "JPEG", exif=whole[: 8 + cut] + garbage)
-    with open_picture(data, "p.jpg") as image:
+    with open_image(data, "p.jpg") as image:
         seen = describe(__file__, "", data, os.stat(__file__), image)
     assert (seen.latitude is None) == (seen.longitude is None)
     assert seen.latitude is None or (abs(seen.latitude) <= 90 and abs(seen.longitude or 0) <= 180)

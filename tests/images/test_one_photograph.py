@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from imagesearch.images.files import load_picture
+from imagesearch.images.files import load_image
 from imagesearch.models.embedder import Embedder
 
 from .samples import STORED_AS, encoded, orientation_tag, write
@@ -43,9 +43,9 @@ def copies(picture: Image.Image) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["astronaut.png", "coffee.png"])
 def test_all_are_nearest_to_each_other(starter: Embedder, tmp_path: Path, name: str) -> None:
     files = copies(photograph(name))
-    pictures = [load_picture(write(tmp_path / str(number), data)) for number, data in enumerate(files.values())]
+    pictures = [load_image(write(tmp_path / str(number), data)) for number, data in enumerate(files.values())]
     others = [photograph(other) for other in FILES if other != name]
-    vectors = starter.encode([starter.prepare(picture) for picture in [*pictures, *others]])
+    vectors = starter.encode([starter.preprocess(picture) for picture in [*pictures, *others]])
     same, different = vectors[: len(files)], vectors[len(files) :]
     within = same @ same.T
     worst = np.unravel_index(np.argmin(within), within.shape)

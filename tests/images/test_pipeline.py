@@ -13,7 +13,7 @@ import pytest
 from imagesearch.errors import PictureError
 from imagesearch.images.files import LARGE_PICTURES, Gate
 from imagesearch.images.pipeline import batches, decode_ahead
-from imagesearch.records import Picture, Skipped
+from imagesearch.records import ImageRecord, Skipped
 
 
 def counted(numbers: range, pulled: list[int]) -> Iterator[int]:
@@ -32,12 +32,12 @@ def test_order_is_kept_although_later_items_are_ready_first() -> None:
             first_may_go.set()
         return number * 10
 
-    assert list(decode_ahead(range(8), load, threads=4, ahead=8)) == [0, 10, 20, 30, 40, 50, 60, 70]
+    assert list(decode_ahead(range(8), load, max_workers=4, ahead=8)) == [0, 10, 20, 30, 40, 50, 60, 70]
 
 
 def test_items_are_pulled_only_a_little_ahead() -> None:
     pulled: list[int] = []
-    results = decode_ahead(counted(range(1000), pulled), str, threads=2, ahead=5)
+    results = decode_ahead(counted(range(1000), pulled), str, max_workers=2, ahead=5)
     assert pulled == []
     for taken in range(1, 21):
         next(results)
@@ -48,7 +48,7 @@ def test_items_are_pulled_only_a_little_ahead() -> None:
 
 def test_work_happens_ahead_of_the_consumer() -> None:
     done = threading.Semaphore(0)
-    results = decode_ahead(range(10), lambda number: done.release(), threads=2, ahead=4)
+    results = decode_ahead(range(10), lambda number: done.release(), max_workers=2, ahead=4)
     next(results)
     for _ in range(4):
         assert done.acquire(timeout=20)
@@ -61,7 +61,7 @@ def test_broken_pictures_are_skipped_in_their_place() -> None:
             raise PictureError(f"{number}.jpg", "broken", retryable=number == 3)
         return number
 
-    assert list(decode_ahead(range(5), load, threads=3)) == [
+    assert list(decode_ahead(range(5), load, max_workers=3)) == [
         0,
         Skipped("1.jpg", "broken"),
         2,
@@ -74,7 +74,7 @@ def test_bugs_are_raised_where_they_belong() -> None:
     def load(number: int) -> int:
         return 1 // (number - 2)
 
-    results = decode_ahead(range(10), load, threads=2)
+    results = decode_ahead(range(10), load, max_workers=2)
     assert [next(results), next(results)] == [-1, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -95,7 +95,7 @@ def test_bugs_of_the_source_are_raised() -> None:
 def test_leaving_early_leaves_no_threads() -> None:
     before = threading.active_count()
     loaded: list[int] = []
-    results = decode_ahead(range(10_000), loaded.append, threads=2, ahead=50)
+    results = decode_ahead(range(10_000), loaded.append, max_workers=2, ahead=50)
     next(results)
     results.close()
     assert threading.active_count() == before
@@ -127,27 +127,27 @@ class TestTimeout:
         paths = ["a", "hangs", "b", "hangs", "c", "d"]
         late = Skipped("hangs", "took longer than 0.2 s to read and decode", retryable=True)
         started = time.monotonic()
-        assert list(decode_ahead(paths, load, threads=2, timeout=0.2)) == ["A", late, "B", late, "C", "D"]
+        assert list(decode_ahead(paths, load, max_workers=2, timeout=0.2)) == ["A", late, "B", late, "C", "D"]
         assert time.monotonic() - started < 5
         never.set()
 
     def test_more_may_hang_than_there_are_threads(self) -> None:
         never = threading.Event()
-        results = list(decode_ahead(range(6), lambda number: never.wait(20), threads=2, timeout=0.05))
+        results = list(decode_ahead(range(6), lambda number: never.wait(20), max_workers=2, timeout=0.05))
         assert [result.path for result in results if isinstance(result, Skipped)] == list("012345")
         never.set()
 
     def test_paths_of_items_that_are_none(self) -> None:
         never = threading.Event()
-        items = [Picture("/p/a.jpg"), ("/p/b.jpg", 1)]
-        seen = decode_ahead(items[:1], lambda item: never.wait(20), timeout=0.05)
+        items = [ImageRecord("/p/a.jpg")]
+        seen = decode_ahead(items, lambda item: never.wait(20), timeout=0.05)
         assert [result.path for result in seen if isinstance(result, Skipped)] == ["/p/a.jpg"]
-        named = decode_ahead(items[1:], lambda item: never.wait(20), timeout=0.05, path_of=lambda item: item[0])
-        assert [result.path for result in named if isinstance(result, Skipped)] == ["/p/b.jpg"]
         never.set()
 
     def test_what_is_late_but_done_when_asked_for_counts(self) -> None:
-        results = decode_ahead([0.0, 0.15], lambda seconds: time.sleep(seconds) or seconds, threads=2, timeout=0.1)
+        results = decode_ahead(
+            [0.0, 0.15], lambda seconds: time.sleep(seconds) or seconds, max_workers=2, timeout=0.1
+        )
         assert next(results) == 0.0
         time.sleep(0.3)
         assert next(results) == 0.15
@@ -161,7 +161,7 @@ class TestTimeout:
                 raise RuntimeError("too late to matter")
             return number
 
-        results = decode_ahead(range(3), load, threads=1, timeout=0.1)
+        results = decode_ahead(range(3), load, max_workers=1, timeout=0.1)
         assert isinstance(next(results), Skipped)
         go.set()
         assert list(results) == [1, 2]
@@ -175,7 +175,7 @@ class TestTimeout:
                 time.sleep(0.3)
             return number
 
-        assert list(decode_ahead(range(4), load, threads=4, timeout=1.0)) == [0, 1, 2, 3]
+        assert list(decode_ahead(range(4), load, max_workers=4, timeout=1.0)) == [0, 1, 2, 3]
         assert inside.is_set()
 
     def test_a_thread_given_up_does_not_keep_the_gate(self) -> None:
@@ -187,14 +187,14 @@ class TestTimeout:
                     never.wait(20)
             return number
 
-        first, *others = decode_ahead(range(4), load, threads=2, timeout=0.2)
+        first, *others = decode_ahead(range(4), load, max_workers=2, timeout=0.2)
         assert isinstance(first, Skipped)
         assert others == [1, 2, 3]
         never.set()
 
     def test_leaving_early_does_not_wait_for_what_hangs(self) -> None:
         never = threading.Event()
-        results = decode_ahead(range(9), lambda number: number and never.wait(20), threads=2, timeout=None)
+        results = decode_ahead(range(9), lambda number: number and never.wait(20), max_workers=2, timeout=None)
         assert next(results) == 0
         started = time.monotonic()
         results.close()

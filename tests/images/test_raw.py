@@ -10,7 +10,7 @@ from PIL import Image
 
 from imagesearch.errors import PictureError
 from imagesearch.images import raw
-from imagesearch.images.files import examine, load_picture
+from imagesearch.images.files import examine, load_image
 from imagesearch.images.raw import is_raw
 
 from .samples import STORED_AS, UPRIGHT, corners, dng, encoded, orientation_tag, quarters, write
@@ -39,7 +39,7 @@ def with_preview(orientation: int, preview: Image.Image, own: int | None = None)
 class TestUpright:
     def test_from_the_sensor(self, tmp_path: Path, orientation: int) -> None:
         path = write(tmp_path / "p.dng", dng(stored(orientation), orientation=orientation))
-        picture, row = load_picture(path), examine(path)
+        picture, row = load_image(path), examine(path)
         assert (picture.size, quarters(picture)) == ((32, 24), UPRIGHT)
         assert (row.width, row.height) == SIZE
 
@@ -51,35 +51,35 @@ class TestUpright:
         path = write(
             tmp_path / "p.dng", with_preview(orientation, preview, orientation if says_so_itself else None)
         )
-        picture, row = load_picture(path), examine(path)
+        picture, row = load_image(path), examine(path)
         assert (picture.size, quarters(picture)) == ((56, 42), UPRIGHT)
         assert (row.width, row.height) == SIZE
 
     def test_from_a_preview_that_is_upright_and_says_so(self, tmp_path: Path, orientation: int) -> None:
         path = write(tmp_path / "p.dng", with_preview(orientation, corners((56, 42)), own=1))
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
 
 @pytest.mark.parametrize("orientation", [6, 8])
 def test_a_preview_that_wrongly_says_it_is_upright(tmp_path: Path, orientation: int) -> None:
     """Its shape gives it away."""
     path = write(tmp_path / "p.dng", with_preview(orientation, stored(orientation, (56, 42)), own=1))
-    assert quarters(load_picture(path)) == UPRIGHT
+    assert quarters(load_image(path)) == UPRIGHT
 
 
 class TestPreviews:
     def test_small_ones_are_not_used(self, tmp_path: Path) -> None:
         path = write(tmp_path / "p.dng", with_preview(1, Image.new("RGB", (16, 12), "white")))
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
     def test_ones_larger_than_the_picture_are_not_used(self, tmp_path: Path) -> None:
         path = write(tmp_path / "p.dng", with_preview(1, Image.new("RGB", (640, 480), "white")))
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
     def test_damaged_ones_are_not_used(self, tmp_path: Path) -> None:
         whole = with_preview(1, Image.new("RGB", (60, 45), "white"))
         path = write(tmp_path / "p.dng", whole.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc3\x00\x11\x08"))
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
 
 def test_what_the_exif_data_says(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ class TestToldApart:
         data = with_preview(1, Image.new("RGB", (16, 12), "white"))
         path = write(tmp_path / name, data)
         assert (examine(path).width, examine(path).height) == SIZE
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert quarters(load_image(path)) == UPRIGHT
 
     @pytest.mark.parametrize("format", ["TIFF", "JPEG", "PNG", "GIF", "WEBP", "BMP"])
     def test_finished_pictures_with_a_raw_files_name(self, tmp_path: Path, format: str) -> None:
         path = write(tmp_path / "p.nef", encoded(corners(), format))
-        assert load_picture(path).size == (60, 40)
-        assert quarters(load_picture(path)) == UPRIGHT
+        assert load_image(path).size == (60, 40)
+        assert quarters(load_image(path)) == UPRIGHT
 
     @pytest.mark.parametrize(
         "start",
@@ -142,7 +142,7 @@ class TestRefused:
     )
     def test_at_the_header(self, tmp_path: Path, content: bytes, reason: str) -> None:
         path = write(tmp_path / "p.dng", content)
-        for read in (examine, load_picture):
+        for read in (examine, load_image):
             with pytest.raises(PictureError) as caught:
                 read(path)
             assert caught.value.reason.startswith(reason)
@@ -153,17 +153,17 @@ class TestRefused:
         path = write(tmp_path / "p.dng", whole[: len(whole) // 2])
         assert examine(path).width == SIZE[0]
         with pytest.raises(PictureError, match="damaged: "):
-            load_picture(path)
+            load_image(path)
 
     def test_the_bound_is_that_of_the_header(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write(tmp_path / "p.dng", dng(corners(SIZE)))
         monkeypatch.setattr(raw, "_pixels", lambda *_: pytest.fail("decoded"))
         with pytest.raises(PictureError, match=r"64x48 pixels exceed the bound of 0\.003 megapixels"):
-            load_picture(path, max_megapixels=0.003)
+            load_image(path, max_megapixels=0.003)
 
     def test_without_the_extra(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "rawpy", None)
         with pytest.raises(PictureError) as caught:
-            load_picture(write(tmp_path / "p.dng", dng(corners(SIZE))))
+            load_image(write(tmp_path / "p.dng", dng(corners(SIZE))))
         assert caught.value.reason == "raw files need the extra: pip install 'imagesearch[raw]'"
         assert not caught.value.retryable

@@ -12,7 +12,7 @@ from PIL import Image
 
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
-from imagesearch.models.loading import Network
+from imagesearch.models.network import Network
 
 from ..conftest import draw_picture
 
@@ -30,6 +30,10 @@ _TEXT = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
     "vocab_size": 50,
+    "max_position_embeddings": 40,
+    "bos_token_id": 48,
+    "eos_token_id": 49,
+    "pad_token_id": 0,
 }
 
 # Crops the centre like most processors of real checkpoints, so that preparation matters to the result.
@@ -111,7 +115,8 @@ def _clip() -> Any:
 def _siglip() -> Any:
     from transformers import SiglipConfig, SiglipModel
 
-    return SiglipModel(SiglipConfig(text_config=_TEXT, vision_config={**_TRANSFORMER, "intermediate_size": 64}))
+    text = {**_TEXT, "projection_size": _TRANSFORMER["hidden_size"]}
+    return SiglipModel(SiglipConfig(text_config=text, vision_config={**_TRANSFORMER, "intermediate_size": 64}))
 
 
 def _labels(number: int) -> dict[int, str]:
@@ -161,6 +166,40 @@ def save_checkpoint(folder: Path, family: str, seed: int = 0) -> Path:
     return folder
 
 
+def save_tokenizer(folder: Path, family: str) -> None:
+    """Add a tokenizer with one token per letter, which marks the end as the family's text tower wants it."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    # CLIP takes the state of its last token, which has the largest number; SigLIP that of the last position.
+    vocabulary = [
+        "<pad>",
+        "<unk>",
+        *"abcdefghijklmnopqrstuvwxyz ",
+        *(f"<{n}>" for n in range(19)),
+        "<bos>",
+        "<eos>",
+    ]
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
+    if family == "clip":  # not every SigLIP tokenizer does that
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    form = "<bos> $A <eos>" if family == "clip" else "$A <eos>"
+    special = [(token, numbers[token]) for token in ("<bos>", "<eos>")]
+    tokenizer.post_processor = processors.TemplateProcessing(single=form, special_tokens=special)
+    names = ["input_ids", "attention_mask"] if family == "clip" else ["input_ids"]
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        model_max_length=_TEXT["max_position_embeddings"],
+        model_input_names=names,
+    ).save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a family's checkpoint, written when it is first asked for. Not to be changed."""
@@ -180,7 +219,7 @@ def embedder(checkpoint: Callable[[str], Path]) -> Callable[..., Embedder]:
 
     def load(family: str, *, precision: str = "float32", **options: Any) -> Embedder:
         found = find_checkpoint(str(checkpoint(family)))
-        return Embedder.of_network(Network(found, "features", device="cpu", precision=precision), **options)
+        return Embedder.of_network(Network.load(found, "features", device="cpu", precision=precision), **options)
 
     return load
 

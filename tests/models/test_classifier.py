@@ -13,12 +13,12 @@ from imagesearch import ImageSearch
 from imagesearch.errors import ModelError
 from imagesearch.models.classifier import Classifier
 from imagesearch.models.hub import find_checkpoint
-from imagesearch.models.loading import Network
+from imagesearch.models.network import Network
 
 
 def classifier(folder: Path, precision: str = "float32") -> Classifier:
     return Classifier.of_network(
-        Network(find_checkpoint(str(folder)), "labels", device="cpu", precision=precision)
+        Network.load(find_checkpoint(str(folder)), "labels", device="cpu", precision=precision)
     )
 
 
@@ -33,7 +33,7 @@ def test_predictions_are_those_of_plain_transformers(
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32).eval()
     mine = classifier(folder)
-    predicted = mine.predict([mine.prepare(picture) for picture in pictures], top=3)
+    predicted = mine.predict([mine.preprocess(picture) for picture in pictures], top=3)
     for picture, predictions in zip(pictures, predicted, strict=True):
         with torch.no_grad():
             probabilities = model(**processor(images=picture, return_tensors="pt")).logits.softmax(-1)[0].numpy()
@@ -52,7 +52,7 @@ def test_labels_are_in_the_order_of_their_numbers(checkpoint: Callable[[str], Pa
 
 def test_no_more_labels_than_there_are(checkpoint: Callable[[str], Path]) -> None:
     mine = classifier(checkpoint("convnext"))
-    (all_of_them,) = mine.predict([mine.prepare(Image.new("RGB", (40, 40)))], top=50)
+    (all_of_them,) = mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))], top=50)
     assert sorted(p.index for p in all_of_them) == [0, 1, 2, 3, 4]
     assert sum(p.score for p in all_of_them) == pytest.approx(1, abs=1e-5)
 

@@ -20,8 +20,8 @@ from imagesearch.errors import ModelError
 from imagesearch.models import catalogue
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
-from imagesearch.models.loading import Network
-from imagesearch.models.preparing import without_ends
+from imagesearch.models.network import Network
+from imagesearch.models.preprocessing import without_ends
 
 from .conftest import FAMILIES, save_checkpoint
 
@@ -70,7 +70,7 @@ def plain_transformers(folder: Path, pictures: list[Image.Image], pooling: str) 
 
 
 def encode(embedder: Embedder, pictures: list[Image.Image]) -> NDArray[np.float32]:
-    return embedder.encode([embedder.prepare(picture) for picture in pictures])
+    return embedder.encode([embedder.preprocess(picture) for picture in pictures])
 
 
 def cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,8 +119,9 @@ def test_two_processes_give_identical_vectors_without_a_trained_pooler(checkpoin
 import sys, numpy as np
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
-from imagesearch.models.loading import Network
-model = Embedder.of_network(Network(find_checkpoint(sys.argv[1]), "features", device="cpu", precision="float32"))
+from imagesearch.models.network import Network
+network = Network.load(find_checkpoint(sys.argv[1]), "features", device="cpu", precision="float32")
+model = Embedder.of_network(network)
 ramp = np.linspace(0, 255, 32 * 32 * 3).astype(np.uint8).reshape(32, 32, 3)
 print(model.fingerprint.to_json(), model.fingerprint.key, model.encode([ramp]).tobytes().hex())
 """
@@ -149,10 +150,10 @@ def test_the_choice_without_a_class_token_is_the_mean(tmp_path: Path, pictures: 
     model.save_pretrained(tmp_path / "m")
     SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "m")
     mine = Embedder.of_network(
-        Network(find_checkpoint(str(tmp_path / "m")), "features", device="cpu", precision="float32")
+        Network.load(find_checkpoint(str(tmp_path / "m")), "features", device="cpu", precision="float32")
     )
     assert mine.fingerprint.pooling == "mean"
-    pixels = mine.prepare(pictures[0])
+    pixels = mine.preprocess(pictures[0])
     with torch.no_grad():
         expected = model(mine.runtime.network.stack([pixels])).last_hidden_state.mean(1).numpy()
     assert cosines(mine.encode([pixels]), expected).min() >= 0.9999
@@ -167,7 +168,7 @@ class TestPoolingByHand:
         network = model.runtime.network
         tower = network.model.vision_model if family == "clip" else network.model
         with torch.no_grad():
-            states = tower(pixel_values=network.stack([model.prepare(p) for p in pictures])).last_hidden_state
+            states = tower(pixel_values=network.stack([model.preprocess(p) for p in pictures])).last_hidden_state
         assert cosines(encode(model, pictures), states[:, 0].numpy()).min() >= 0.9999
         assert model.fingerprint.pooling == "cls"
 
@@ -179,7 +180,7 @@ class TestPoolingByHand:
         network = model.runtime.network
         tower = network.model.vision_model if family == "siglip" else network.model
         with torch.no_grad():
-            states = tower(pixel_values=network.stack([model.prepare(p) for p in pictures])).last_hidden_state
+            states = tower(pixel_values=network.stack([model.preprocess(p) for p in pictures])).last_hidden_state
         by_hand = states.flatten(2).mean(2) if states.ndim == 4 else states.mean(1)
         assert cosines(encode(model, pictures), by_hand.numpy()).min() >= 0.9999
 
@@ -226,19 +227,21 @@ class TestMissingWeights:
     @pytest.mark.parametrize("pooling", ["auto", "cls", "mean"])
     def test_a_network_with_holes_is_refused(self, tmp_path: Path, pooling: str) -> None:
         folder = without_weights(save_checkpoint(tmp_path / "m", "vit"), "layernorm_after")
-        network = Network(find_checkpoint(str(folder)), "features", device="cpu")
+        network = Network.load(find_checkpoint(str(folder)), "features", device="cpu")
         with pytest.raises(ModelError, match=r"lacks 4 of the network's weights .*layernorm_after.*random"):
             Embedder.of_network(network, pooling=pooling)
 
     def test_an_image_tower_with_holes_is_refused(self, tmp_path: Path) -> None:
         folder = without_weights(save_checkpoint(tmp_path / "m", "clip"), "visual_projection")
         with pytest.raises(ModelError, match="visual_projection"):
-            Embedder.of_network(Network(find_checkpoint(str(folder)), "features", device="cpu"))
+            Embedder.of_network(Network.load(find_checkpoint(str(folder)), "features", device="cpu"))
 
     def test_the_text_tower_may_be_missing(self, tmp_path: Path) -> None:
         folder = without_weights(save_checkpoint(tmp_path / "m", "clip"), "text_model")
         assert (
-            Embedder.of_network(Network(find_checkpoint(str(folder)), "features", device="cpu")).fingerprint.dim
+            Embedder.of_network(
+                Network.load(find_checkpoint(str(folder)), "features", device="cpu")
+            ).fingerprint.dim
             == 24
         )
 
@@ -299,8 +302,7 @@ class TestStarter:
 
 
 def test_path_picture_and_array_agree(picture_folder: Path, starter: Embedder) -> None:
-    images = ImageSearch({"model": {"precision": "float32", "device": "cpu"}})
-    images._embedder = starter
+    images = ImageSearch({"model": {"precision": "float32", "device": "cpu"}}, embedder=starter)
     path = picture_folder / "0.png"
     with Image.open(path) as opened:
         pixels = np.asarray(opened.convert("RGB"))

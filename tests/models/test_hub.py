@@ -18,7 +18,7 @@ from imagesearch.errors import HubUnreachableError, ModelError
 from imagesearch.models import hub
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint, is_here
-from imagesearch.models.loading import Network
+from imagesearch.models.network import Network
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -64,7 +64,7 @@ class TestCache:
         assert is_here("org/name")
         found = find_checkpoint("org/name")
         assert (found.name, found.revision) == ("org/name", COMMIT)
-        vectors = Embedder.of_network(Network(found, "features", device="cpu", precision="float32"))
+        vectors = Embedder.of_network(Network.load(found, "features", device="cpu", precision="float32"))
         assert vectors.fingerprint.model == "org/name"
         assert vectors.fingerprint.revision == COMMIT
 
@@ -154,6 +154,13 @@ def test_names_that_are_neither_folder_nor_hub_name(name: str, cache: Path, no_n
 def test_one_set_of_weights_is_downloaded(files: list[str], expected: list[str]) -> None:
     settings = ["config.json", "preprocessor_config.json", "processor_config.json"]
     assert sorted(hub._wanted("x", [*files, *settings, "README.md"])) == sorted([*expected, *settings])
+
+
+def test_a_tokenizer_is_downloaded_where_there_is_one() -> None:
+    tokenizer = ["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model"]
+    tokenizer += ["special_tokens_map.json"]
+    files = ["config.json", "model.safetensors", *tokenizer, "onnx/tokenizer.json", "generation_config.json"]
+    assert sorted(hub._wanted("x", files)) == sorted(["config.json", "model.safetensors", *tokenizer])
 
 
 def test_a_repository_without_weights() -> None:

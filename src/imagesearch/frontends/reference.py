@@ -10,7 +10,7 @@ from typing import Any
 
 import typer.main
 
-from imagesearch.frontends.cli import app
+from imagesearch.frontends.cli.app import app
 
 _HEADER = """# Command line
 

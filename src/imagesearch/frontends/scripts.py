@@ -9,9 +9,10 @@ from pathlib import Path
 
 import typer
 
-from imagesearch.frontends.cli import app
-from imagesearch.frontends.console import errors_as_exit_codes, tolerant_streams
-from imagesearch.frontends.options import Flags, opened
+from imagesearch.frontends.cli.app import app
+from imagesearch.frontends.cli.options import FigureRequest, load_settings, opened
+from imagesearch.frontends.cli.output import tolerant_streams
+from imagesearch.frontends.cli.process import errors_as_exit_codes, tune_process
 
 
 def run_feature_extraction(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +20,7 @@ def run_feature_extraction(argv: Sequence[str] | None = None) -> int:
     parser = _parser("Extract the feature vectors of all pictures in a folder.")
     parser.add_argument("-i", "--input_dir", required=True, metavar="DIR", help="folder with pictures")
     parser.add_argument("-o", "--output_prefix", metavar="PREFIX", help="default: a name in data.processed_dir")
-    given = parser.parse_args(argv)
+    given = _given(parser, argv)
     output = [f"--output={given.output_prefix}"] if given.output_prefix is not None else []
     return _command("extract", *output, *_config_flag(given), "--", given.input_dir)
 
@@ -29,7 +30,7 @@ def build_milvus_index(argv: Sequence[str] | None = None) -> int:
     parser = _parser("Insert extracted features into a Milvus collection and build its index.")
     parser.add_argument("-f", "--features_path", required=True, metavar="FILE", help="..._features.npy")
     parser.add_argument("-p", "--paths_file", required=True, metavar="FILE", help="..._paths.txt")
-    given = parser.parse_args(argv)
+    given = _given(parser, argv)
     files = (f"--features={given.features_path}", f"--paths={given.paths_file}")
     return _command("build", *files, *_config_flag(given))
 
@@ -40,7 +41,7 @@ def run_similarity_search(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-q", "--query_image", required=True, metavar="FILE", help="the picture to look for")
     parser.add_argument("-k", "--top_k", metavar="N", help="number of results; default: search.top_k, then 10")
     _add_visualize(parser)
-    given = parser.parse_args(argv)
+    given = _given(parser, argv)
     count = [f"--top-k={given.top_k}"] if given.top_k is not None else []
     show = ["--visualize"] if given.visualize else []
     return _command("search", *count, *show, *_config_flag(given), "--", given.query_image)
@@ -51,26 +52,25 @@ def run_classification(argv: Sequence[str] | None = None) -> int:
     parser = _parser("Tell what is in a picture.")
     parser.add_argument("-i", "--input_image", required=True, metavar="FILE", help="the picture")
     _add_visualize(parser)
-    given = parser.parse_args(argv)
+    given = _given(parser, argv)
     tolerant_streams()
     try:
         with errors_as_exit_codes():
-            _classify(given.input_image, Flags(config=_config(given)), visualize=given.visualize)
+            _classify(given.input_image, _config(given), FigureRequest(given.visualize))
     except typer.Exit as leave:
         return leave.exit_code
     return 0
 
 
-def _classify(image: str, flags: Flags, *, visualize: bool) -> None:
-    with opened(flags.load()) as images:
+def _classify(image: str, config: str | None, figure: FigureRequest) -> None:
+    with opened(load_settings(config)) as images:
         predictions = images.classify(image)
     typer.echo(f"Predicted label: {predictions[0].label}")
     typer.echo(f"Confidence: {predictions[0].score:.4f}")
-    if visualize:
-        from imagesearch.frontends import render
+    if figure.is_wanted:
+        from imagesearch.frontends.figures import default_name, labels_figure
 
-        figure = render.labels_figure([(image, predictions)])
-        render.deliver(figure, render.default_name("classify", image), None, visualize=True)
+        figure.deliver(labels_figure([(image, predictions)]), default_name("classify", image))
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -81,6 +81,13 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="settings; default: $IMAGESEARCH_CONFIG, ./config.yaml, then the one beside the scripts' folder",
     )
     return parser
+
+
+def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed arguments; without ``argv`` they are those of this process, which then is a script's own."""
+    if argv is None:
+        tune_process()
+    return parser.parse_args(argv)
 
 
 def _add_visualize(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,15 @@
-"""Names of files as text that is safe to show: on one line, and without power over a terminal."""
+"""Text for terminals, figures and pages: safe to show, of known width, with numbers and their nouns."""
 
 from __future__ import annotations
 
 import unicodedata
+
+# What the scores of each metric (by its Milvus name) mean.
+METRIC_CAPTIONS = {
+    "COSINE": "cosine similarity: 1 is equal",
+    "IP": "inner product: higher is closer",
+    "L2": "squared L2 distance: 0 is equal",
+}
 
 _JOINER = "\u200d"  # holds emoji together; not "printable" for Python, but harmless
 
@@ -33,7 +40,7 @@ def shorten_middle(text: str, width: int) -> str:
     """Cut the middle out of a text so that start and ending (the file's kind) remain.
 
     Args:
-        width: columns; a Chinese, Japanese or Korean character takes two.
+        width: columns, of which a Chinese, Japanese or Korean character takes two.
 
     Examples:
         >>> shorten_middle("a_very_long_name_of_a_file.jpg", 17)
@@ -50,17 +57,15 @@ def shorten_middle(text: str, width: int) -> str:
 
 def columns(text: str) -> int:
     """How many columns of fixed width a text takes."""
-    return sum(_columns_of(character) for character in text)
+    from rich.cells import cell_len
 
-
-def _columns_of(character: str) -> int:
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return cell_len(text)
 
 
 def _fitting(text: str, width: int) -> str:
     taken = 0
     for position, character in enumerate(text):
-        taken += _columns_of(character)
+        taken += columns(character)
         if taken > width:
             return text[:position]
     return text

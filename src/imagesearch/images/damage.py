@@ -1,4 +1,4 @@
-"""Why a file cannot be read, in words for people."""
+"""Why a file cannot be read, in words that a user understands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture files: tell them apart, decode them.
+"""Image files: tell them apart, decode them.
 
 One decoder serves indexing, queries, figures and the web page, so that a picture looks the same to all of them:
 upright (EXIF orientation applied), sRGB, and never larger than the pixel bound.
@@ -27,7 +27,7 @@ from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import reason_of
 from imagesearch.images.metadata import camera, location, orientation, png_exif, time_taken, upright_size
 from imagesearch.images.raw import TURNS, is_raw, open_raw
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_MEGAPIXELS = 200.0
-# The largest honest file: 16 bits of red, green, blue and alpha a pixel, uncompressed; and metadata beside them.
+# The largest valid file: 16 bits of red, green, blue and alpha per pixel, uncompressed; and metadata beside them.
 _MOST_BYTES_A_PIXEL = 8
 _METADATA_BYTES = 64 << 20
 
@@ -46,7 +46,7 @@ _RETRYABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 )
 
-PictureSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
 # Pillow knows more, among them formats that start other programs (EPS: Ghostscript) whatever the file is called.
 _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "PPM", "ICO")
@@ -55,7 +55,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "BMP", "DIB", 
 _BLOCK_BYTES = 64 << 20
 # Files of more bytes than this are held in memory one at a time, like large pictures.
 _LARGE_FILE = 100_000_000
-# Bytes of a call, where a file is not read in one.
+# Bytes per call, where a file is not read in one.
 _READ_AT_ONCE = 1 << 24
 # Their header is that of a list of pictures, and may say less than the picture in it does.
 _LISTS = ("ICO",)
@@ -120,7 +120,7 @@ class Gate:
 LARGE_PICTURES = Gate()
 
 
-def examine(path: str, root: str = "", max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
+def examine(path: str, root: str = "", max_megapixels: float = MAX_MEGAPIXELS) -> ImageRecord:
     """Read what identifies a file: size, time, content hash; and, from its header, pixels and EXIF data.
 
     Raises:
@@ -128,19 +128,19 @@ def examine(path: str, root: str = "", max_megapixels: float = MAX_MEGAPIXELS) -
     """
     with (
         file_content(path, max_megapixels) as (data, status),
-        open_picture(data, path, max_megapixels) as image,
+        open_image(data, path, max_megapixels) as image,
     ):
         return describe(path, root, data, status, image)
 
 
-def describe(path: str, root: str, data: bytes, status: os.stat_result, image: Image.Image) -> Picture:
-    """The :class:`Picture` of a file already read (see :func:`file_content`) and its header already parsed.
+def describe(path: str, root: str, data: bytes, status: os.stat_result, image: Image.Image) -> ImageRecord:
+    """The :class:`ImageRecord` of a file already read (see :func:`file_content`) and its header already parsed.
 
     To be called before :func:`decode`, which may shrink the picture.
     """
     width, height = upright_size(image)
     latitude, longitude = location(image)
-    return Picture(
+    return ImageRecord(
         path=path,
         root=root,
         content_hash=content_hash(data),
@@ -162,7 +162,8 @@ def content_hash(data: bytes) -> str:
 
 @contextlib.contextmanager
 def file_content(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[tuple[bytes, os.stat_result]]:
-    """A file's content, and its status from before it was read: a file replaced meanwhile shall look changed.
+    """A file's content, and its status from before it was read: so a file that is replaced
+    meanwhile looks changed.
 
     Large files are held in memory one at a time, like large pictures: the next one has to wait for the end of this
     context.
@@ -207,7 +208,7 @@ def _read(path: str, size: int) -> bytes:
         os.close(handle)
 
 
-def open_picture(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
+def open_image(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
     """Parse a picture's header; pixels are not decoded yet. Of an animation or a list of pages: the first.
 
     Raises:
@@ -244,7 +245,7 @@ def decode(image: Image.Image, path: str, shortest: int | None = None) -> Image.
     """Decode an opened picture: first frame, upright, 8-bit sRGB, transparency over white.
 
     Args:
-        image: see :func:`open_picture`.
+        image: see :func:`open_image`.
         path: for the error.
         shortest: for callers that shrink the picture anyway: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size
             (which is several times faster), as long as neither side becomes shorter than this, in pixels.
@@ -288,39 +289,28 @@ def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
         raise PictureError(path, damage(error)) from error
 
 
-def load_picture(
-    path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS, shortest: int | None = None
+def load_image(
+    source: ImageSource, max_megapixels: float = MAX_MEGAPIXELS, shortest: int | None = None
 ) -> Image.Image:
-    """Read and decode one file: see :func:`decode`.
-
-    Raises:
-        PictureError: it cannot be read or decoded, or exceeds the bound.
-    """
-    name = os.fsdecode(path)
-    with file_content(name, max_megapixels) as (data, _), open_picture(data, name, max_megapixels) as image:
-        return decode(image, name, shortest)
-
-
-def to_picture(
-    source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS, shortest: int | None = None
-) -> Image.Image:
-    """Any accepted form of a picture as an upright RGB :class:`PIL.Image.Image`.
+    """A picture, in any form that is accepted, as an upright RGB :class:`PIL.Image.Image`.
 
     Args:
         source: a path, a Pillow image (which stays open), or a uint8 array of shape (height, width) or
             (height, width, 3 or 4).
         max_megapixels: larger files are refused.
-        shortest: see :func:`decode`.
+        shortest: for files: see :func:`decode`.
 
     Raises:
-        PictureError: it cannot be read or decoded.
+        PictureError: it cannot be read or decoded, or the file exceeds the bound.
         UsageError: it is of another type, or an array of another type or shape.
     """
     import numpy as np
     from PIL import Image
 
     if isinstance(source, (str, os.PathLike)):
-        return load_picture(source, max_megapixels, shortest)
+        name = os.fsdecode(source)
+        with file_content(name, max_megapixels) as (data, _), open_image(data, name, max_megapixels) as image:
+            return decode(image, name, shortest)
     if isinstance(source, np.ndarray):
         shape_is_right = source.ndim in (2, 3) and source.shape[2:] in ((), (3,), (4,)) and source.size
         if source.dtype != np.uint8 or not shape_is_right:
@@ -343,7 +333,7 @@ def _prepare_pillow(max_megapixels: float) -> tuple[str, ...]:
     pillow_heif.register_heif_opener()
     Image.init()
     Image.core.set_block_size(_BLOCK_BYTES)  # type: ignore[attr-defined]
-    # Pillow's remarks on odd files would only reach the terminal. (catch_warnings is not made for threads.)
+    # Pillow's remarks on odd files would only reach the terminal. (catch_warnings is not thread-safe.)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     if Image.MAX_IMAGE_PIXELS is not None:  # it refuses twice that

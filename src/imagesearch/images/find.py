@@ -15,7 +15,7 @@ from typing import NamedTuple
 from imagesearch.errors import UsageError
 from imagesearch.records import Skipped
 
-# One a line would fill a page.
+# One per line would fill a page.
 EXTENSIONS = frozenset(
     ".apng .avif .bmp .dib .gif .heic .heif .hif .ico .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx"  # noqa: SIM905
     " .pbm .pfm .pgm .png .pnm .ppm .tif .tiff .webp".split()
@@ -95,7 +95,7 @@ class FoundFile(NamedTuple):
     """A picture file as the file system describes it; nothing of it has been read.
 
     Attributes:
-        path: absolute, with bytes that are no text kept as :func:`os.fsdecode` keeps them.
+        path: absolute, with bytes that are not valid text kept as :func:`os.fsdecode` keeps them.
         root: the folder it was found under, or ``""`` if it was named by itself.
         size: bytes; -1 if the file system would not say.
         mtime_ns: time of last change, nanoseconds since 1970.
@@ -132,7 +132,7 @@ class Walk:
 
     @classmethod
     def of(cls, roots: Iterable[str | os.PathLike[str]], selection: Selection = Selection()) -> Walk:
-        """A walk over folders and files as somebody named them."""
+        """A walk over folders and files as a user named them."""
         return cls(tuple(dict.fromkeys(_resolved(os.fsdecode(root)) for root in roots)), selection)
 
     def __iter__(self) -> Iterator[FoundFile]:
@@ -218,6 +218,26 @@ def find_pictures(root: str | os.PathLike[str], selection: Selection = Selection
         yield found.path
     for missing, reason in walk.missing.items():
         raise UsageError(f"cannot read {missing!r}: {reason}")
+
+
+def resolved_roots(folders: Iterable[str | os.PathLike[str]], may_be_offline: bool) -> list[str]:
+    """Folders and files as paths, with ``~`` replaced.
+
+    Args:
+        may_be_offline: accept those that cannot be found.
+
+    Raises:
+        UsageError: a name is empty, or one cannot be found; names the first.
+    """
+    roots = [os.path.expanduser(os.fsdecode(folder)) for folder in folders]
+    if "" in roots:  # such as an unset variable of a script, and not the working directory
+        raise UsageError("the name of a folder is empty")
+    for root in [] if may_be_offline else roots:
+        try:
+            os.stat(root)
+        except (OSError, ValueError) as error:  # ValueError: an embedded null byte
+            raise UsageError(f"cannot read {os.path.abspath(root)!r}: {reason_of(error)}") from error
+    return roots
 
 
 def below(path: str, folders: Sequence[str]) -> str | None:

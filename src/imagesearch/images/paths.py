@@ -1,6 +1,6 @@
 """Writing any file path as one line of UTF-8 text, and reading it back.
 
-A path on disk is bytes: it may hold a newline, or bytes that are no text at all. Milvus strings and
+A path on disk is bytes: it may hold a newline, or bytes that are not valid text. Milvus strings and
 the lines of a ``_paths.txt`` may not. Ordinary paths stay as they are; the others become a ``file:``
 URI with percent-encoded bytes, which is reversible and which other programs understand too.
 """

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
 # The largest picture within the default bound takes about 10 seconds on a slow machine.
-SECONDS_A_PICTURE = 60.0
+SECONDS_PER_IMAGE = 60.0
 # How long a consumer that leaves early waits for what is being decoded, so that no thread outlives it for long.
 _SECONDS_TO_LEAVE = 1.0
 
@@ -28,10 +28,9 @@ def decode_ahead(
     items: Iterable[Item],
     load: Callable[[Item], Loaded],
     *,
-    threads: int = 0,
+    max_workers: int = 0,
     ahead: int = 64,
-    timeout: float | None = SECONDS_A_PICTURE,
-    path_of: Callable[[Item], str] | None = None,
+    timeout: float | None = SECONDS_PER_IMAGE,
 ) -> Iterator[Loaded | Skipped]:
     """Apply ``load`` to every item in worker threads and yield the results in the items' order.
 
@@ -43,14 +42,12 @@ def decode_ahead(
     Args:
         items: paths, mostly; consumed lazily.
         load: called in worker threads; Pillow and NumPy release the interpreter lock for most of it.
-        threads: number of workers; 0: one a core, at most 16.
+        max_workers: number of threads; 0: one per core, at most 16.
         ahead: number of results kept ready.
         timeout: seconds an item may take, from when a worker began it, not counting the wait for other large
             pictures (:data:`imagesearch.images.files.LARGE_PICTURES`); None: any time.
-        path_of: an item's path for the :class:`Skipped` of one that took too long; by default the item's
-            attribute ``path``, or the item as text.
     """
-    workers = threads or min(16, os.cpu_count() or 1)
+    workers = max_workers or min(16, os.cpu_count() or 1)
     pending: deque[_Job[Item, Loaded]] = deque()
     source = iter(items)
     pool = _Pool(load, workers)
@@ -60,7 +57,7 @@ def decode_ahead(
         while pending:
             job = pending.popleft()
             if not pool.wait(job, timeout):
-                path = path_of(job.item) if path_of else str(getattr(job.item, "path", job.item))
+                path = str(getattr(job.item, "path", job.item))
                 reason = f"took longer than {timeout:g} s to read and decode"
                 job.result = Skipped(path, reason, retryable=True)
             for item in islice(source, 1):

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
-from imagesearch.models.loading import Network
-from imagesearch.models.preparing import Pixels, Preparer
-from imagesearch.models.runtime import PictureModel, Runtime, TorchRuntime
+from imagesearch.models.network import Network
+from imagesearch.models.preprocessing import Pixels, Preprocessor
+from imagesearch.models.runtimes.base import PictureModel, Runtime
+from imagesearch.models.runtimes.torch import TorchRuntime
 from imagesearch.records import Prediction
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class Classifier(PictureModel):
         labels: class names; position is the class's number.
     """
 
-    def __init__(self, preparer: Preparer, runtime: Runtime, labels: Sequence[str]) -> None:
-        super().__init__(preparer, runtime)
+    def __init__(self, preprocessor: Preprocessor, runtime: Runtime, labels: Sequence[str]) -> None:
+        super().__init__(preprocessor, runtime)
         self.labels = tuple(labels)
 
     @classmethod
@@ -51,14 +52,14 @@ class Classifier(PictureModel):
 
         names = network.config.id2label
         labels = [str(names[index]) for index in sorted(names)]
-        return cls(network.preparer, TorchRuntime(network, logits), labels)
+        return cls(network.preprocessor, TorchRuntime(network, logits), labels)
 
     def predict(self, batch: Sequence[Pixels], top: int = 5) -> list[list[Prediction]]:
-        """The most probable labels of prepared pictures, most probable first.
+        """The most probable labels of preprocessed images, most probable first.
 
         Args:
-            batch: one or more results of :meth:`prepare`.
-            top: labels a picture; no more than there are classes.
+            batch: one or more results of :meth:`preprocess`.
+            top: labels per image; no more than there are classes.
 
         Raises:
             ModelError: memory does not hold the batch.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What the drivers of NVIDIA (also Jetson, and under WSL) and AMD leave in the file system.
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
-# Pixels to run at once. On a CPU, activations shall stay in its cache: MobileNetV2 at 224 x 224 pixels ran 1.1
+# Pixels to run at once. On a CPU, activations should stay in its cache: MobileNetV2 at 224 x 224 pixels ran 1.1
 # times as fast in batches of 16 as of 32, the bundled model at 64 x 64 pixels in batches of 128. A GPU wants to be
 # kept busy.
 _PIXELS_AT_ONCE = {"cpu": 16 * 224 * 224, "mps": 32 * 224 * 224, "cuda": 128 * 224 * 224}

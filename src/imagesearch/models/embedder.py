@@ -1,32 +1,79 @@
-"""Pictures to vectors."""
+"""Images, and texts where the checkpoint has a text tower, to vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.models.loading import Network
-from imagesearch.models.pooling import pooled, resolve_pooling
-from imagesearch.models.preparing import Pixels, Preparer
-from imagesearch.models.runtime import PictureModel, Runtime, TorchRuntime
+from imagesearch.models.network import Network
+from imagesearch.models.pooling import pooled, resolve_pooling, unit_vectors
+from imagesearch.models.preprocessing import Pixels, Preprocessor
+from imagesearch.models.runtimes.base import PictureModel, Runtime
+from imagesearch.models.runtimes.torch import TorchRuntime
+from imagesearch.models.text import TextEmbedder, require_shared_space
 from imagesearch.records import Fingerprint
 
-# As torch.nn.functional.normalize: a vector of zeros stays one.
-_SHORTEST = np.float32(1e-12)
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Encoder(Protocol):
+    """What indexing and searching ask of a model: :class:`Embedder`, or something in its place."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What its vectors may be compared with."""
+
+    @property
+    def decode_side(self) -> int | None:
+        """See :func:`preprocessing.decode_side`."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many images to encode at once where nobody says."""
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """An upright RGB image as input of :meth:`encode`. Thread-safe."""
+
+    def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Vectors of preprocessed images: float32, shape (n, dim)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of texts, comparable with those of images: float32, shape (n, dim).
+
+        Raises:
+            ModelError: the model cannot encode texts.
+        """
 
 
 class Embedder(PictureModel):
-    """Turns pictures into comparable vectors with one network.
+    """Turns images and texts into comparable vectors with one network.
 
     Attributes:
         fingerprint: what its vectors may be compared with.
     """
 
-    def __init__(self, preparer: Preparer, runtime: Runtime, fingerprint: Fingerprint) -> None:
-        super().__init__(preparer, runtime)
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        runtime: Runtime,
+        fingerprint: Fingerprint,
+        load_texts: Callable[[Fingerprint], TextEmbedder],
+    ) -> None:
+        """Put together what was loaded.
+
+        Args:
+            load_texts: loads the text tower; called when a text is first encoded.
+        """
+        super().__init__(preprocessor, runtime)
         self.fingerprint = fingerprint
+        self._load_texts = load_texts
+        self._texts: TextEmbedder | None = None
+        self._loading_texts = threading.Lock()
 
     @classmethod
     def of_network(cls, network: Network, *, pooling: str = "auto", normalize: bool = True) -> Embedder:
@@ -50,13 +97,13 @@ class Embedder(PictureModel):
             dim=runtime.run([network.blank]).shape[1],
             normalized=normalize,
         )
-        return cls(network.preparer, runtime, fingerprint)
+        return cls(network.preprocessor, runtime, fingerprint, lambda fp: TextEmbedder(network, fp))
 
     def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
-        """Vectors of prepared pictures.
+        """Vectors of preprocessed images.
 
         Args:
-            batch: one or more results of :meth:`prepare`.
+            batch: one or more results of :meth:`preprocess`.
 
         Returns:
             float32, shape (n, dim), rows of unit length unless configured otherwise.
@@ -65,7 +112,23 @@ class Embedder(PictureModel):
             ModelError: memory does not hold the batch.
         """
         vectors = self.runtime.run(batch)
-        if not self.fingerprint.normalized:
-            return vectors
-        unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _SHORTEST)
-        return unit
+        return unit_vectors(vectors) if self.fingerprint.normalized else vectors
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of texts, comparable with those of images; the first call loads the text tower.
+
+        Args:
+            texts: one or more; see :meth:`TextEmbedder.encode`.
+
+        Returns:
+            float32, shape (n, dim), rows of unit length unless configured otherwise.
+
+        Raises:
+            ModelError: the checkpoint has no text tower or no tokenizer, or memory does not hold the batch.
+        """
+        require_shared_space(self.fingerprint)
+        with self._loading_texts:
+            if self._texts is None:
+                self._texts = self._load_texts(self.fingerprint)
+            embedder = self._texts
+        return embedder.encode(texts)

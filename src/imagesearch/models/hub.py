@@ -27,6 +27,17 @@ _HUB_DEADLINE_SECONDS = 7.0
 
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _SETTINGS = ("config.json", *_PROCESSOR)
+# What turns texts into tokens: any of the vocabularies, and what goes with them. No part of a checkpoint's digest,
+# as it does not change the vectors of images.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+_TOKENIZER = (
+    *_VOCABULARIES,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_SAMPLE = 2**20
 _WEIGHTS = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)")
 # As the hub's own check: no "-" or "." at either end, no "--" or "..".
 _HUB_NAME = re.compile(r"(?!.*(--|\.\.))(?!.*\.git$)\w([\w.-]*\w)?(/\w([\w.-]*\w)?)?", re.ASCII)
@@ -80,12 +91,53 @@ def is_here(name: str) -> bool:
     return _complete(path) if path.is_dir() else _cached(name, None) is not None
 
 
+def require_tokenizer(checkpoint: Checkpoint) -> None:
+    """Make sure that a checkpoint's tokenizer is on this machine; older downloads left it on the hub.
+
+    Raises:
+        ModelError: it has none.
+        HubUnreachableError: it is not on this machine and the hub does not answer.
+    """
+
+    def is_complete() -> bool:
+        return any((checkpoint.folder / name).is_file() for name in _VOCABULARIES)
+
+    if not is_complete() and checkpoint.folder.name == checkpoint.revision:  # a snapshot in the hub's cache
+        _download(checkpoint.name, checkpoint.revision)
+    if not is_complete():
+        raise ModelError(
+            f"{checkpoint.name} has no tokenizer for texts (none of {', '.join(_VOCABULARIES)} in"
+            f" {str(checkpoint.folder)!r})"
+        )
+
+
+def weights_bytes(checkpoint: Checkpoint) -> int:
+    """Size of the weights that are loaded: safetensors before pickles."""
+    files = [file for file in checkpoint.folder.iterdir() if _WEIGHTS.fullmatch(file.name)]
+    safe = [file for file in files if file.suffix == ".safetensors"]
+    return sum(file.stat().st_size for file in safe or files)
+
+
+def sampled(file: Path) -> tuple[int, bytes]:
+    """Size of a file, and up to 3 MiB of it: beginning, middle and end.
+
+    A digest of these tells a truncated file or another checkpoint's without reading gigabytes.
+    """
+    with file.open("rb") as opened:
+        size = opened.seek(0, 2)
+        parts = []
+        for start in (0, size // 2, max(0, size - _SAMPLE)):
+            opened.seek(start)
+            parts.append(opened.read(_SAMPLE))
+    return size, b"".join(parts)
+
+
 def _preset_of(folder: Path) -> str | None:
     return "starter" if folder.resolve() == catalogue.STARTER_FOLDER.resolve() else None
 
 
 def _digest(folder: Path) -> str:
-    """Tell two local checkpoints apart without reading gigabytes: settings whole, weights by size and ends."""
+    """Tell two local checkpoints apart without reading gigabytes: settings whole, weights :func:`sampled`."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{str(folder)!r} is not a Hugging Face checkpoint: it has no config.json")
     digest = hashlib.blake2b(digest_size=10)
@@ -96,12 +148,8 @@ def _digest(folder: Path) -> str:
         if (folder / name).is_file():
             digest.update((folder / name).read_bytes())
     for name in weights:
-        with (folder / name).open("rb") as file:
-            size = file.seek(0, 2)
-            digest.update(f"{name} {size}".encode())
-            for start in (0, size // 2, max(0, size - 2**20)):
-                file.seek(start)
-                digest.update(file.read(2**20))
+        size, sample = sampled(folder / name)
+        digest.update(f"{name} {size}".encode() + sample)
     return digest.hexdigest()
 
 
@@ -123,7 +171,7 @@ def _cached(name: str, revision: str | None) -> Path | None:
 def _complete(folder: Path) -> bool:
     """Whether settings and all weights are there: an interrupted download leaves a part of them."""
     try:
-        # Only timm's checkpoints say in config.json itself how pictures are prepared; they name no model_type.
+        # Only timm's checkpoints say in config.json itself how images are preprocessed; they name no model_type.
         if "model_type" in json.loads((folder / "config.json").read_bytes()) and not any(
             (folder / name).is_file() for name in _PROCESSOR
         ):
@@ -169,7 +217,7 @@ def _download(name: str, revision: str | None) -> Path:
             " folder of that name here"
         ) from error
     except HfHubHTTPError as error:
-        raise HubUnreachableError(unreachable.format(why=f"refused: {_first_line(error)}")) from error
+        raise HubUnreachableError(unreachable.format(why=f"refused: {first_line(error)}")) from error
     except TimeoutError as error:
         raise HubUnreachableError(unreachable.format(why="did not answer in time")) from error
     except Exception as error:
@@ -181,7 +229,7 @@ def _download(name: str, revision: str | None) -> Path:
                     " make room, or choose another folder with HF_HOME"
                 ) from error
             raise
-        why = f"did not answer ({_first_line(error)})"
+        why = f"did not answer ({first_line(error)})"
         raise HubUnreachableError(unreachable.format(why=why)) from error
 
 
@@ -207,15 +255,16 @@ def _in_time(ask: Callable[[], T]) -> T:
 
 
 def _wanted(name: str, files: Iterable[str]) -> Iterable[str]:
-    """Settings and one set of weights, safetensors before pickles; not the copies for other frameworks."""
+    """Settings, tokenizer and one set of weights, safetensors before pickles; no copies for other frameworks."""
     names = list(files)
     weights = [file for file in names if _WEIGHTS.fullmatch(file)]
     safe = [file for file in weights if file.endswith(".safetensors")]
     if not weights:
         raise ModelError(f"{name!r} has no PyTorch weights on the hub")
     yield from safe or weights
-    yield from (file for file in names if file in _SETTINGS or file.endswith(".index.json"))
+    yield from (file for file in names if file in (*_SETTINGS, *_TOKENIZER) or file.endswith(".index.json"))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """What an exception says, without the story after it; its class where it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0]

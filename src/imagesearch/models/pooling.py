@@ -1,15 +1,40 @@
-"""From a network's output to one vector a picture."""
+"""From a network's output to one vector per image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imagesearch.errors import ModelError
-from imagesearch.models.loading import Network
+from imagesearch.models.network import Network
 
 if TYPE_CHECKING:
     import torch
+
+# The pooling whose vectors lie in the space that a text tower shares.
+TEXT_SPACE = "projection"
+# As torch.nn.functional.normalize: a vector of zeros stays one.
+_SHORTEST = np.float32(1e-12)
+
+
+def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to unit length; a row of zeros stays one.
+
+    Args:
+        vectors: float32, shape (n, dim).
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, _SHORTEST)
+    return unit
+
+
+def features_of(output: Any) -> torch.Tensor:
+    """The tensor in what ``get_image_features`` or ``get_text_features`` returns; Transformers 4 has it bare."""
+    features: torch.Tensor = output if hasattr(output, "shape") else output.pooler_output
+    return features
 
 
 def pooled(network: Network, pooling: str) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -21,10 +46,8 @@ def pooled(network: Network, pooling: str) -> Callable[[torch.Tensor], torch.Ten
 
     def compute(pixels: torch.Tensor) -> torch.Tensor:
         model = network.model
-        if pooling == "projection":
-            output = model.get_image_features(pixel_values=pixels)
-            vectors: torch.Tensor = output if hasattr(output, "shape") else output.pooler_output
-            return vectors
+        if pooling == TEXT_SPACE:
+            return features_of(model.get_image_features(pixel_values=pixels))
         # Models with a text tower want texts too; their image tower alone does not.
         output = getattr(model, "vision_model", model)(pixel_values=pixels)
         if pooling == "pooler":
@@ -49,7 +72,7 @@ def resolve_pooling(network: Network, pooling: str) -> str:
 
 
 def choose_pooling(network: Network) -> str:
-    """How the checkpoint's own authors make one vector of a picture, as far as its weights were trained.
+    """How the checkpoint's own authors make one vector of an image, as far as its weights were trained.
 
     * models with a text tower (CLIP, SigLIP): the projection into the space they share;
     * a trained pooler, or one without weights (global average): the pooler;
@@ -57,7 +80,7 @@ def choose_pooling(network: Network) -> str:
       every process; and the mean over positions where there is no class token.
     """
     if hasattr(network.model, "get_image_features"):
-        return "projection"
+        return TEXT_SPACE
     if not network.missing and _has_pooler(network):
         return "pooler"
     return "cls" if _has_class_token(network.model) else "mean"
@@ -80,7 +103,7 @@ def _check_pooling(network: Network, pooling: str) -> str:
     if pooling == "pooler" and any("pooler" in missing for missing in network.missing):
         raise ModelError(f"model.pooling = 'pooler': {name} has no trained pooler (allowed: auto, cls, mean)")
     if pooling == "pooler" and hasattr(network.model, "get_image_features"):
-        return "projection"
+        return TEXT_SPACE
     if pooling == "cls" and not _has_class_token(network.model):
         raise ModelError(f"model.pooling = 'cls': {name} has no class token (allowed: auto, pooler, mean)")
     return pooling

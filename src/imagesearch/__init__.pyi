@@ -1,0 +1,70 @@
+"""What ``import imagesearch`` offers: read by type checkers, and by lazy_loader at run time."""
+
+from .config import Config, load_config
+from .errors import (
+    CollectionNotFoundError,
+    ConfigError,
+    DamagedError,
+    FeaturesError,
+    ForeignCollectionError,
+    HubUnreachableError,
+    ImageSearchError,
+    ModelError,
+    ModelMismatchError,
+    PictureError,
+    StoreError,
+    StoreLockedError,
+    StoreUnreachableError,
+    TransferError,
+    UnsupportedIndexError,
+    UsageError,
+)
+from .records import (
+    CollectionInfo,
+    ExtractReport,
+    Fingerprint,
+    Hit,
+    ImageRecord,
+    IndexReport,
+    Metric,
+    OfflineRoot,
+    Prediction,
+    Skipped,
+    TransferReport,
+)
+from .service import ImageSearch
+
+__all__ = [  # noqa: RUF022 - in the order a newcomer needs them
+    "ImageSearch",
+    "Config",
+    "load_config",
+    "CollectionInfo",
+    "ExtractReport",
+    "Fingerprint",
+    "Hit",
+    "ImageRecord",
+    "IndexReport",
+    "Metric",
+    "OfflineRoot",
+    "Prediction",
+    "Skipped",
+    "TransferReport",
+    "ImageSearchError",
+    "ConfigError",
+    "UsageError",
+    "PictureError",
+    "FeaturesError",
+    "TransferError",
+    "ModelError",
+    "HubUnreachableError",
+    "StoreError",
+    "StoreUnreachableError",
+    "StoreLockedError",
+    "DamagedError",
+    "UnsupportedIndexError",
+    "CollectionNotFoundError",
+    "ModelMismatchError",
+    "ForeignCollectionError",
+]
+
+__version__: str

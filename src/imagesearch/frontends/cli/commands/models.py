@@ -1,0 +1,122 @@
+"""``imagesearch models``: the models known by a short name, and preparing one for this machine ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imagesearch.errors import ModelError
+from imagesearch.frontends.cli.commands.index import STARTER_NOTE
+from imagesearch.frontends.cli.options import load_settings, opened, prints
+from imagesearch.frontends.cli.output import Format, note, print_line, print_result, print_results, print_table
+from imagesearch.frontends.cli.progress import ProgressDisplay
+from imagesearch.frontends.errors import WrongUsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from imagesearch.models.catalogue import ModelSpec
+    from imagesearch.service import ImageSearch
+
+_ANY_OTHER = (
+    "Any other Hugging Face vision checkpoint works by its name or folder:"
+    " --model facebook/deit-small-patch16-224, --model path/to/checkpoint"
+)
+
+ToOptimize = Annotated[
+    str | None,
+    typer.Option(
+        "--optimize",
+        metavar="NAME_OR_FOLDER",
+        help="Instead, prepare this model for this machine, so that later runs are faster: convert it for the"
+        " runtimes that are installed (extras openvino, onnx), and keep what is faster than PyTorch.",
+    ),
+]
+
+
+@prints(csv=True)
+def models(*, output: Format, optimize: ToOptimize = None) -> None:
+    """List the models known by a short name."""
+    if optimize is not None:
+        if output is Format.CSV:
+            raise WrongUsageError("--csv lists the models; --optimize goes with --json only")
+        _optimize(optimize, output)
+        return
+    from imagesearch.models.catalogue import PRESETS
+    from imagesearch.models.hub import is_here
+
+    presets = [Preset(spec, is_here(spec.features)) for spec in PRESETS.values()]
+    print_results(presets, output, partial(_show, presets), tuple(presets[0].to_dict()))
+
+
+class Preset:
+    """A model known by a short name, and whether its checkpoint is on this machine."""
+
+    def __init__(self, spec: ModelSpec, here: bool) -> None:
+        self.spec = spec
+        self.here = here
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and CSV."""
+        from dataclasses import asdict
+
+        return {**asdict(self.spec), "here": self.here}
+
+
+class Optimized:
+    """For what there is something faster than PyTorch now; ``labels`` is None for a model that has none."""
+
+    def __init__(self, model: str, features: bool, labels: bool | None) -> None:
+        self.model = model
+        self.features = features
+        self.labels = labels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"model": self.model, "features": self.features, "labels": self.labels}
+
+
+def _show(presets: Sequence[Preset], out: Console) -> None:
+    columns = {"preset": "left", "labels": "left", "here": "left", "parameters": "right", "download": "right"}
+    print_table(out, columns | {"dim": "right", "licence": "fold", "good for": "fold"}, map(_row, presets))
+    typer.echo(STARTER_NOTE)
+    typer.echo(_ANY_OTHER)
+
+
+def _row(preset: Preset) -> tuple[str, ...]:
+    spec = preset.spec
+    size = f"{spec.download_mb:,} MB" if spec.download_mb else "bundled"
+    known = (spec.preset, "yes" if spec.labels else "no", "yes" if preset.here else "no")
+    return (*known, f"{spec.parameters:g} M", size, str(spec.dim), spec.licence, spec.good_for)
+
+
+def _optimize(name: str, output: Format) -> None:
+    settings = load_settings(model=name, classifier=name)
+    with opened(settings) as images, ProgressDisplay() as progress:
+        features = images.optimize(progress=progress)
+        done = Optimized(name, features, _optimize_labels(images, name, progress))
+    print_result(done, output, partial(_show_optimized, done))
+
+
+def _optimize_labels(images: ImageSearch, name: str, progress: ProgressDisplay) -> bool | None:
+    from imagesearch.models.catalogue import PRESETS
+
+    if name in PRESETS and PRESETS[name].labels is None:
+        return None
+    try:
+        return images.optimize(labels=True, progress=progress)
+    except ModelError as error:
+        if name in PRESETS:
+            raise
+        note(f"only its vectors are prepared: {error}")  # most checkpoints have no labels
+        return None
+
+
+def _show_optimized(done: Optimized, out: Console) -> None:
+    for what, faster in (("vectors", done.features), ("labels", done.labels)):
+        if faster is not None:
+            text = "prepared for this machine" if faster else "PyTorch stays, as nothing installed here is faster"
+            print_line(out, (f"{done.model}, {what}: ", "bold"), (text, ""))

@@ -1,0 +1,353 @@
+"""The flags that commands share, each declared once; decorators give them to the commands that take them.
+
+Every decorator adds its flags to a command's signature, which Typer reads, and passes what they stand for as one
+keyword argument: ``settings``, ``output``, ``figure`` or ``watch``. A new flag that overrides a setting is an
+entry of :data:`FLAGS`, and its name where commands take it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from imagesearch.frontends.cli.output import Format, note, quiet_stdout
+from imagesearch.frontends.cli.progress import Stopwatch
+from imagesearch.frontends.errors import WrongUsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from imagesearch.config import Config
+    from imagesearch.service import ImageSearch
+
+Command = Callable[..., None]
+
+_SETTINGS = "Settings"
+_WHICH_FILES = "Which files"
+
+# The token of the database that 'imagesearch migrate' copies to. It looks like a setting's variable, but is none.
+TO_TOKEN = "IMAGESEARCH_TO_TOKEN"
+
+
+class Flag(NamedTuple):
+    """A flag that overrides a setting.
+
+    Attributes:
+        setting: ``"section.key"``; empty for the file that all others come from.
+        kind: the type of its value; None, False or an empty list stand for "not given".
+        option: what Typer is told of it.
+    """
+
+    setting: str
+    kind: Any
+    option: Any
+
+
+# In the order in which --help lists them.
+FLAGS: dict[str, Flag] = {
+    "exclude": Flag(
+        "data.exclude",
+        list[str] | None,
+        typer.Option(
+            None,
+            metavar="PATTERN",
+            help="Leave out files and folders of this name ('*.gif'), or, with a slash, of this path below DIR."
+            " Repeatable; adds to data.exclude.",
+            rich_help_panel=_WHICH_FILES,
+        ),
+    ),
+    "include_hidden": Flag(
+        "data.include_hidden",
+        bool,
+        typer.Option(
+            False,
+            "--include-hidden",
+            help="Take files and folders whose names begin with a dot too (data.include_hidden).",
+            rich_help_panel=_WHICH_FILES,
+        ),
+    ),
+    "max_megapixels": Flag(
+        "data.max_megapixels",
+        float | None,
+        typer.Option(
+            None, metavar="N", help="Skip larger pictures (data.max_megapixels).", rich_help_panel=_WHICH_FILES
+        ),
+    ),
+    "config": Flag(
+        "",
+        str | None,
+        typer.Option(
+            None,
+            "--config",
+            metavar="FILE",
+            help="Settings file. Default: $IMAGESEARCH_CONFIG, then ./config.yaml.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "model": Flag(
+        "model.name",
+        str | None,
+        typer.Option(
+            None,
+            metavar="NAME_OR_FOLDER",
+            help="Preset ('imagesearch models'), Hugging Face name, or folder with a checkpoint (model.name).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "classifier": Flag(
+        "model.classifier",
+        str | None,
+        typer.Option(
+            None,
+            "--model",
+            metavar="NAME_OR_FOLDER",
+            help="Preset, Hugging Face name, or folder with a checkpoint that has labels (model.classifier).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "collection": Flag(
+        "milvus.collection_name",
+        str | None,
+        typer.Option(
+            None,
+            metavar="NAME",
+            help="Collection in the database (milvus.collection_name).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "uri": Flag(
+        "milvus.uri",
+        str | None,
+        typer.Option(
+            None,
+            metavar="URI",
+            help="Database: a file.db, or a Milvus server (milvus.uri).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "device": Flag(
+        "model.device",
+        str | None,
+        typer.Option(
+            None, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (model.device).", rich_help_panel=_SETTINGS
+        ),
+    ),
+    "precision": Flag(
+        "model.precision",
+        str | None,
+        typer.Option(
+            None,
+            metavar="PRECISION",
+            help="auto, float32, bfloat16, float16 (model.precision).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "batch_size": Flag(
+        "extraction.batch_size",
+        int | None,
+        typer.Option(
+            None,
+            metavar="N",
+            min=0,
+            help="Pictures the model sees at once; 0: as many as suit it (extraction.batch_size).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+}
+
+# Flags that go together.
+WHICH_FILES = ("exclude", "include_hidden", "max_megapixels")
+COLLECTION = ("model", "collection", "uri")
+COMPUTING = ("device", "precision")
+
+
+def settings_from(*flags: str) -> Callable[[Command], Command]:
+    """Add ``--config`` and these flags of :data:`FLAGS`; the command gets ``settings``, a :class:`Config`.
+
+    A wrong setting ends the command with :class:`~imagesearch.errors.ConfigError` before it begins.
+    """
+    names = sorted((*flags, "config"), key=list(FLAGS).index)
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            values = {name: given.pop(name) for name in names}
+            command(settings=load_settings(**values), **given)
+
+        return _extended(run, command, "settings", [_parameter(name, *FLAGS[name][1:]) for name in names])
+
+    return decorate
+
+
+def prints(*, csv: bool | str = False) -> Callable[[Command], Command]:
+    """Add ``--json`` and, if wanted, ``--csv``; the command gets ``output``, a :class:`Format`.
+
+    Args:
+        csv: whether there is a ``--csv``, or its help text.
+    """
+    added = [_parameter("as_json", bool, _switch("--json", "Print JSON and nothing else on stdout."))]
+    if csv:
+        text = csv if isinstance(csv, str) else "Print CSV and nothing else on stdout."
+        added.append(_parameter("as_csv", bool, _switch("--csv", text)))
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(*, as_json: bool, as_csv: bool = False, **given: Any) -> None:
+            if as_json and as_csv:
+                raise WrongUsageError("--json and --csv exclude each other")
+            output = Format.JSON if as_json else Format.CSV if as_csv else Format.TEXT
+            command(output=output, **given)
+
+        return _extended(run, command, "output", added)
+
+    return decorate
+
+
+def draws_figure(command: Command) -> Command:
+    """Add ``--visualize`` and ``--save``; the command gets ``figure``, a :class:`FigureRequest`."""
+    show = _switch("--visualize", "Show a figure in a window; without a display, save it as a PNG.")
+    save_help = "Save the figure (.png, .jpg, .webp, .pdf, .svg)."
+
+    @functools.wraps(command)
+    def run(*, visualize: bool, save: str | None, **given: Any) -> None:
+        command(figure=FigureRequest(visualize, save), **given)
+
+    added = [
+        _parameter("visualize", bool, show),
+        _parameter("save", str | None, typer.Option(None, metavar="FILE", help=save_help)),
+    ]
+    return _extended(run, command, "figure", added)
+
+
+def timed(command: Command) -> Command:
+    """Add ``--timings``; the command gets ``watch``, a :class:`Stopwatch` that started before the settings."""
+
+    @functools.wraps(command)
+    def run(*, timings: bool, **given: Any) -> None:
+        command(watch=Stopwatch(is_wanted=timings), **given)
+
+    switch = _switch("--timings", "Tell on stderr how long each stage took.")
+    return _extended(run, command, "watch", [_parameter("timings", bool, switch)])
+
+
+def _switch(name: str, text: str) -> Any:
+    return typer.Option(False, name, help=text)
+
+
+def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
+
+
+def _extended(run: Command, command: Command, replaced: str, added: Sequence[inspect.Parameter]) -> Command:
+    """``run`` with the signature of ``command``, but for ``added`` parameters in place of ``replaced``.
+
+    Parameters with a panel of their own come last, as in ``--help``.
+    """
+    # Config is only named: importing it would make --help wait for pydantic.
+    signature = inspect.signature(command, eval_str=True, locals={"Config": object})
+    own = [parameter for name, parameter in signature.parameters.items() if name != replaced]
+    parameters = sorted([*own, *added], key=_has_panel)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    vars(run)["__signature__"] = signature.replace(parameters=parameters)
+    return run
+
+
+def _has_panel(parameter: inspect.Parameter) -> bool:
+    options = getattr(parameter.annotation, "__metadata__", (parameter.default,))
+    return any(getattr(option, "rich_help_panel", None) for option in options)
+
+
+def load_settings(config: str | None = None, **flags: Any) -> Config:
+    """The effective settings.
+
+    Args:
+        config: the settings file; default: see :func:`imagesearch.config.load_config`.
+        flags: values of :data:`FLAGS`, the topmost layer; None, False and an empty list stand for "not given".
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    from imagesearch.config import load_config
+
+    environ = {name: value for name, value in os.environ.items() if name != TO_TOKEN}
+    exclude = flags.pop("exclude", None)
+    overrides = _as_layer(flags)
+    settings = load_config(config, overrides, environ)
+    if not exclude:
+        return settings
+    # The flag adds to the patterns of the lower layers, which are known only now.
+    overrides.setdefault("data", {})["exclude"] = [*settings.data.exclude, *exclude]
+    return load_config(config, overrides, environ)
+
+
+def _as_layer(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    layer: dict[str, dict[str, Any]] = {}
+    for name, value in flags.items():
+        section, _, key = FLAGS[name].setting.partition(".")
+        layer.setdefault(section, {})[key] = None if value is False else value
+    return layer
+
+
+@contextlib.contextmanager
+def opened(settings: Config) -> Iterator[ImageSearch]:
+    """The Python API with these settings; what libraries print meanwhile goes to stderr."""
+    with quiet_stdout():
+        from imagesearch.service import ImageSearch
+
+        with ImageSearch(settings) as images:
+            yield images
+
+
+class FigureRequest:
+    """What ``--visualize`` and ``--save FILE`` ask for.
+
+    Raises:
+        WrongUsageError: the file's ending is none that can be written.
+    """
+
+    def __init__(self, visualize: bool = False, save: str | None = None) -> None:
+        self._visualize = visualize
+        self._save = save
+        if save is not None:  # before any work is done
+            from imagesearch.frontends.figures import figure_format
+
+            figure_format(save)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a figure to draw."""
+        return self._visualize or bool(self._save)
+
+    def deliver(self, figure: Figure, default_name: str) -> None:
+        """Show or save the figure; says on stderr where a file went.
+
+        Args:
+            default_name: the file if none was named and there is no display.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        from imagesearch.frontends import figures
+
+        if self._save is not None:
+            note(f"figure saved to {figures.save_figure(figure, self._save)}")
+            if self._visualize:
+                figures.show(figure)
+        elif self._visualize and (path := figures.show_or_save(figure, default_name)) is not None:
+            note(f"no display: figure saved to {path}")
+
+
+Folders = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[DIR]...",
+        help="Folders (or single pictures). Default: data.raw_dir, or else all that were indexed before.",
+        show_default=False,
+    ),
+]

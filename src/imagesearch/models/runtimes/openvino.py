@@ -1,0 +1,69 @@
+"""Runs exported graphs in OpenVINO; the only importer of ``openvino``. For CPUs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagesearch.models.preprocessing import Pixels
+
+if TYPE_CHECKING:
+    import torch
+
+_FILE = "graph.xml"
+# OpenVINO's names; without a name it would choose bfloat16 by itself where the CPU multiplies it.
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def _openvino() -> Any:
+    """The library, without its telemetry.
+
+    Changes the process: ``sys.modules["openvino_telemetry"]`` becomes None unless that package was imported
+    before, so that importing it fails. Otherwise each import of OpenVINO would report to its maker, without
+    asking. There is no other way for one process: OpenVINO has no argument for it, the only environment variables
+    are those of continuous integration, and its command ``opt_in_out`` writes into the user's home.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def convert(program: torch.export.ExportedProgram, folder: Path) -> None:
+    """Write a program with one input and one output as ``graph.xml`` and ``graph.bin``, weights in float32."""
+    openvino = _openvino()
+    openvino.save_model(openvino.convert_model(program), folder / _FILE, compress_to_fp16=False)
+
+
+class OpenVINORuntime:
+    """A graph that :func:`convert` wrote."""
+
+    device = "cpu"
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        """Compile it for this CPU.
+
+        Args:
+            folder: where the graph is.
+            precision: ``"float32"`` or ``"bfloat16"``; the latter needs AMX or AVX512-BF16 to be of use.
+        """
+        # One batch at a time on all cores; batches side by side would each need their own activations.
+        options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        self._request: Any = (
+            _openvino().Core().compile_model(folder / _FILE, "CPU", options).create_infer_request()
+        )
+        self._one_at_a_time = threading.Lock()
+
+    def run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+        """See :meth:`Runtime.run`."""
+        pixels = np.stack(batch)
+        with self._one_at_a_time:
+            self._request.infer([pixels], share_inputs=True)
+            # A copy: the request overwrites its output with the next batch's.
+            return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)

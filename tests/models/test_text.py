@@ -1,0 +1,167 @@
+"""Texts: the vectors of plain Transformers, in the space of images, or a refusal that says why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from imagesearch.errors import ModelError
+from imagesearch.models import hub
+from imagesearch.models.embedder import Embedder
+from imagesearch.models.hub import find_checkpoint
+from imagesearch.models.network import Network
+from imagesearch.models.runtimes.base import RuntimeOptions
+from imagesearch.models.runtimes.export import is_installed
+from imagesearch.models.runtimes.selection import open_embedder
+
+from .conftest import save_checkpoint, save_tokenizer
+from .test_embedder import without_weights
+
+TEXTS = ["a red car", "two dogs in the snow", "beach", " ".join(["a very long walk in the snow"] * 40)]
+FAMILIES = ("clip", "siglip")
+
+
+@pytest.fixture(scope="module")
+def two_towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A checkpoint with a tokenizer. Not to be changed."""
+    made: dict[str, Path] = {}
+
+    def folder(family: str) -> Path:
+        if family not in made:
+            made[family] = save_checkpoint(tmp_path_factory.mktemp(family), family)
+            save_tokenizer(made[family], family)
+        return made[family]
+
+    return folder
+
+
+def load(folder: Path, **options: Any) -> Embedder:
+    network = Network.load(find_checkpoint(str(folder)), "features", device="cpu", precision="float32")
+    return Embedder.of_network(network, **options)
+
+
+def plain_transformers(folder: Path, texts: list[str], family: str) -> NDArray[np.float32]:
+    """As the documentation of each family does it: CLIP pads to the longest text, SigLIP to the full length."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    padding = {"clip": True, "siglip": "max_length"}[family]
+    inputs = tokenizer(texts, padding=padding, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        vectors: NDArray[np.float32] = model.get_text_features(**inputs).pooler_output.numpy()
+    return vectors
+
+
+def cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vectors_are_those_of_plain_transformers(family: str, two_towers: Callable[[str], Path]) -> None:
+    mine = load(two_towers(family))
+    expected = plain_transformers(two_towers(family), TEXTS, family)
+    vectors = mine.encode_texts(TEXTS)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(TEXTS), mine.fingerprint.dim) == expected.shape
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
+    assert cosines(vectors, expected).min() >= 0.999
+    assert (
+        vectors[0] @ vectors[1:].T
+    ).max() < 0.999  # random networks that gave all texts one vector prove nothing
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_neither_case_nor_company_matters(family: str, two_towers: Callable[[str], Path]) -> None:
+    mine = load(two_towers(family))
+    together = mine.encode_texts(TEXTS)
+    alone = np.concatenate([mine.encode_texts([text.upper()]) for text in TEXTS])
+    assert cosines(together, alone).min() >= 0.9999
+
+
+def test_length_is_a_setting_for_texts_too(two_towers: Callable[[str], Path]) -> None:
+    raw = load(two_towers("clip"), normalize=False).encode_texts(TEXTS)
+    assert np.abs(raw - plain_transformers(two_towers("clip"), TEXTS, "clip")).max() < 1e-4
+
+
+def test_threads_share_a_tokenizer(two_towers: Callable[[str], Path]) -> None:
+    mine = load(two_towers("clip"))
+    expected = load(two_towers("clip")).encode_texts(TEXTS)
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(lambda number: mine.encode_texts([TEXTS[number % 4]])[0], range(32)))
+    assert all(row @ expected[number % 4] > 0.9999 for number, row in enumerate(rows))
+
+
+@pytest.mark.skipif(not is_installed("openvino"), reason="no openvino here")
+def test_beside_a_graph_for_images(two_towers: Callable[[str], Path], pictures: list[Image.Image]) -> None:
+    found = find_checkpoint(str(two_towers("clip")))
+    graph = open_embedder(found, RuntimeOptions("cpu", "float32", "openvino"))
+    plain = open_embedder(found, RuntimeOptions("cpu", "float32", "torch"))
+    assert np.allclose(graph.encode_texts(TEXTS), plain.encode_texts(TEXTS), atol=1e-5)
+    scores = [
+        model.encode([model.preprocess(p) for p in pictures]) @ model.encode_texts(TEXTS).T
+        for model in (graph, plain)
+    ]
+    assert np.allclose(*scores, atol=1e-3)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("family", ["vit", "mobilenet"])
+    def test_no_text_tower(
+        self, family: str, checkpoint: Callable[[str], Path], embedder: Callable[..., Embedder]
+    ) -> None:
+        with pytest.raises(ModelError, match=r"has no text tower .*--model clip"):
+            embedder(family).encode_texts(["a cat"])
+
+    def test_images_in_another_space(self, two_towers: Callable[[str], Path]) -> None:
+        with pytest.raises(ModelError, match=r"\(pooling 'cls'\) .*model\.pooling at auto"):
+            load(two_towers("clip"), pooling="cls").encode_texts(["a cat"])
+
+    def test_an_untrained_text_tower(self, two_towers: Callable[[str], Path], tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(two_towers("clip"), tmp_path / "m"))
+        without_weights(folder, "text_projection")
+        with pytest.raises(ModelError, match=r"lacks 1 weights of its text tower .*text_projection.*random"):
+            load(folder).encode_texts(["a cat"])
+
+    def test_no_tokenizer(self, checkpoint: Callable[[str], Path]) -> None:
+        with pytest.raises(ModelError, match=r"has no tokenizer for texts \(none of tokenizer\.json, "):
+            load(checkpoint("clip")).encode_texts(["a cat"])
+
+    def test_a_damaged_tokenizer(self, two_towers: Callable[[str], Path], tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(two_towers("clip"), tmp_path / "m"))
+        (folder / "tokenizer.json").write_text("{ half")
+        with pytest.raises(ModelError, match="cannot load its tokenizer"):
+            load(folder).encode_texts(["a cat"])
+
+
+def test_a_tokenizer_does_not_change_who_a_checkpoint_is(
+    checkpoint: Callable[[str], Path], two_towers: Callable[[str], Path]
+) -> None:
+    assert find_checkpoint(str(checkpoint("clip"))).revision == find_checkpoint(str(two_towers("clip"))).revision
+
+
+def test_one_that_stayed_on_the_hub_is_fetched(
+    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions downloaded none."""
+    snapshot = Path(shutil.copytree(checkpoint("clip"), tmp_path / "0123"))
+    asked: list[tuple[str, str | None]] = []
+
+    def download(name: str, revision: str | None) -> Path:
+        asked.append((name, revision))
+        save_tokenizer(snapshot, "clip")
+        return snapshot
+
+    monkeypatch.setattr(hub, "_download", download)
+    for _ in range(2):
+        hub.require_tokenizer(hub.Checkpoint("org/name", snapshot, "0123"))
+    assert asked == [("org/name", "0123")]

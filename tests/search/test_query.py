@@ -1,0 +1,69 @@
+"""Searching any collection with any model, without the service."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesearch.errors import ModelMismatchError, PictureError, UsageError
+from imagesearch.images.files import ImageSource
+from imagesearch.library.refresh import index_folders
+from imagesearch.records import Fingerprint
+from imagesearch.search.query import Query, embed_images, search_collection
+from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
+
+from ..library.conftest import COLOURS, READING, SPEC, MeanColour
+
+
+@pytest.fixture
+def network() -> MeanColour:
+    return MeanColour()
+
+
+@pytest.fixture
+def collection(tmp_path: Path, network: MeanColour) -> MemoryCollection:
+    """A red, a green and a blue image."""
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (20, 10), colour).save(tmp_path / f"{name}.png")
+    database = MemoryDatabase()
+    index_folders(database, SPEC, network.fingerprint, lambda count: network, [tmp_path], reading=READING)
+    return database.open(SPEC)
+
+
+def test_the_closest_comes_first(collection: MemoryCollection, network: MeanColour, tmp_path: Path) -> None:
+    reddish = Image.new("RGB", (30, 30), (200, 90, 0))
+    sources: list[ImageSource] = [reddish, np.asarray(reddish)]
+    for source in sources:
+        hits = search_collection(collection, network, Query(source, k=2))
+        assert [os.path.basename(hit.path) for hit in hits] == ["red.png", "green.png"]
+    assert search_collection(collection, network, Query(tmp_path / "blue.png"))[0].score == pytest.approx(1)
+
+
+def test_another_models_collection_is_refused(collection: MemoryCollection, network: MeanColour) -> None:
+    network.fingerprint = Fingerprint("another", "9", "cls", (8, 8), dim=3)
+    with pytest.raises(ModelMismatchError, match=r"'c' holds vectors of model 'mean-colour'.*'another'"):
+        search_collection(collection, network, Query(Image.new("RGB", (8, 8))))
+
+
+def test_what_cannot_be_answered_is_refused_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="k = 0: the number of results must be at least 1"):
+        Query("missing.jpg", k=0).check()
+    with pytest.raises(PictureError, match=r"missing\.jpg"):
+        Query("missing.jpg").check()
+    Image.new("RGB", (200, 100)).save(tmp_path / "large.png")
+    with pytest.raises(PictureError, match=r"0\.01 megapixels"):
+        Query(tmp_path / "large.png", max_megapixels=0.01).check()
+
+
+def test_vectors_of_images_in_batches(network: MeanColour) -> None:
+    images = [Image.new("RGB", (8, 8), colour) for colour in COLOURS.values()]
+    assert np.abs(embed_images(network, images, batch_size=2) - np.eye(3)).max() < 0.01
+    assert network.batches == [2, 1]
+    network.batches.clear()
+    embed_images(network, images)
+    assert network.batches == [3]
+    assert embed_images(network, []).shape == (0, 3)
