@@ -213,22 +213,22 @@ def bad_pictures(folder: Path, good: Path) -> None:
 
 def index(folders: list[str]) -> None:
     """What the child process does: read, decode and embed all files as indexing does; a line of JSON for each."""
-    from imagesearch.images.files import decode, describe, file_content, open_picture
+    from imagesearch.images.files import decode, describe, file_content, open_image
     from imagesearch.images.pipeline import batches, decode_ahead
     from imagesearch.models import catalogue
     from imagesearch.models.hub import find_checkpoint
     from imagesearch.models.runtimes.base import RuntimeOptions
     from imagesearch.models.runtimes.selection import open_embedder
-    from imagesearch.records import Picture, Skipped
+    from imagesearch.records import ImageRecord, Skipped
 
     checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
     embedder = open_embedder(checkpoint, RuntimeOptions("cpu", "float32"))
     seconds: dict[str, float] = {}
 
-    def load(path: str) -> tuple[Picture, object]:
+    def load(path: str) -> tuple[ImageRecord, object]:
         started = time.monotonic()
         try:
-            with file_content(path) as (data, status), open_picture(data, path) as image:
+            with file_content(path) as (data, status), open_image(data, path) as image:
                 return describe(path, "", data, status, image), embedder.preprocess(decode(image, path))
         finally:
             seconds[path] = time.monotonic() - started

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from imagesearch.images.files import load_picture
+from imagesearch.images.files import load_image
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
@@ -32,9 +32,9 @@ def prepared(model: Embedder, files: Sequence[Path], threads: int, batch: int) -
     """Decoded and prepared in threads, in order."""
 
     def load(file: Path) -> Any:
-        return model.preprocess(load_picture(file, shortest=model.decode_side))
+        return model.preprocess(load_image(file, shortest=model.decode_side))
 
-    return decode_ahead(files, load, threads=threads, ahead=4 * batch)
+    return decode_ahead(files, load, max_workers=threads, ahead=4 * batch)
 
 
 def measure(model: Embedder, files: Sequence[Path], threads: int, batch: int, turns: int) -> dict[str, float]:

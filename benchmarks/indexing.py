@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesearch import ImageSearch
-from imagesearch.images.files import decode, describe, file_content, load_picture, open_picture
+from imagesearch.images.files import decode, describe, file_content, load_image, open_image
 from imagesearch.images.find import find_pictures
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models.embedder import Embedder
@@ -56,7 +56,7 @@ def prepared(model: Embedder, files: Sequence[Path]) -> Any:
     """What indexing's threads do with each file."""
 
     def load(file: Path) -> Any:
-        with file_content(str(file)) as (data, status), open_picture(data, str(file)) as image:
+        with file_content(str(file)) as (data, status), open_image(data, str(file)) as image:
             describe(str(file), "", data, status, image)
             return model.preprocess(decode(image, str(file), model.decode_side))
 
@@ -112,7 +112,7 @@ def beside_before(folder: Path, count: int, turns: int, before: Path) -> dict[st
 def enlarge(pictures: Path, count: int, place: Path) -> None:
     """Write the first ``count`` pictures of a folder to ``place``, stretched to 12 megapixels."""
     for number, path in enumerate(sorted(find_pictures(pictures))[:count]):
-        load_picture(path).resize((4000, 3000)).save(place / f"{number}.jpg", quality=88)
+        load_image(path).resize((4000, 3000)).save(place / f"{number}.jpg", quality=88)
 
 
 def measure(folder: Path, turns: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from typing import Any
 from PIL import Image
 
 from imagesearch.errors import ModelError
-from imagesearch.images.files import load_picture
+from imagesearch.images.files import load_image
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.models import catalogue
 from imagesearch.models.classifier import Classifier
@@ -71,7 +71,7 @@ def random_vit(folder: Path) -> Path:
 def prepared(model: Embedder | Classifier, files: Sequence[Path]) -> Iterator[Any]:
     """Decoded and prepared in threads, in order."""
     side = model.decode_side
-    return decode_ahead(files, lambda file: model.preprocess(load_picture(file, shortest=side)), ahead=2 * BATCH)
+    return decode_ahead(files, lambda file: model.preprocess(load_image(file, shortest=side)), ahead=2 * BATCH)
 
 
 @lru_cache
@@ -167,7 +167,9 @@ def label_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals) -
     """All ways from files to labels."""
     yield rivals.side("plain labels", "labels", plain_labels)
     for runtime in runtimes():
-        ours = opened(lambda runtime=runtime: open_classifier(checkpoint, RuntimeOptions(runtime=runtime)), runtime)
+        ours = opened(
+            lambda runtime=runtime: open_classifier(checkpoint, RuntimeOptions(runtime=runtime)), runtime
+        )
         if ours is None:
             continue
 

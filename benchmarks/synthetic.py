@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesearch import Picture
+from imagesearch import ImageRecord
 
 FILES_A_FOLDER = 500
 ROWS_A_CALL = 2000
@@ -35,9 +35,9 @@ def queries_near(vectors: np.ndarray, count: int) -> np.ndarray:
     return chosen + 0.02 * rng.standard_normal(chosen.shape, dtype=np.float32)
 
 
-def numbered(start: int, end: int) -> list[Picture]:
+def numbered(start: int, end: int) -> list[ImageRecord]:
     """Rows without files, whose paths are their numbers."""
-    return [Picture(f"/{number:09d}.jpg") for number in range(start, end)]
+    return [ImageRecord(f"/{number:09d}.jpg") for number in range(start, end)]
 
 
 def number_of(path: str) -> int:
@@ -45,10 +45,10 @@ def number_of(path: str) -> int:
     return int(path[1:-4])
 
 
-def library(folder: Path, rows: int, dim: int) -> Iterator[tuple[list[Picture], np.ndarray]]:
+def library(folder: Path, rows: int, dim: int) -> Iterator[tuple[list[ImageRecord], np.ndarray]]:
     """Tiny files below a folder, and batches of rows for them with random unit vectors."""
     rng = np.random.default_rng(0)
-    pictures: list[Picture] = []
+    pictures: list[ImageRecord] = []
     for number in range(rows):
         path = folder / f"{number // FILES_A_FOLDER:05d}" / f"IMG_{number:07d}.jpg"
         if number % FILES_A_FOLDER == 0:
@@ -56,7 +56,7 @@ def library(folder: Path, rows: int, dim: int) -> Iterator[tuple[list[Picture], 
         path.write_bytes(b"%d" % number)
         status = path.stat()
         pictures.append(
-            Picture(
+            ImageRecord(
                 *(str(path), str(folder), f"{number:032x}", status.st_size, status.st_mtime_ns, 4000, 3000),
                 taken="2026-01-01T12:00:00",
             )

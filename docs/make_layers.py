@@ -76,7 +76,9 @@ WIDTH, LEFT, LINE, GAP = 11.8, 2.7, 1.22, 0.16
 COLOURS = ("#dbe9f6", "#d9efe3", "#f4ead5", "#f3dfe0", "#e5e0f1", "#e8e8e8")
 
 
-def draw_room(axes: plt.Axes, place: tuple[float, float], width: float, colour: str, room: tuple[str, str]) -> None:
+def draw_room(
+    axes: plt.Axes, place: tuple[float, float], width: float, colour: str, room: tuple[str, str]
+) -> None:
     """One box with a room's name and what it holds."""
     left, bottom = place
     height = LINE - GAP
@@ -106,7 +108,8 @@ def main() -> None:
     arrow = {"arrowstyle": "-|>", "color": "#555555", "lw": 1.6}
     axes.annotate("", xy=(WIDTH - 0.25, 0.5), xytext=(WIDTH - 0.25, height - 0.2), arrowprops=arrow)
     axes.text(WIDTH - 0.1, height / 2, "imports", rotation=270, va="center", ha="center", size=9, color="#555555")
-    axes.text(LEFT, 0.2, "A module imports only what is below it, or earlier in its own folder.", size=9, color="#555555")
+    rule = "A module imports only what is below it, or earlier in its own folder."
+    axes.text(LEFT, 0.2, rule, size=9, color="#555555")
     figure.savefig(HERE / "layers.svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.05)
 
 

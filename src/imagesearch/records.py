@@ -119,10 +119,6 @@ class ImageRecord:
         return picture_id(self.path)
 
 
-# The class's name in version 0.1.
-Picture = ImageRecord
-
-
 def picture_id(path: str) -> int:
     """A stable non-negative 63-bit key of a path: indexing a file again replaces its row.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from imagesearch.records import Fingerprint, Picture
+from imagesearch.records import Fingerprint, ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase
 
@@ -62,7 +62,7 @@ def read_all(folder: Path, specs: dict[str, CollectionSpec]) -> tuple[State, lis
 def _read(collection: Collection) -> tuple[Rows, list[Problem]]:
     """The rows of a collection; every way of reading it must tell the same."""
     problems: list[Problem] = []
-    pictures: list[Picture] = []
+    pictures: list[ImageRecord] = []
     parts = []
     for some, vectors in collection.scan_vectors(7):
         pictures += some
@@ -90,7 +90,7 @@ def _read(collection: Collection) -> tuple[Rows, list[Problem]]:
     return rows, problems
 
 
-def _search(collection: Collection, pictures: list[Picture], matrix: Any) -> list[Problem]:
+def _search(collection: Collection, pictures: list[ImageRecord], matrix: Any) -> list[Problem]:
     """Every picture must be the closest to its own vector."""
     found = collection.search(matrix, 1)
     return [
@@ -151,7 +151,7 @@ def covered(folder: Path, specs: dict[str, CollectionSpec]) -> dict[str, bool]:
 def work_with(folder: Path, fingerprint: Fingerprint) -> None:
     """Do to each database what is done to databases; an exception is what is wrong."""
     vectors = np.eye(3, fingerprint.dim, dtype=np.float32)
-    pictures = [Picture(f"/probe/{number}.png") for number in range(3)]
+    pictures = [ImageRecord(f"/probe/{number}.png") for number in range(3)]
     for path in databases(folder):
         with opened(path) as database:
             before = database.names()

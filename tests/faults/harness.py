@@ -216,7 +216,7 @@ COLUMNS = ("operation", "calls", "faults", "clear errors", "unnoticed", "kills",
 
 
 def table(results: Iterable[Result], calls: dict[str, int]) -> list[dict[str, Any]]:
-    """A row for each operation: calls it makes, faults, how they ended, and how many cases were bad in which way."""
+    """A row per operation: calls it makes, faults, how they ended, and how many cases were bad in which way."""
     rows = {name: Counter[str]({"calls": count}) for name, count in calls.items()}
     for result in results:
         row = rows[result.case.operation]

@@ -18,21 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 
 # A row's key, and a digest of all that is known of it.
 Rows = dict[str, str]
 
 
-def digest_of(picture: Picture, vector: Any) -> str:
+def digest_of(picture: ImageRecord, vector: Any) -> str:
     """A row with its vector in 16 hexadecimal digits."""
     data = repr(picture).encode() + np.ascontiguousarray(vector, np.float32).tobytes()
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 class History:
-    """The notes of one process; they are on their way before the call goes on, so they survive its being killed."""
+    """The notes of one process; each is written before the call goes on, so that it survives a kill."""
 
     def __init__(self, file: Path) -> None:
         self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -91,7 +91,7 @@ class NotingCollection(_Noting):
     def _noting(self, call: str, **more: Any) -> Any:
         return self._history.noting(call, Path(self._inner.place).name, self._inner.spec.name, **more)
 
-    def upsert(self, pictures: Sequence[Picture], vectors: Any) -> None:
+    def upsert(self, pictures: Sequence[ImageRecord], vectors: Any) -> None:
         rows = {str(row.id): digest_of(row, vector) for row, vector in zip(pictures, vectors, strict=True)}
         with self._noting("upsert", rows=rows):
             self._inner.upsert(pictures, vectors)

@@ -1,4 +1,4 @@
-"""What is done to a database while faults are injected: seven operations, small, but with all that large ones have.
+"""What is done to a database while faults are injected: seven small operations with all that large ones have.
 
 What makes a large collection large is scaled down: rows become data files, files are merged, and indexes are built
 after a few rows already. Pictures, vectors and databases are real, the network is not: see :class:`ToyEmbedder`.

@@ -1,4 +1,4 @@
-"""How files are written by what the database is made of: each function writes some bytes to one, to try the shim."""
+"""How files are written by what the database is made of; each function writes some bytes, to try the shim."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from imagesearch import ImageSearch
 from imagesearch.library.checking import check_database
-from imagesearch.records import Finding, Picture
+from imagesearch.records import Finding, ImageRecord
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.memory import MemoryDatabase
 
@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rows_of(images: ImageSearch) -> dict[str, tuple[Picture, bytes]]:
+def rows_of(images: ImageSearch) -> dict[str, tuple[ImageRecord, bytes]]:
     found = {}
     for pictures, vectors in images.collection().scan_vectors():
         found.update({row.path: (row, vectors[number].tobytes()) for number, row in enumerate(pictures)})
@@ -173,7 +173,7 @@ def test_the_list_of_skipped_files(place: Path) -> None:
 class Broken(MemoryDatabase):
     """Lets rows be written that no program writes."""
 
-    def put(self, key: int, picture: Picture, vector: list[float]) -> None:
+    def put(self, key: int, picture: ImageRecord, vector: list[float]) -> None:
         self.table(SPEC.name).rows[key] = (picture, np.array(vector, np.float32))
 
 
@@ -185,7 +185,7 @@ def broken(tmp_path: Path) -> Iterator[Broken]:
     collection = database.create(SPEC, embedder.fingerprint)
     angles = np.linspace(0, 3, 30)
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    collection.upsert([Picture(f"/p/{number}.jpg") for number in range(30)], vectors)
+    collection.upsert([ImageRecord(f"/p/{number}.jpg") for number in range(30)], vectors)
     collection.build_index()
     yield database
     database.close()
@@ -201,14 +201,14 @@ def test_a_sound_one_in_memory(broken: Broken) -> None:
 
 @pytest.mark.parametrize("vector", [[np.nan, 0.0], [np.inf, 0.0], [0.5, 0.5], [0.0, 0.0]])
 def test_impossible_vectors(broken: Broken, vector: list[float]) -> None:
-    picture = Picture("/p/7.jpg")
+    picture = ImageRecord("/p/7.jpg")
     broken.put(picture.id, picture, vector)
     finding = found_in(broken)[0]
     assert (finding.lost, finding.paths, finding.is_repaired) == (1, ("/p/7.jpg",), False)
 
 
 def test_an_index_that_does_not_cover_all(broken: Broken) -> None:
-    broken.open(SPEC).upsert([Picture("/p/new.jpg")], np.array([[1, 0]], np.float32))
+    broken.open(SPEC).upsert([ImageRecord("/p/new.jpg")], np.array([[1, 0]], np.float32))
     (finding,) = found_in(broken)
     assert finding.problem == "has rows that the index does not cover"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imagesearch.records import Fingerprint, Metric, Picture
+from imagesearch.records import Fingerprint, ImageRecord, Metric
 from imagesearch.stores import engines
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, Vectors
@@ -38,12 +38,12 @@ def fingerprint(dim: int = 2, **changes: Any) -> Fingerprint:
     return Fingerprint(**(values | changes))
 
 
-def pictures(*names: str) -> list[Picture]:
-    return [Picture(f"/photos/{name}.jpg") for name in names]
+def pictures(*names: str) -> list[ImageRecord]:
+    return [ImageRecord(f"/photos/{name}.jpg") for name in names]
 
 
-def numbered(first: int, beyond: int, size: int = 0) -> list[Picture]:
-    return [Picture(f"/photos/{number}.jpg", size=size) for number in range(first, beyond)]
+def numbered(first: int, beyond: int, size: int = 0) -> list[ImageRecord]:
+    return [ImageRecord(f"/photos/{number}.jpg", size=size) for number in range(first, beyond)]
 
 
 def vectors(*rows: list[float]) -> Vectors:

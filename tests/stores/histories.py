@@ -1,7 +1,7 @@
 """Random histories of one collection: what is done to it, by which engine, and what it must hold afterwards.
 
-Both engines of an embedded database work on the same files in turn: ours, which reads and writes them directly, and
-Milvus Lite itself. Whatever is done by whom, the collection holds what :mod:`imagesearch.stores.memory` holds.
+Both engines of an embedded database work on the same files in turn: ours, which reads and writes them directly,
+and Milvus Lite itself. Whatever is done by whom, the collection holds what :mod:`imagesearch.stores.memory` holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from imagesearch.records import Metric, Picture, picture_id
+from imagesearch.records import ImageRecord, Metric, picture_id
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors
 from imagesearch.stores.memory import MemoryDatabase
 from imagesearch.stores.milvus import lite
@@ -75,11 +75,11 @@ operations: st.SearchStrategy[list[Operation]] = st.lists(
 )
 
 
-def rows_of(first: int, count: int, seed: int) -> tuple[list[Picture], Vectors]:
+def rows_of(first: int, count: int, seed: int) -> tuple[list[ImageRecord], Vectors]:
     """Pictures with keys from ``first`` on; whole numbers, so that scores are exact, and some vectors equal."""
     rng = np.random.default_rng(seed)
     pictures = [
-        Picture(
+        ImageRecord(
             f"/photos/{number}.jpg",
             size=int(rng.integers(2**40)),
             taken="2024-05-01T12:00:00" if rng.integers(2) else None,
@@ -251,7 +251,7 @@ class History:
         if self.current is not None and rows:
             assert self.collection.index_is_current() is self.current
 
-    def _check_columns(self, rows: dict[int, Picture]) -> None:
+    def _check_columns(self, rows: dict[int, ImageRecord]) -> None:
         names = ["id", "path", "size", "taken", "latitude"]
         found = [
             row
@@ -260,14 +260,14 @@ class History:
         ]
         assert sorted(found) == sorted(tuple(getattr(row, name) for name in names) for row in rows.values())
 
-    def _check_fetching(self, rows: dict[int, Picture], rng: np.random.Generator) -> None:
+    def _check_fetching(self, rows: dict[int, ImageRecord], rng: np.random.Generator) -> None:
         asked = [int(key) for key in rng.permutation([*rows, picture_id("/gone"), picture_id("/never")])]
         found, matrix = self.collection.fetch(asked)
         expected, vectors = self.expected.fetch(asked)
         assert found == expected
         assert matrix.tobytes() == vectors.tobytes()
 
-    def _check_search(self, rows: dict[int, Picture], rng: np.random.Generator) -> None:
+    def _check_search(self, rows: dict[int, ImageRecord], rng: np.random.Generator) -> None:
         queries = rng.integers(-9, 10, (3, DIM)).astype(np.float32)
         queries[:, 0] += 0.5  # never zero
         for k in (1, 3, 10, len(rows) + 5):
@@ -278,7 +278,7 @@ class History:
                 self._check_hits(found, right, {hit.path: hit.score for hit in everything}, rows)
 
     def _check_hits(
-        self, found: list[Any], right: list[Any], scores: dict[str, float], rows: dict[int, Picture]
+        self, found: list[Any], right: list[Any], scores: dict[str, float], rows: dict[int, ImageRecord]
     ) -> None:
         paths = [hit.path for hit in found]
         assert len(set(paths)) == len(paths)

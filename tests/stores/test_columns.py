@@ -14,7 +14,7 @@ import pytest
 
 import imagesearch
 from imagesearch.errors import StoreError
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec, VectorDatabase
 from imagesearch.stores.milvus import lite_schema
@@ -26,7 +26,7 @@ NEW_LINE = "    verdict: str | None = column(None, max_bytes=64)\n    shots: int
 
 NEWER = """
 import sys, numpy as np
-from imagesearch.records import Fingerprint, Picture
+from imagesearch.records import Fingerprint, ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
 
@@ -39,7 +39,7 @@ assert len(rows) == 60 and all((row.verdict, row.shots) == (None, 1) for row in 
 collection = database.create(spec, before.fingerprint)
 assert collection.info().missing_columns == ()
 assert {row.path: row for batch in collection.scan() for row in batch} == rows
-collection.upsert([Picture("/photos/new.jpg", verdict="keep", shots=3)], np.full((1, 8), 0.5, np.float32))
+collection.upsert([ImageRecord("/photos/new.jpg", verdict="keep", shots=3)], np.full((1, 8), 0.5, np.float32))
 collection.build_index()
 database.close()
 collection = DatabaseAddress.parse(sys.argv[1]).open().open(spec)
@@ -69,18 +69,18 @@ def older(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
     matrix = clustered(60, 8)
     collection.upsert(numbered(0, 40, size=7), matrix[:40])
     collection.build_index()
-    collection.delete([Picture("/photos/3.jpg").id])
+    collection.delete([ImageRecord("/photos/3.jpg").id])
     collection.upsert(numbered(40, 60, size=7), matrix[40:])
     assert collection.info().missing_columns == ("width", "camera", "latitude", "longitude")
     database.close()
     return lite_uri
 
 
-def expected() -> dict[str, Picture]:
+def expected() -> dict[str, ImageRecord]:
     return {row.path: row for row in numbered(0, 60, size=7) if row.path != "/photos/3.jpg"}
 
 
-def rows_in(uri: str) -> dict[str, Picture]:
+def rows_in(uri: str) -> dict[str, ImageRecord]:
     database = opened(uri)
     found = {row.path: row for batch in database.open(CollectionSpec("pictures")).scan() for row in batch}
     database.close()
@@ -91,9 +91,9 @@ def test_an_older_collection_can_be_used_as_it_is(older: str) -> None:
     assert rows_in(older) == expected()
     database = opened(older)
     collection = database.open(CollectionSpec("pictures"))
-    collection.upsert([Picture("/photos/a.jpg", camera="Canon", width=9)], clustered(1, 8, seed=5))
+    collection.upsert([ImageRecord("/photos/a.jpg", camera="Canon", width=9)], clustered(1, 8, seed=5))
     [best] = collection.search(clustered(1, 8, seed=5), 1)[0]
-    assert best.picture == Picture("/photos/a.jpg")  # what has no column is not kept
+    assert best.picture == ImageRecord("/photos/a.jpg")  # what has no column is not kept
     database.close()
 
 
@@ -103,7 +103,7 @@ def test_missing_columns_are_added_and_nothing_else_changes(older: str) -> None:
     assert collection.info().missing_columns == ()
     matrix = clustered(60, 8)
     assert [hits[0].path for hits in collection.search(matrix[:3], 1)] == list(expected())[:3]
-    photo = Picture("/photos/a.jpg", camera="Canon", width=9, latitude=0.5, longitude=-1.0)
+    photo = ImageRecord("/photos/a.jpg", camera="Canon", width=9, latitude=0.5, longitude=-1.0)
     collection.upsert([photo], clustered(1, 8, seed=5))
     collection.build_index()
     assert collection.index_is_current()
@@ -169,7 +169,7 @@ def test_a_column_more_is_one_line(lite_uri: str, tmp_path: Path) -> None:
     database = opened(lite_uri)  # and this version goes on with it, although it does not know the columns
     collection = database.create(CollectionSpec("pictures"), fingerprint(8))
     assert collection.count() == 61
-    collection.upsert([Picture("/photos/later.jpg")], clustered(1, 8, seed=9))
+    collection.upsert([ImageRecord("/photos/later.jpg")], clustered(1, 8, seed=9))
     collection.build_index()
     database.close()
     fields = json.loads((Path(lite_uri) / "collections" / "pictures" / "schema.json").read_text())["fields"]

@@ -13,7 +13,7 @@ from imagesearch.errors import (
     StoreError,
     UsageError,
 )
-from imagesearch.records import Metric, Picture
+from imagesearch.records import ImageRecord, Metric
 from imagesearch.stores.base import CollectionSpec, VectorDatabase, find
 from imagesearch.stores.memory import MemoryDatabase
 from imagesearch.stores.milvus.index_types import INDEX_TYPES
@@ -60,10 +60,10 @@ def test_scores_by_hand(
 
 def test_everything_of_a_picture_comes_back(database: VectorDatabase, spec: Specs) -> None:
     collection = database.create(spec(), fingerprint())
-    full = Picture(
+    full = ImageRecord(
         "/p/a.jpg", "/p", "ab" * 16, 2**40, 1_700_000_000_123_456_789, 4000, 3000, "2024-05-01T12:00:00"
     )
-    bare = Picture("/p/b.jpg")
+    bare = ImageRecord("/p/b.jpg")
     collection.upsert([full, bare], vectors([1, 0], [0, 1]))
     assert [hit.picture for hit in collection.search(vectors([1, 0]), k=2)[0]] == [full, bare]
     assert sorted((p for batch in collection.scan() for p in batch), key=lambda p: p.path) == [full, bare]
@@ -71,7 +71,7 @@ def test_everything_of_a_picture_comes_back(database: VectorDatabase, spec: Spec
 
 def test_odd_paths_survive(database: VectorDatabase, spec: Specs) -> None:
     collection = database.create(spec(), fingerprint())
-    rows = [Picture(path, root=path[:9]) for path in ODD_PATHS]
+    rows = [ImageRecord(path, root=path[:9]) for path in ODD_PATHS]
     collection.upsert(rows, vectors(*([i + 1, 1] for i in range(len(rows)))))
     assert {p for batch in collection.scan() for p in batch} == set(rows)
     assert set(paths(collection.search(vectors([1, 1]), k=len(rows))[0])) == set(ODD_PATHS)
@@ -81,7 +81,7 @@ def test_upsert_replaces_and_delete_removes(database: VectorDatabase, spec: Spec
     collection = database.create(spec(), fingerprint())
     a, b = pictures("a", "b")
     collection.upsert([a, b], vectors([1, 0], [0, 1]))
-    collection.upsert([Picture(a.path, size=7)], vectors([0, -1]))
+    collection.upsert([ImageRecord(a.path, size=7)], vectors([0, -1]))
     assert collection.count() == 2
     best = collection.search(vectors([0, -1]), k=1)[0][0]
     assert (best.picture.size, best.path, best.score) == (7, a.path, 1.0)
@@ -93,7 +93,7 @@ def test_upsert_replaces_and_delete_removes(database: VectorDatabase, spec: Spec
 
 def test_one_path_twice_in_a_batch_keeps_the_last(database: VectorDatabase, spec: Specs) -> None:
     collection = database.create(spec(), fingerprint())
-    collection.upsert([Picture("/a", size=1), Picture("/a", size=2)], vectors([1, 0], [0, 1]))
+    collection.upsert([ImageRecord("/a", size=1), ImageRecord("/a", size=2)], vectors([1, 0], [0, 1]))
     assert collection.count() == 1
     assert collection.search(vectors([0, 1]), k=2)[0][0].picture.size == 2
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from imagesearch.errors import CollectionNotFoundError, StoreError
-from imagesearch.records import Metric, Picture, picture_id
+from imagesearch.records import ImageRecord, Metric, picture_id
 from imagesearch.stores.base import (
     Collection,
     VectorDatabase,
@@ -24,7 +24,7 @@ from imagesearch.stores.milvus import server_collection
 from .conftest import METRICS, Opener, Specs, clustered, fingerprint, numbered, operations, pictures, vectors
 
 
-def everything(collection: Collection) -> dict[str, tuple[Picture, bytes]]:
+def everything(collection: Collection) -> dict[str, tuple[ImageRecord, bytes]]:
     """Path -> row and the bits of its vector; fails if a row comes twice."""
     rows = [
         (picture, vector.tobytes())
@@ -36,17 +36,17 @@ def everything(collection: Collection) -> dict[str, tuple[Picture, bytes]]:
     return found
 
 
-def as_inserted(rows: list[Picture], matrix: Vectors) -> dict[str, tuple[Picture, bytes]]:
+def as_inserted(rows: list[ImageRecord], matrix: Vectors) -> dict[str, tuple[ImageRecord, bytes]]:
     return {row.path: (row, vector.tobytes()) for row, vector in zip(rows, matrix, strict=True)}
 
 
 def test_camera_and_place_come_back_exactly(database: VectorDatabase, spec: Specs) -> None:
     collection = database.create(spec(), fingerprint())
     rows = [
-        Picture("/p/a.jpg", camera="Canon EOS 5D", latitude=52.520006599999996, longitude=-0.1),
-        Picture("/p/b.jpg", camera="Ångström 📷", latitude=-90.0, longitude=180.0),
-        Picture("/p/c.jpg", latitude=0.0, longitude=5e-324),
-        Picture("/p/d.jpg"),
+        ImageRecord("/p/a.jpg", camera="Canon EOS 5D", latitude=52.520006599999996, longitude=-0.1),
+        ImageRecord("/p/b.jpg", camera="Ångström 📷", latitude=-90.0, longitude=180.0),
+        ImageRecord("/p/c.jpg", latitude=0.0, longitude=5e-324),
+        ImageRecord("/p/d.jpg"),
     ]
     collection.upsert(rows, vectors(*([i + 1, 1] for i in range(4))))
     assert {p for batch in collection.scan() for p in batch} == set(rows)
@@ -83,12 +83,12 @@ def test_fetch_keeps_the_order_and_leaves_out_what_is_not_there(database: Vector
 
 
 ODD_ROWS = [
-    Picture("/photos/caf\udce9.jpg", root="/photos/\udcff", size=2**40, mtime_ns=1_700_000_000_123_456_789),
-    Picture("/photos/two\nlines\r.jpg", root="/photos\n", content_hash="ab" * 16, width=4000, height=3000),
-    Picture(
+    ImageRecord("/photos/caf\udce9.jpg", root="/photos/\udcff", size=2**40, mtime_ns=1_700_000_000_123_456_789),
+    ImageRecord("/photos/two\nlines\r.jpg", root="/photos\n", content_hash="ab" * 16, width=4000, height=3000),
+    ImageRecord(
         "/photos/🏖 Łódź.jpg", taken="2024-05-01T12:00:00", camera="Ångström 📷", latitude=-90.0, longitude=0.1
     ),
-    Picture("file:/looks like ours"),
+    ImageRecord("file:/looks like ours"),
 ]
 
 
@@ -97,7 +97,7 @@ def test_columns_are_those_of_a_scan(database: VectorDatabase, spec: Specs, batc
     collection = database.create(spec(), fingerprint())
     rows = [*ODD_ROWS, *numbered(0, 20, size=7)]
     collection.upsert(rows, np.ones((len(rows), 2), np.float32))
-    names = ["id", *(field.name for field in fields(Picture))]
+    names = ["id", *(field.name for field in fields(ImageRecord))]
     expected = {row.id: row for row in rows}
     seen: list[int] = []
     for batch in collection.scan_columns(names, batch_size):

@@ -103,14 +103,14 @@ def test_importing_the_stores_imports_no_vendor() -> None:
 
 WRITE_OR_SEARCH = """
 import sys, numpy as np
-from imagesearch.records import Fingerprint, Picture
+from imagesearch.records import Fingerprint, ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
 database = DatabaseAddress.parse(sys.argv[1]).open()
 spec, vector = CollectionSpec("a"), np.ones((1, 2), np.float32)
 if sys.argv[2] == "write":
     rows = database.create(spec, Fingerprint("toy", "1", "cls", (8, 8), 2))
-    rows.upsert([Picture("a.jpg")], vector)
+    rows.upsert([ImageRecord("a.jpg")], vector)
     rows.build_index()
 assert database.open(spec).search(vector, 1)[0][0].path == "a.jpg"
 database.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imagesearch.records import Metric, Picture
+from imagesearch.records import ImageRecord, Metric
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors
 from imagesearch.stores.columns import BY_NAME, ID, stored_columns
@@ -21,11 +21,11 @@ from .conftest import clustered, fingerprint
 DIM, COUNT = 8, 300
 
 PHOTOS = [
-    Picture(
+    ImageRecord(
         f"/photos/{number}.jpg", "/photos", f"{number:032x}", number, 10**18 + number, 4000, 3000, "2026-01-01"
     )
     for number in range(COUNT - 1)
-] + [Picture("/photos/caf\udce9\n.jpg", camera="Canon", latitude=0.5, longitude=-3.25)]
+] + [ImageRecord("/photos/caf\udce9\n.jpg", camera="Canon", latitude=0.5, longitude=-3.25)]
 
 VECTORS = clustered(COUNT, DIM)
 QUERIES = clustered(5, DIM, seed=7)
@@ -106,7 +106,7 @@ def opened(uri: str) -> VectorDatabase:
     return DatabaseAddress.parse(uri).open()
 
 
-def everything(collection: Collection) -> dict[int, tuple[Picture, bytes]]:
+def everything(collection: Collection) -> dict[int, tuple[ImageRecord, bytes]]:
     return {
         photo.id: (photo, vector.tobytes())
         for batch, matrix in collection.scan_vectors()
@@ -114,7 +114,7 @@ def everything(collection: Collection) -> dict[int, tuple[Picture, bytes]]:
     }
 
 
-def exact(photos: list[Picture], matrix: Vectors, metric: Metric) -> Collection:
+def exact(photos: list[ImageRecord], matrix: Vectors, metric: Metric) -> Collection:
     collection = MemoryDatabase().create(CollectionSpec("kept", metric=metric), fingerprint(DIM))
     collection.upsert(photos, matrix)
     return collection

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from imagesearch.errors import StoreError
-from imagesearch.records import Finding, Picture
+from imagesearch.records import Finding, ImageRecord
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.milvus import lite_index, lite_reader, lite_segment, nearest
 from imagesearch.stores.milvus.lite import LiteDatabase
@@ -40,7 +40,7 @@ KINDS = {
 }
 WAYS = ("truncated", "emptied", "missing", *(f"bit {seed}" for seed in range(6)))
 
-Rows = dict[str, tuple[Picture, bytes]]
+Rows = dict[str, tuple[ImageRecord, bytes]]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Template:
     deleted: frozenset[str]
 
 
-def picture(number: int, size: int = 0) -> Picture:
-    return Picture(
+def picture(number: int, size: int = 0) -> ImageRecord:
+    return ImageRecord(
         f"/photos/{number % 3}/{number}.jpg", f"/photos/{number % 3}", f"{number:032x}", size, number, 4, 3
     )
 

@@ -26,13 +26,13 @@ SPEC = CollectionSpec("kept", index_type="HNSW")
 # Opens the database, adds rows, says so, and waits to be killed or told to go on.
 CHILD = """
 import sys, numpy as np
-from imagesearch.records import Fingerprint, Picture
+from imagesearch.records import Fingerprint, ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
 database = DatabaseAddress.parse(sys.argv[1]).open()
 collection = database.create(CollectionSpec("kept", index_type="HNSW"), Fingerprint("toy", "1", "cls", (8, 8), 4))
 for first in range(0, 300, 100):
-    rows = [Picture(f"/p/{i}") for i in range(first, first + 100)]
+    rows = [ImageRecord(f"/p/{i}") for i in range(first, first + 100)]
     collection.upsert(rows, np.random.default_rng(first).normal(size=(100, 4)).astype("f4"))
 if "index" in sys.argv:
     collection.build_index()

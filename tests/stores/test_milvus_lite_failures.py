@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase
 from imagesearch.stores.milvus import lite_schema
@@ -51,7 +51,7 @@ def index_files(uri: str) -> list[Path]:
 FULL = """
 import os, resource, sys, numpy as np
 from imagesearch.errors import StoreError
-from imagesearch.records import Fingerprint, Picture
+from imagesearch.records import Fingerprint, ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
 uri, index_type, step = sys.argv[1:4]
@@ -62,7 +62,7 @@ def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited[1]))
 
 def upsert(first, beyond):
-    rows.upsert([Picture(f"/p/{i}") for i in range(first, beyond)], np.ones((beyond - first, 64), "f4"))
+    rows.upsert([ImageRecord(f"/p/{i}") for i in range(first, beyond)], np.ones((beyond - first, 64), "f4"))
 
 def fails(what):
     try:
@@ -89,7 +89,7 @@ if step == "upsert":
     check(2000)
 elif step == "delete":
     limit(1)
-    fails(lambda: rows.delete([Picture("/p/0").id]))
+    fails(lambda: rows.delete([ImageRecord("/p/0").id]))
     check(2000)
 elif step == "flush":
     limit(20_000)
@@ -141,14 +141,14 @@ def test_a_full_disk(lite_uri: str, index_type: str, step: str, end: str) -> Non
 FULL_AT_ONCE = """
 import resource, sys, numpy as np
 from imagesearch.errors import StoreError
-from imagesearch.records import Fingerprint, Picture
+from imagesearch.records import Fingerprint, ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
 database = DatabaseAddress.parse(sys.argv[1]).open()
 collection = database.create(CollectionSpec("kept"), Fingerprint("toy", "1", "cls", (8, 8), 256))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    collection.upsert([Picture(str(i)) for i in range(2000)], np.ones((2000, 256), "f4"))
+    collection.upsert([ImageRecord(str(i)) for i in range(2000)], np.ones((2000, 256), "f4"))
 except StoreError as error:
     print(error)
 database.close()
@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_clear_line(lite_uri: str) -> None:
 
 WRITER = """
 import sys, numpy as np
-from imagesearch.records import Fingerprint, Picture
+from imagesearch.records import Fingerprint, ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
 database = DatabaseAddress.parse(sys.argv[1]).open()
@@ -185,7 +185,7 @@ collection = database.create(
 )
 first = collection.count()
 while True:
-    rows = [Picture(f"/p/{i}", size=i) for i in range(first, first + 32)]
+    rows = [ImageRecord(f"/p/{i}", size=i) for i in range(first, first + 32)]
     collection.upsert(rows, np.random.default_rng(first).normal(size=(32, 64)).astype("f4"))
     first += 32
     print(first, flush=True)
@@ -270,7 +270,7 @@ def test_an_index_that_is_current_is_not_built_again(lite_uri: str) -> None:
 
 # --- other versions' columns ---
 
-FULL_ROW = Picture("/p/a.jpg", "/p", "ab" * 16, 5, 6, 7, 8, "2024-05-01T12:00:00", "Canon", 1.5, -2.5)
+FULL_ROW = ImageRecord("/p/a.jpg", "/p", "ab" * 16, 5, 6, 7, 8, "2024-05-01T12:00:00", "Canon", 1.5, -2.5)
 ONE = np.ones((1, 2), np.float32)
 
 
@@ -327,7 +327,7 @@ def test_a_collection_of_an_older_version(lite_uri: str) -> None:
     collection = database.open(spec_of("FLAT"))
     assert set(collection.info().missing_columns) == {"camera", "latitude", "longitude", "taken"}
     collection.upsert([FULL_ROW], ONE)
-    known = Picture("/p/a.jpg", "/p", "ab" * 16, 5, 6, 7, 8)
+    known = ImageRecord("/p/a.jpg", "/p", "ab" * 16, 5, 6, 7, 8)
     assert [picture for batch in collection.scan() for picture in batch] == [known]
     assert collection.fetch([FULL_ROW.id])[0] == [known]
     assert collection.search(ONE, k=1)[0][0].picture == known

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imagesearch.records import Metric, Picture
+from imagesearch.records import ImageRecord, Metric
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec, VectorDatabase, Vectors
 from imagesearch.stores.memory import MemoryDatabase
@@ -28,9 +28,9 @@ COLLECTIONS = {
 }
 
 
-def rows(first: int, beyond: int, camera: str | None = None) -> list[Picture]:
+def rows(first: int, beyond: int, camera: str | None = None) -> list[ImageRecord]:
     return [
-        Picture(
+        ImageRecord(
             f"/photos/{number}.jpg",
             root="/photos",
             content_hash=f"{number:032x}",
@@ -50,7 +50,7 @@ def drawn(first: int, beyond: int) -> Vectors:
     return np.stack(each).astype(np.float32)
 
 
-def expected(name: str, spec: CollectionSpec) -> tuple[dict[str, tuple[Picture, bytes]], VectorDatabase]:
+def expected(name: str, spec: CollectionSpec) -> tuple[dict[str, tuple[ImageRecord, bytes]], VectorDatabase]:
     """What the older version was told, told to a database in memory."""
     memory = MemoryDatabase()
     collection = memory.create(spec, fingerprint(8))
@@ -58,12 +58,15 @@ def expected(name: str, spec: CollectionSpec) -> tuple[dict[str, tuple[Picture, 
     collection.upsert(rows(100, 120, "Canon"), drawn(1100, 1120))
     collection.delete([row.id for row in rows(0, 10)])
     if name == "flat":
-        odd = [Picture("/photos/caf\udce9.jpg", latitude=0.5, longitude=-3.25), Picture("/photos/two\nlines.jpg")]
+        odd = [
+            ImageRecord("/photos/caf\udce9.jpg", latitude=0.5, longitude=-3.25),
+            ImageRecord("/photos/two\nlines.jpg"),
+        ]
         collection.upsert(odd, drawn(2000, 2002))
     return everything(memory, spec), memory
 
 
-def everything(database: VectorDatabase, spec: CollectionSpec) -> dict[str, tuple[Picture, bytes]]:
+def everything(database: VectorDatabase, spec: CollectionSpec) -> dict[str, tuple[ImageRecord, bytes]]:
     return {
         picture.path: (picture, vector.tobytes())
         for batch, matrix in database.open(spec).scan_vectors()

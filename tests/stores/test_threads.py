@@ -13,7 +13,7 @@ import pytest
 
 from imagesearch import ImageSearch
 from imagesearch.errors import ImageSearchError, StoreError
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec, VectorDatabase
 from imagesearch.stores.memory import MemoryDatabase
@@ -126,7 +126,7 @@ def test_closing_while_another_thread_scans(engine: str, lite_uri: str) -> None:
     thread.join(HANGS)
 
 
-def rest_of(scanning: Iterator[list[Picture]]) -> int | None:
+def rest_of(scanning: Iterator[list[ImageRecord]]) -> int | None:
     """How many rows are left; None if the database was closed before the last of them."""
     try:
         return sum(map(len, scanning))

@@ -1,4 +1,4 @@
-"""Which rows count, decided with NumPy at once, and by Milvus Lite in its loops: the same, whatever was written."""
+"""Which rows count: decided with NumPy at once, and by Milvus Lite in its loops, the answer is the same."""
 
 from __future__ import annotations
 

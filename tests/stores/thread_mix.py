@@ -22,7 +22,7 @@ from PIL import Image
 
 from imagesearch import ImageSearch
 from imagesearch.errors import ImageSearchError
-from imagesearch.records import Hit, Picture
+from imagesearch.records import Hit, ImageRecord
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors
 
 from .conftest import clustered, fingerprint
@@ -139,9 +139,9 @@ def _stacks() -> str:
 # --- a bare database ---
 
 
-def kept_rows() -> list[Picture]:
+def kept_rows() -> list[ImageRecord]:
     """Those that lie still."""
-    return [Picture(f"/kept/{number}.jpg", size=number) for number in range(KEPT)]
+    return [ImageRecord(f"/kept/{number}.jpg", size=number) for number in range(KEPT)]
 
 
 def fill(database: VectorDatabase, spec: CollectionSpec) -> Collection:
@@ -200,11 +200,11 @@ def database_actions(database: VectorDatabase, spec: CollectionSpec) -> dict[str
     def upsert(chance: random.Random) -> None:
         numbers = chance.sample(range(PASSING), 10)
         vectors = clustered(10, DIM, seed=chance.randrange(1000))
-        collection(chance).upsert([Picture(f"/passing/{number}.jpg") for number in numbers], vectors)
+        collection(chance).upsert([ImageRecord(f"/passing/{number}.jpg") for number in numbers], vectors)
 
     def delete(chance: random.Random) -> None:
         numbers = chance.sample(range(PASSING), 10)
-        collection(chance).delete([Picture(f"/passing/{number}.jpg").id for number in numbers])
+        collection(chance).delete([ImageRecord(f"/passing/{number}.jpg").id for number in numbers])
 
     def describe(chance: random.Random) -> None:
         info = collection(chance).info()

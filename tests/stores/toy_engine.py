@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from imagesearch.errors import StoreError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, Metric, Picture, Progress, no_progress
+from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Progress, no_progress
 from imagesearch.stores import base, columns
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.gate import Gate
@@ -106,7 +106,7 @@ class ToyCollection:
     def count(self) -> int:
         return int(self.run("select count(*) from rows where collection = ?", self._number)[0][0])
 
-    def upsert(self, pictures: Sequence[Picture], vectors: base.Vectors) -> None:
+    def upsert(self, pictures: Sequence[ImageRecord], vectors: base.Vectors) -> None:
         kept, matrix = base.checked_rows(pictures, vectors, self.fingerprint.dim)
         stored = columns.stored_columns(kept, columns.BY_NAME)
         texts = [json.dumps(dict(zip(stored, row, strict=True))) for row in zip(*stored.values(), strict=True)]
@@ -123,18 +123,18 @@ class ToyCollection:
             exact.upsert(*batch)
         return exact.search(vectors, k)
 
-    def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
+    def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         return (rows for rows, _ in self.scan_vectors(batch_size))
 
     def scan_columns(self, names: Sequence[str], batch_size: int = 10_000) -> Iterator[base.Columns]:
         return (base.columns_of(rows, names) for rows in self.scan(batch_size))
 
-    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], base.Vectors]]:
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[ImageRecord], base.Vectors]]:
         ids = [key for (key,) in self.run("select id from rows where collection = ?", self._number)]
         for start in range(0, len(ids), batch_size):
             yield self.fetch(ids[start : start + batch_size])
 
-    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], base.Vectors]:
+    def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], base.Vectors]:
         sql = f"select id, row, vector from rows where collection = ? and id in ({','.join(map(str, ids))})"
         found = {key: row for key, *row in self.run(sql, self._number)}
         pairs = [found[key] for key in ids if key in found]

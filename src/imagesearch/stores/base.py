@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import CollectionNotFoundError, ModelMismatchError, StoreError, UsageError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, Metric, Picture, Progress, no_progress
+from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Progress, no_progress
 
 Vectors = NDArray[np.float32]
 
@@ -163,8 +163,8 @@ class Collection(Protocol):
     def count(self) -> int:
         """Number of rows."""
 
-    def upsert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
-        """Insert rows, replacing those with the same :attr:`Picture.id`; durable on return.
+    def upsert(self, pictures: Sequence[ImageRecord], vectors: Vectors) -> None:
+        """Insert rows, replacing those with the same :attr:`ImageRecord.id`; durable on return.
 
         Args:
             pictures: n rows.
@@ -187,20 +187,20 @@ class Collection(Protocol):
         Equal scores are ordered by path; scores have :data:`SCORE_DECIMALS` decimals.
         """
 
-    def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
+    def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in no particular order, in batches; memory is bounded."""
 
     def scan_columns(self, names: Sequence[str], batch_size: int = 10_000) -> Iterator[Columns]:
         """Some columns of all rows, like :meth:`scan`, without making an object per row.
 
         Args:
-            names: fields of :class:`Picture`, or ``"id"``.
+            names: fields of :class:`ImageRecord`, or ``"id"``.
         """
 
-    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[ImageRecord], Vectors]]:
         """All rows with their vectors (float32, shape (n, dim)), like :meth:`scan`."""
 
-    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+    def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], Vectors]:
         """Rows by their ids, with their vectors as they were inserted; ids that are not there are left out.
 
         Returns:
@@ -240,7 +240,7 @@ def is_same_collection(one: Collection, other: Collection) -> bool:
     return (one.place, one.spec.name) == (other.place, other.spec.name)
 
 
-def columns_of(pictures: Sequence[Picture], names: Sequence[str]) -> Columns:
+def columns_of(pictures: Sequence[ImageRecord], names: Sequence[str]) -> Columns:
     """What :meth:`Collection.scan_columns` gives for these rows; for engines that read rows as objects."""
     found: dict[str, NDArray[Any] | list[Any]] = {}
     for name in names:
@@ -250,7 +250,7 @@ def columns_of(pictures: Sequence[Picture], names: Sequence[str]) -> Columns:
     return found
 
 
-def ranked_hits(candidates: Iterable[tuple[float, Picture]], metric: Metric, k: int) -> list[Hit]:
+def ranked_hits(candidates: Iterable[tuple[float, ImageRecord]], metric: Metric, k: int) -> list[Hit]:
     """The k closest candidates as hits: closest first, ties by path, scores rounded."""
     scored = [(tidy_score(score, metric), picture) for score, picture in candidates]
     sign = -1.0 if metric.higher_is_closer else 1.0
@@ -282,7 +282,7 @@ def checked_vectors(vectors: Vectors, dim: int, what: str) -> Vectors:
     return matrix
 
 
-def checked_rows(pictures: Sequence[Picture], vectors: Vectors, dim: int) -> tuple[list[Picture], Vectors]:
+def checked_rows(pictures: Sequence[ImageRecord], vectors: Vectors, dim: int) -> tuple[list[ImageRecord], Vectors]:
     """Rows fit to be stored, each path once: of several with one path the last is kept.
 
     Raises:
@@ -331,7 +331,7 @@ def require_same_model(name: str, wanted: Fingerprint, there: Fingerprint) -> No
     Raises:
         ModelMismatchError: ``there``, the collection's, is not comparable with ``wanted``.
     """
-    if there.key != wanted.key:
+    if not there.is_comparable(wanted):
         raise ModelMismatchError(_mismatch_text(name, wanted, there))
 
 

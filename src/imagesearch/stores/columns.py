@@ -1,4 +1,4 @@
-"""The columns of a collection, as databases store them; declared by the fields of :class:`Picture`.
+"""The columns of a collection, as databases store them; declared by the fields of :class:`ImageRecord`.
 
 Adding a column is one line there. Milvus before 2.5 knows no null, so what is unknown is stored as a value that
 cannot be: empty text, a latitude of 1,000 degrees. A collection has the columns of the version that made it: older
@@ -16,7 +16,7 @@ from typing import Any
 
 from imagesearch.errors import StoreError
 from imagesearch.images.paths import decode_path, encode_path
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 
 # The primary key's column.
 ID = "id"
@@ -43,7 +43,7 @@ class Column:
     """One column besides the key and the vector.
 
     Attributes:
-        name: of the field of :class:`Picture`, and in the database.
+        name: of the field of :class:`ImageRecord`, and in the database.
         kind: text, 64-bit integer, or 64-bit float.
         nullable: whether the value may be None.
         max_bytes: the longest text, in bytes of UTF-8.
@@ -104,11 +104,11 @@ def _column(field: dataclasses.Field[Any]) -> Column:
     )
 
 
-COLUMNS: tuple[Column, ...] = tuple(_column(field) for field in dataclasses.fields(Picture))
+COLUMNS: tuple[Column, ...] = tuple(_column(field) for field in dataclasses.fields(ImageRecord))
 BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
 
 
-def stored_columns(pictures: Sequence[Picture], names: Iterable[str]) -> dict[str, list[Any]]:
+def stored_columns(pictures: Sequence[ImageRecord], names: Iterable[str]) -> dict[str, list[Any]]:
     """The stored values of these columns, one list per column, in the order of the pictures.
 
     Raises:
@@ -117,12 +117,14 @@ def stored_columns(pictures: Sequence[Picture], names: Iterable[str]) -> dict[st
     return {name: [BY_NAME[name].stored(getattr(picture, name)) for picture in pictures] for name in names}
 
 
-def to_picture(row: Mapping[str, Any]) -> Picture:
+def to_record(row: Mapping[str, Any]) -> ImageRecord:
     """The picture of a stored row; what has no column gets its default."""
-    return Picture(**{column.name: column.restored(row[column.name]) for column in COLUMNS if column.name in row})
+    return ImageRecord(
+        **{column.name: column.restored(row[column.name]) for column in COLUMNS if column.name in row}
+    )
 
 
-def to_pictures(names: Sequence[str], columns: Sequence[list[Any]]) -> list[Picture]:
+def to_records(names: Sequence[str], columns: Sequence[list[Any]]) -> list[ImageRecord]:
     """The pictures of stored columns, one list per name; what has no column gets its default."""
     given = dict(zip(names, columns, strict=True))
     rows = len(columns[0]) if columns else 0
@@ -130,4 +132,4 @@ def to_pictures(names: Sequence[str], columns: Sequence[list[Any]]) -> list[Pict
         column.restored_all(given[column.name]) if column.name in given else [column.default] * rows
         for column in COLUMNS
     ]
-    return [Picture(*values) for values in zip(*restored, strict=True)]
+    return [ImageRecord(*values) for values in zip(*restored, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, Metric, Picture, Progress, no_progress
+from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
@@ -32,7 +32,7 @@ class _Table:
     """What is kept of one collection."""
 
     info: CollectionInfo
-    rows: dict[int, tuple[Picture, Vectors]] = field(default_factory=dict)
+    rows: dict[int, tuple[ImageRecord, Vectors]] = field(default_factory=dict)
     index: tuple[str, dict[str, Any]] | None = None  # type and parameters, as of the last row
 
 
@@ -43,7 +43,7 @@ class MemoryDatabase:
     >>> database = MemoryDatabase()
     >>> spec = CollectionSpec("demo", metric=Metric.L2, index_type="FLAT")
     >>> demo = database.create(spec, Fingerprint("toy", "1", "cls", (8, 8), dim=2))
-    >>> demo.upsert([Picture("a.jpg"), Picture("b.jpg")], np.array([[0, 0], [3, 4]], np.float32))
+    >>> demo.upsert([ImageRecord("a.jpg"), ImageRecord("b.jpg")], np.array([[0, 0], [3, 4]], np.float32))
     >>> [(hit.path, hit.score) for hit in demo.search(np.zeros((1, 2), np.float32), k=2)[0]]
     [('a.jpg', 0.0), ('b.jpg', 25.0)]
     """
@@ -161,7 +161,7 @@ class MemoryCollection:
         """Number of rows."""
         return len(self._table().rows)
 
-    def upsert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
+    def upsert(self, pictures: Sequence[ImageRecord], vectors: Vectors) -> None:
         """Insert rows, replacing those with the same id."""
         table = self._table()
         kept, matrix = checked_rows(pictures, vectors, table.info.fingerprint.dim)
@@ -188,7 +188,7 @@ class MemoryCollection:
         scores = _scores(queries.astype(np.float64), np.stack(matrix).astype(np.float64), metric)
         return [ranked_hits(zip(row.tolist(), pictures, strict=True), metric, k) for row in scores]
 
-    def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
+    def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""
         pictures = [picture for picture, _ in list(self._table().rows.values())]
         for start in range(0, len(pictures), batch_size):
@@ -199,13 +199,13 @@ class MemoryCollection:
         for pictures in self.scan(batch_size):
             yield columns_of(pictures, names)
 
-    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[ImageRecord], Vectors]]:
         """All rows with their vectors, in batches."""
         ids = list(self._table().rows)
         for start in range(0, len(ids), batch_size):
             yield self.fetch(ids[start : start + batch_size])
 
-    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+    def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], Vectors]:
         """Rows by their ids, with their vectors, in the order of the ids."""
         table = self._table()
         found = [row for key in ids if (row := table.rows.get(key)) is not None]

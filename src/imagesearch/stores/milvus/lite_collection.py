@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from imagesearch.errors import StoreError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, Picture, Progress, no_progress
+from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
@@ -20,7 +20,7 @@ from imagesearch.stores.base import (
     checked_vectors,
     ranked_hits,
 )
-from imagesearch.stores.columns import BY_NAME, ID, Kind, to_pictures
+from imagesearch.stores.columns import BY_NAME, ID, Kind, to_records
 from imagesearch.stores.milvus.arrow import to_numpy
 from imagesearch.stores.milvus.index_types import MAX_TOP_K, with_defaults
 from imagesearch.stores.milvus.lite_compaction import merge
@@ -99,7 +99,7 @@ class LiteCollection:
         with self._using("count pictures") as (table, _):
             return table.count()
 
-    def upsert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
+    def upsert(self, pictures: Sequence[ImageRecord], vectors: Vectors) -> None:
         """Insert rows, replacing those with the same id; on the disk on return."""
         kept, matrix = checked_rows(pictures, vectors, self._schema.fingerprint.dim)
         for start in range(0, len(kept), _ROWS_PER_CALL):
@@ -122,7 +122,7 @@ class LiteCollection:
             found = reader.search(queries, min(k, MAX_TOP_K), self._spec.search_params)
         return [ranked_hits(candidates, self._schema.metric, k) for candidates in found]
 
-    def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
+    def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""
         names = self._schema.columns
         for columns in self._pages(names, batch_size):
@@ -134,7 +134,7 @@ class LiteCollection:
         for table in self._pages(stored or [ID], batch_size):
             yield {name: _restored(table, name) for name in names}
 
-    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[ImageRecord], Vectors]]:
         """All rows with their vectors, in batches."""
         names = self._schema.columns
         for table in self._pages([*names, self._schema.vector_field], batch_size):
@@ -149,7 +149,7 @@ class LiteCollection:
             for start in range(0, table.num_rows, size):
                 yield table.slice(start, size)
 
-    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+    def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], Vectors]:
         """Rows by their ids, with their vectors, in the order of the ids."""
         with self._using("read pictures") as (_, reader):
             return reader.fetch([int(key) for key in ids])
@@ -207,8 +207,8 @@ def resolved(spec: CollectionSpec, kind: str) -> CollectionSpec:
     return replace(spec, index_type=kind)
 
 
-def _as_pictures(table: Any, names: Sequence[str]) -> list[Picture]:
-    return to_pictures(names, [table.column(name).to_pylist() for name in names])
+def _as_pictures(table: Any, names: Sequence[str]) -> list[ImageRecord]:
+    return to_records(names, [table.column(name).to_pylist() for name in names])
 
 
 def _restored(table: Any, name: str) -> Any:

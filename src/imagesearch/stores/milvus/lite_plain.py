@@ -1,9 +1,10 @@
 """A collection in Milvus Lite through Milvus Lite's own Python interface.
 
 For versions whose files :mod:`~imagesearch.stores.milvus.lite_table` was not tested with. It is slower: each
-search and each count walk all keys in Python, and rows come as dictionaries. And it promises what Milvus Lite does:
-what was written survives a crash of the process, but after a power cut only what was in data files by then. Its
-exact search costs hardly more than an approximate index would beside that walk, so ``auto`` is ``FLAT`` here as well.
+search and each count walk all keys in Python, and rows come as dictionaries. And it promises what Milvus Lite
+does: what was written survives a crash of the process, but after a power cut only what was in data files by then.
+Its exact search costs hardly more than an approximate index would beside that walk, so ``auto`` is ``FLAT`` here
+as well.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from imagesearch.errors import StoreError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, Picture, Progress, no_progress
+from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
@@ -24,7 +25,7 @@ from imagesearch.stores.base import (
     checked_vectors,
     ranked_hits,
 )
-from imagesearch.stores.columns import ID, to_picture
+from imagesearch.stores.columns import ID, to_record
 from imagesearch.stores.milvus.index_types import MAX_TOP_K, search_parameters, with_defaults
 from imagesearch.stores.milvus.lite_session import Opened, schema_of
 from imagesearch.stores.milvus.schema import Schema
@@ -108,7 +109,7 @@ class PlainCollection:
         with self._using("count pictures") as opened:
             return int(opened.lite.num_entities)
 
-    def upsert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
+    def upsert(self, pictures: Sequence[ImageRecord], vectors: Vectors) -> None:
         """Insert rows, replacing those with the same id."""
         kept, matrix = checked_rows(pictures, vectors, self._schema.fingerprint.dim)
         for start in range(0, len(kept), _ROWS_PER_CALL):
@@ -141,7 +142,7 @@ class PlainCollection:
             if "nprobe" in parameters and min(map(len, found), default=limit) < limit:
                 found = self._search(opened.lite, queries, limit, {"nprobe": rows})
         metric = self._schema.metric
-        scored = ([(hit["distance"], to_picture(hit["entity"])) for hit in hits] for hits in found)
+        scored = ([(hit["distance"], to_record(hit["entity"])) for hit in hits] for hits in found)
         return [ranked_hits(candidates, metric, k) for candidates in scored]
 
     def _search(self, lite: Any, queries: Vectors, limit: int, parameters: Mapping[str, Any]) -> Any:
@@ -169,10 +170,10 @@ class PlainCollection:
             parameters["nprobe"] = min(wanted, int(build["nlist"]))
         return parameters
 
-    def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
+    def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""
         for rows in self._pages(self._schema.columns, batch_size):
-            yield [to_picture(row) for row in rows]
+            yield [to_record(row) for row in rows]
 
     def scan_columns(self, names: Sequence[str], batch_size: int = 10_000) -> Iterator[Columns]:
         """Some columns of all rows, in batches."""
@@ -180,10 +181,10 @@ class PlainCollection:
         for rows in self._pages(there or [ID], batch_size):
             yield to_columns(rows, names, self._schema)
 
-    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[ImageRecord], Vectors]]:
         """All rows with their vectors, in batches."""
         for rows in self._pages([*self._schema.columns, self._schema.vector_field], batch_size):
-            yield [to_picture(row) for row in rows], to_matrix(rows, self._schema)
+            yield [to_record(row) for row in rows], to_matrix(rows, self._schema)
 
     def _pages(self, columns: Sequence[str], batch_size: int) -> Iterator[Sequence[Row]]:
         parts = max(1, -(-self.count() // _ROWS_PER_PAGE))
@@ -194,12 +195,12 @@ class PlainCollection:
             for start in range(0, len(rows), batch_size):
                 yield rows[start : start + batch_size]
 
-    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+    def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], Vectors]:
         """Rows by their ids, with their vectors, in the order of the ids."""
         columns = [*self._schema.columns, self._schema.vector_field]
         with self._using("read pictures") as opened:
             rows = opened.lite.get([int(key) for key in ids], output_fields=columns)
-        return [to_picture(row) for row in rows], to_matrix(rows, self._schema)
+        return [to_record(row) for row in rows], to_matrix(rows, self._schema)
 
     def index_is_current(self) -> bool:
         """Whether every row is covered by the configured index; Milvus Lite covers data files by itself."""

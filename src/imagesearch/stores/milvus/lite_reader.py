@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imagesearch.records import Metric, Picture
+from imagesearch.records import ImageRecord, Metric
 from imagesearch.stores.base import Vectors, tidy_score
 from imagesearch.stores.milvus import lite_index
 from imagesearch.stores.milvus.arrow import filtered, row_numbers
@@ -60,7 +60,7 @@ class Reader:
 
     def search(
         self, queries: Vectors, k: int, search_params: Mapping[str, object]
-    ) -> list[list[tuple[float, Picture]]]:
+    ) -> list[list[tuple[float, ImageRecord]]]:
         """The closest rows to each query with their scores: k, and those that tie with the last of them.
 
         Args:
@@ -98,7 +98,7 @@ class Reader:
             ]
         return [self._answer(scores, rows, k) for scores, rows in closest]
 
-    def _answer(self, scores: NDArray[np.float64], rows: Ids, k: int) -> list[tuple[float, Picture]]:
+    def _answer(self, scores: NDArray[np.float64], rows: Ids, k: int) -> list[tuple[float, ImageRecord]]:
         metric = self._table.schema.ours.metric
         values = scores.tolist()
         if len(values) > k:
@@ -128,7 +128,7 @@ class Reader:
 
     # --- rows ---
 
-    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+    def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], Vectors]:
         """Rows by their keys, with their vectors, in the order of the keys; others are left out."""
         rows = self._locate(np.array(ids, np.int64))
         vectors = np.empty((len(rows), self._table.schema.ours.fingerprint.dim), np.float32)
@@ -188,9 +188,9 @@ class Reader:
             found.append((segment, places, rows[places] - starts[owner]))
         return found
 
-    def _pictures(self, rows: Ids) -> list[Picture]:
+    def _pictures(self, rows: Ids) -> list[ImageRecord]:
         names = self._table.schema.ours.columns
-        found: dict[int, Picture] = {}
+        found: dict[int, ImageRecord] = {}
         for owner, places, own in self._owners(rows):
             source = self._table.recent if owner is None else owner
             found.update(zip(places.tolist(), source.pictures(own, names), strict=True))

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.base import Vectors
-from imagesearch.stores.columns import ID, to_pictures
+from imagesearch.stores.columns import ID, to_records
 from imagesearch.stores.milvus.arrow import row_numbers
 from imagesearch.stores.milvus.lite_segment import SEQUENCE, as_matrix
 
@@ -100,10 +100,10 @@ class RecentRows:
         """The vectors of :meth:`table`'s rows."""
         return as_matrix(self.current_table().column(column))
 
-    def pictures(self, rows: NDArray[np.int64], names: Sequence[str]) -> list[Picture]:
+    def pictures(self, rows: NDArray[np.int64], names: Sequence[str]) -> list[ImageRecord]:
         """Some of :meth:`table`'s rows."""
         picked = self.current_table().select(names).take(row_numbers(rows))
-        return to_pictures(names, [column.to_pylist() for column in picked.columns])
+        return to_records(names, [column.to_pylist() for column in picked.columns])
 
     def deletions(self, schema: pa.Schema) -> pa.Table | None:
         """Keys and sequence numbers of the deletions, or None if there are none."""

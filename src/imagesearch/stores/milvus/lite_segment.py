@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imagesearch.errors import DamagedError
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.base import Vectors
-from imagesearch.stores.columns import BY_NAME, ID, Kind, to_pictures
+from imagesearch.stores.columns import BY_NAME, ID, Kind, to_records
 from imagesearch.stores.milvus.arrow import row_numbers, to_numpy
 
 SEQUENCE = "_seq"
@@ -91,7 +91,7 @@ class Segment:
         """Whether the file has this column."""
         return name in self._file_schema().names
 
-    def pictures(self, rows: NDArray[np.int64], names: Sequence[str]) -> list[Picture]:
+    def pictures(self, rows: NDArray[np.int64], names: Sequence[str]) -> list[ImageRecord]:
         """The pictures of some rows; the columns are read once and kept.
 
         Args:
@@ -114,7 +114,7 @@ class Segment:
                 picked.append(
                     values.take(row_numbers(rows)).to_pylist() if many else [values[row].as_py() for row in few]
                 )
-        return to_pictures(names, picked)
+        return to_records(names, picked)
 
     def vectors(self, column: str, flat_index: Path | None) -> Vectors:
         """All vectors, float32, shape (n, dim); mapped from the index file if there is one, else read and kept.

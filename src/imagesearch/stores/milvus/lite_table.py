@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imagesearch.errors import DamagedError
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.columns import ID, stored_columns
 from imagesearch.stores.milvus import lite_index, lite_log
@@ -155,7 +155,7 @@ class Table:
 
     # --- writing ---
 
-    def insert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
+    def insert(self, pictures: Sequence[ImageRecord], vectors: Vectors) -> None:
         """Write rows; an older row of the same key does not count any more. On the disk on return."""
         count = len(pictures)
         batch = self._batch(pictures, vectors, np.arange(self._next_sequence, self._next_sequence + count))
@@ -180,7 +180,7 @@ class Table:
         self.failed = False
 
     def _batch(
-        self, pictures: Sequence[Picture], vectors: Vectors, sequences: NDArray[np.int64]
+        self, pictures: Sequence[ImageRecord], vectors: Vectors, sequences: NDArray[np.int64]
     ) -> pa.RecordBatch:
         ours, count = self.schema.ours, len(pictures)
         columns: dict[str, Any] = stored_columns(pictures, ours.columns)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imagesearch.errors import StoreError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, Picture, Progress, no_progress
+from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
@@ -21,7 +21,7 @@ from imagesearch.stores.base import (
     no_collection,
     ranked_hits,
 )
-from imagesearch.stores.columns import ID, to_picture
+from imagesearch.stores.columns import ID, to_record
 from imagesearch.stores.gate import Gate, while_open
 from imagesearch.stores.milvus.index_types import MAX_TOP_K
 from imagesearch.stores.milvus.schema import Schema
@@ -127,7 +127,7 @@ class ServerCollection:
     # --- writing ---
 
     @while_open
-    def upsert(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
+    def upsert(self, pictures: Sequence[ImageRecord], vectors: Vectors) -> None:
         """Insert rows, replacing those with the same id; durable on return."""
         dim = self.fingerprint.dim
         kept, matrix = checked_rows(pictures, vectors, dim)
@@ -157,14 +157,14 @@ class ServerCollection:
         for start in range(0, len(queries), _QUERIES_PER_CALL):
             part = list(queries[start : start + _QUERIES_PER_CALL])
             for hits in self._when_loaded(self._nearest, part, k):
-                candidates = [(float(hit["distance"]), to_picture(hit["entity"])) for hit in hits]
+                candidates = [(float(hit["distance"]), to_record(hit["entity"])) for hit in hits]
                 found.append(ranked_hits(candidates, self._schema.metric, k))
         return found
 
-    def scan(self, batch_size: int = 1000) -> Iterator[list[Picture]]:
+    def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""
         for rows in self._batches(self._schema.columns, ROWS_PER_PAGE, batch_size):
-            yield [to_picture(row) for row in rows]
+            yield [to_record(row) for row in rows]
 
     def scan_columns(self, names: Sequence[str], batch_size: int = 10_000) -> Iterator[Columns]:
         """Some columns of all rows, in batches."""
@@ -172,24 +172,24 @@ class ServerCollection:
         for rows in self._batches(there or [ID], ROWS_PER_PAGE, batch_size):
             yield to_columns(rows, names, self._schema)
 
-    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[Picture], Vectors]]:
+    def scan_vectors(self, batch_size: int = 1000) -> Iterator[tuple[list[ImageRecord], Vectors]]:
         """All rows with their vectors, in batches."""
         columns = [*self._schema.columns, self._schema.vector_field]
         page = min(ROWS_PER_PAGE, max(1, _VECTOR_BYTES_PER_PAGE // (4 * self.fingerprint.dim)))
         for rows in self._batches(columns, page, batch_size):
-            yield [to_picture(row) for row in rows], to_matrix(rows, self._schema)
+            yield [to_record(row) for row in rows], to_matrix(rows, self._schema)
 
     @while_open
-    def fetch(self, ids: Sequence[int]) -> tuple[list[Picture], Vectors]:
+    def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], Vectors]:
         """Rows by their ids, with their vectors, in the order of the ids."""
         columns = [ID, *self._schema.columns, self._schema.vector_field]
-        pictures: list[Picture] = []
+        pictures: list[ImageRecord] = []
         parts: list[Vectors] = [np.empty((0, self.fingerprint.dim), np.float32)]
         for start in range(0, len(ids), _IDS_PER_FETCH):
             part = [int(key) for key in ids[start : start + _IDS_PER_FETCH]]
             found = {int(row[ID]): row for row in self._rows(f"{ID} in {sorted(set(part))}", columns)}
             rows = [found[key] for key in part if key in found]
-            pictures += [to_picture(row) for row in rows]
+            pictures += [to_record(row) for row in rows]
             parts.append(to_matrix(rows, self._schema))
         return pictures, np.concatenate(parts)
 

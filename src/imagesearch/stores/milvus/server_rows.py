@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.records import Picture
+from imagesearch.records import ImageRecord
 from imagesearch.stores.base import Columns, Vectors
 from imagesearch.stores.columns import BY_NAME, COLUMNS, ID, Kind, stored_columns
 from imagesearch.stores.milvus.schema import DESCRIPTION, Field, Schema, parse_schema
@@ -53,7 +53,7 @@ def schema_of(name: str, description: Mapping[str, Any]) -> Schema:
     return parse_schema(name, properties, str(description.get("description", "")), fields)
 
 
-def to_rows(pictures: Sequence[Picture], matrix: Vectors, schema: Schema) -> list[dict[str, Any]]:
+def to_rows(pictures: Sequence[ImageRecord], matrix: Vectors, schema: Schema) -> list[dict[str, Any]]:
     """Rows to be inserted, with the columns that the collection has.
 
     Raises:
