@@ -56,6 +56,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "stores.milvus.lite_compaction",
         "stores.milvus.lite_reader",
         "stores.milvus.lite_collection",
+        "stores.milvus.lite_session",
+        "stores.milvus.lite_opened",
         "stores.milvus.lite",
         "stores.milvus.server_connection",
         "stores.milvus.server_state",
@@ -63,6 +65,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "stores.milvus.server_index",
         "stores.milvus.server_collection",
         "stores.milvus.server",
+        "stores.milvus.lite_plain",
+        "stores.milvus.embedded",
     ),
     (
         "models.catalogue",
@@ -99,7 +103,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "search.query",
         "search.labels",
     ),
-    ("config", "networks", "managing", "service"),
+    ("config", "networks", "managing", "indexing", "service"),
     ("frontends.errors", "frontends.text", "frontends.figures"),
     (
         "frontends.cli.output",

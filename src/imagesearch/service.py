@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from imagesearch.config import Config, load_config
 from imagesearch.errors import UsageError
 from imagesearch.images.files import ImageSource, load_image
-from imagesearch.images.find import resolved_roots
+from imagesearch.indexing import Indexer
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
 from imagesearch.records import (
@@ -31,8 +30,6 @@ from imagesearch.search.query import Query, embed_images, search_collection
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors, find
 
 if TYPE_CHECKING:
-    from imagesearch.library.encoding import ReadOptions
-    from imagesearch.library.plan import RefreshOptions
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Encoder
 
@@ -81,6 +78,7 @@ class ImageSearch:
         self._networks = Networks(self.config, embedder)
         self._handle = DatabaseHandle(self.config, database)
         self._collections = Collections(self.config, self._handle.open, keep_ledgers=database is None)
+        self._indexer = Indexer(self.config, self._handle, self._networks, self._collections)
 
     def index(
         self,
@@ -109,28 +107,7 @@ class ImageSearch:
         from imagesearch.library.plan import RefreshOptions
 
         options = RefreshOptions(prune, retry_skipped, dry_run)
-        return self._refresh(self.spec.name, self._roots_to_refresh(folders), options, progress)
-
-    def _refresh(
-        self, name: str, roots: Sequence[str], options: RefreshOptions, progress: Progress
-    ) -> IndexReport:
-        from imagesearch.library.refresh import index_folders
-
-        database, spec = self._handle.open(), replace(self.spec, name=name)
-        there = find(database, spec)
-        if not options.dry_run:  # which builds no index
-            database.check(spec)
-        return index_folders(
-            database,
-            spec,
-            self._networks.fingerprint(there.fingerprint if there else None),
-            partial(self._networks.embedder_for, progress=progress),
-            roots,
-            reading=self._reading,
-            ledger=self.database.ledger(name),
-            options=options,
-            progress=progress,
-        )
+        return self._indexer.refresh(self.spec.name, self._indexer.roots_to_refresh(folders), options, progress)
 
     def skipped(self) -> list[Skipped]:
         """Files that indexing into the configured collection could not read, why, and whether a retry can help."""
@@ -151,9 +128,9 @@ class ImageSearch:
         from imagesearch.library.extraction import extract_folders
 
         folders = [folder] if isinstance(folder, (str, os.PathLike)) else folder
-        roots = self._roots(folders)
+        roots = self._indexer.roots(folders)
         embedder = partial(self._networks.embedder_for, progress=progress)
-        return extract_folders(embedder, roots, prefix, self._reading, progress)
+        return extract_folders(embedder, roots, prefix, self._indexer.reading, progress)
 
     def build(
         self,
@@ -279,20 +256,8 @@ class ImageSearch:
         """
         from imagesearch.library.checking import check_database
 
-        file, encode = self.database.ledger_file, partial(self._encode_lost, progress=progress)
+        file, encode = self.database.ledger_file, partial(self._indexer.encode_lost, progress=progress)
         return check_database(self._handle.open(), self.spec, file, encode if repair else None, progress)
-
-    def _encode_lost(self, name: str, folders: Sequence[str], progress: Progress) -> IndexReport:
-        """Index the folders of a collection that has lost rows."""
-        from imagesearch.library.plan import RefreshOptions
-
-        spec = replace(self.spec, name=name)
-        known = [*folders, *self._folders_of(spec)]
-        if not known:
-            raise UsageError("it is not known where its pictures are")
-        if name != self.spec.name and find(self._handle.open(), spec) is None:
-            raise UsageError("it is not known which model it was made with")
-        return self._refresh(name, sorted(set(known)), RefreshOptions(), progress)
 
     def describe(self) -> CollectionInfo:
         """The configured collection.
@@ -370,41 +335,9 @@ class ImageSearch:
         """
         return self._networks.classifier()
 
-    @property
-    def _reading(self) -> ReadOptions:
-        from imagesearch.library.encoding import ReadOptions
-
-        config = self.config
-        return ReadOptions(
-            batch_size=config.extraction.batch_size,
-            max_workers=config.extraction.decode_threads,
-            max_megapixels=config.data.max_megapixels,
-            timeout=config.data.read_timeout,
-            selection=config.selection,
-        )
-
     def indexed_folders(self) -> list[str]:
         """The folders (and single files) that the configured collection was made from, sorted."""
-        return self._folders_of(self.spec)
-
-    def _folders_of(self, spec: CollectionSpec) -> list[str]:
-        from imagesearch.library.snapshot import roots_of
-
-        collection = find(self._handle.open(), spec)
-        return sorted(roots_of(collection)) if collection is not None else []
-
-    def _roots_to_refresh(self, folders: Sequence[str | os.PathLike[str]]) -> list[str]:
-        if folders or self.config.data.raw_dir is not None:
-            return self._roots(folders, may_be_offline=self.find_collection() is not None)
-        known = self.indexed_folders()
-        if not known:
-            raise UsageError("no folder given, data.raw_dir is not set, and nothing has been indexed yet")
-        return known
-
-    def _roots(self, folders: Sequence[str | os.PathLike[str]], may_be_offline: bool = False) -> list[str]:
-        if not folders and self.config.data.raw_dir is None:
-            raise UsageError("no folder given, and data.raw_dir is not set")
-        return resolved_roots(folders or [self.config.data.raw_dir or ""], may_be_offline)
+        return self._indexer.folders_of(self.spec)
 
     def release(self) -> None:
         """Close the database until it is needed again; other processes can use a Milvus Lite file meanwhile.

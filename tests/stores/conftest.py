@@ -15,7 +15,7 @@ from imagesearch.stores import engines
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, Vectors
 from imagesearch.stores.memory import MemoryDatabase
-from imagesearch.stores.milvus import lite
+from imagesearch.stores.milvus import embedded
 
 from . import toy_engine
 from .milvus_server import needs_milvus_server
@@ -100,7 +100,7 @@ def open_database(
     suffix = {"lite": ".db", "plain": ".db", "toy": ".sqlite"}.get(request.param)
     uri = f"{tmp_path / 'pictures'}{suffix}" if suffix else ""
     if request.param == "plain":
-        monkeypatch.setattr(lite, "TESTED", ())
+        monkeypatch.setattr(embedded, "TESTED", ())
     if request.param == "server":
         uri = request.getfixturevalue("milvus_server")
 

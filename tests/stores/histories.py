@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from imagesearch.records import ImageRecord, Metric, picture_id
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors
 from imagesearch.stores.memory import MemoryDatabase
-from imagesearch.stores.milvus import lite
+from imagesearch.stores.milvus import embedded, lite, lite_opened
 from imagesearch.stores.milvus.lite_compaction import merge
 
 from .conftest import fingerprint
@@ -134,7 +134,7 @@ class History:
         return CollectionSpec(self.name, self.metric, index_type)
 
     def _opened(self) -> VectorDatabase:
-        return (lite.PlainDatabase if self.plain else lite.LiteDatabase)(self.path)
+        return (embedded.PlainDatabase if self.plain else lite.LiteDatabase)(self.path)
 
     # --- rows ---
 
@@ -152,7 +152,7 @@ class History:
     # --- files ---
 
     def _do_flush(self) -> None:
-        if isinstance(self._database, lite.PlainDatabase):
+        if isinstance(self._database, embedded.PlainDatabase):
             with self._database.using_lite("flush", self.name, writing=True) as opened:
                 opened.lite.flush()
         else:
@@ -185,7 +185,7 @@ class History:
 
     def _do_crash(self) -> None:
         """The process is gone; files are as they are. Nothing may be written any more by what is left of it."""
-        mine = lite._opened.pop(self.path)
+        mine = lite_opened._folders.pop(self.path)
         milvus = mine.plain._lite
         if milvus is not None:
             for collection in milvus._collections.values():

@@ -139,7 +139,7 @@ class ToyCollection:
         found = {key: row for key, *row in self.run(sql, self._number)}
         pairs = [found[key] for key in ids if key in found]
         matrix = np.frombuffer(b"".join(vector for _, vector in pairs), np.float32)
-        return [columns.to_picture(json.loads(row)) for row, _ in pairs], matrix.reshape(-1, self.fingerprint.dim)
+        return [columns.to_record(json.loads(row)) for row, _ in pairs], matrix.reshape(-1, self.fingerprint.dim)
 
     def index_is_current(self) -> bool:
         return self.run("select built from collections where number = ?", self._number) == [(self._index,)]

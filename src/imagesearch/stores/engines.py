@@ -36,7 +36,7 @@ class Engine:
 ENGINES: tuple[Engine, ...] = (
     Engine(
         "milvus-lite",
-        "imagesearch.stores.milvus.lite",
+        "imagesearch.stores.milvus.embedded",
         ("", "file"),
         ".db",
         "a path that ends in .db",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Library, Run
+from ..conftest import Library, Run
 
 
 @pytest.fixture

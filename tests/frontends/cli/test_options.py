@@ -11,7 +11,7 @@ import pytest
 
 from imagesearch.config import Config
 from imagesearch.errors import ConfigError
-from imagesearch.frontends.cli.app import app, options
+from imagesearch.frontends.cli import app, options
 from imagesearch.frontends.cli.output import Format
 from imagesearch.frontends.errors import WrongUsageError
 

@@ -1,8 +1,7 @@
 """Milvus Lite, embedded: a database in a folder, used in this process.
 
-No server is started and no port is open. The folder is read and written directly, in Milvus Lite's format
-(:mod:`~imagesearch.stores.milvus.lite_table`), with the versions of Milvus Lite in :data:`TESTED`; with others
-through Milvus Lite's own Python interface (:mod:`~imagesearch.stores.milvus.lite_plain`), which is slower.
+No server is started and no port is open. The folder is read and written directly, in Milvus Lite's format: see
+:mod:`~imagesearch.stores.milvus.lite_table`.
 
 Any number of :class:`LiteDatabase` objects of one process share what is open of a folder, and take turns.
 """
@@ -18,15 +17,12 @@ import uuid
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from imagesearch.errors import StoreError, UnsupportedIndexError
 from imagesearch.records import Finding, Fingerprint, Progress, no_progress
-from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import (
     Collection,
     CollectionSpec,
-    ConnectionOptions,
     closed,
     name_taken,
     no_collection,
@@ -34,112 +30,19 @@ from imagesearch.stores.base import (
     require_same_model,
 )
 from imagesearch.stores.columns import BY_NAME
-from imagesearch.stores.milvus import lite_schema, lite_session
+from imagesearch.stores.milvus import lite_schema
 from imagesearch.stores.milvus.index_types import AUTO, INDEX_TYPES
-from imagesearch.stores.milvus.lite_check import check_collection
 from imagesearch.stores.milvus.lite_collection import LiteCollection, resolved
 from imagesearch.stores.milvus.lite_compaction import add_columns
 from imagesearch.stores.milvus.lite_files import sync_folder
 from imagesearch.stores.milvus.lite_index import EXACT
-from imagesearch.stores.milvus.lite_lock import FolderLock, translating
-from imagesearch.stores.milvus.lite_plain import PlainCollection
+from imagesearch.stores.milvus.lite_lock import translating
+from imagesearch.stores.milvus.lite_opened import STAGING, OpenedFolder, borrow, forked, give_back, is_forked
 from imagesearch.stores.milvus.lite_reader import Reader
-from imagesearch.stores.milvus.lite_repair import repair_collection
 from imagesearch.stores.milvus.lite_table import Table
 from imagesearch.stores.milvus.schema import Schema
 
-# Versions of Milvus Lite whose files the direct way was tested with.
-TESTED = ("3.2.2",)
-
-_STAGING = ".database-staging"  # Milvus Lite's own, emptied by whoever opens the database
 _LEFTOVERS = "imagesearch-leftovers"
-
-
-def open_database(address: DatabaseAddress, options: ConnectionOptions) -> LiteDatabase:
-    """The database at a path; its folder is opened when first used."""
-    assert address.path is not None
-    kind = LiteDatabase if version("milvus-lite") in TESTED else PlainDatabase
-    return kind(Path(address.place), options.db_name)
-
-
-class _Opened:
-    """A database folder that this process has open."""
-
-    def __init__(self, path: Path, *, create: bool) -> None:
-        self.lock = FolderLock(path, create=create)
-        self.turn = threading.RLock()
-        self.users = 0
-        self.plain = lite_session.PlainFolder(self.lock)
-        self._tables: dict[tuple[Path, bool], tuple[Table, Reader]] = {}
-        self._prepared = self.lock.read_only
-
-    def prepare(self) -> None:
-        """Make the folders that Milvus Lite expects, and remove what a crash left in one of them."""
-        if not self._prepared:
-            path = self.lock.path
-            for folder in (path / "collections", path / "databases", path / _STAGING):
-                folder.mkdir(exist_ok=True)
-            _empty(path / _STAGING)
-            self._prepared = True
-
-    def take_lock(self) -> None:
-        """Take the lock again where Milvus Lite had it and was closed."""
-        if not self.plain.is_open:
-            self.lock.take()
-
-    def table(self, folder: Path, *, read_only: bool = False) -> tuple[Table, Reader]:
-        """A collection's table; opened now if need be, and again after a failed write."""
-        read_only = read_only or self.lock.read_only
-        there = self._tables.get((folder, read_only))
-        if there is not None and there[0].failed:
-            self.forget(folder)
-            there = None
-        if there is None:
-            schema = lite_schema.read_schema(folder.name, folder)
-            table = Table(folder, schema, read_only=read_only)
-            there = self._tables[folder, read_only] = (table, Reader(table))
-        return there
-
-    def forget(self, folder: Path) -> None:
-        """Close a collection's table without writing anything; it is opened again when needed."""
-        for read_only in (False, True):
-            there = self._tables.pop((folder, read_only), None)
-            if there is not None:
-                there[0].close()
-        self.plain.let_go()
-        self.take_lock()
-
-    def close(self) -> None:
-        """Close everything and give the folder back."""
-        for (folder, read_only), (table, _) in list(self._tables.items()):
-            if not (table.failed or read_only) and (folder / lite_schema.NAME).exists():
-                try:
-                    table.flush()
-                except OSError as error:  # the rows are in the log
-                    logging.getLogger(__name__).debug("%s: %s", folder, error)
-            self.forget(folder)
-        self.plain.let_go()
-        self.lock.release()
-
-
-_guard = threading.Lock()  # taken inside a turn, never the other way round
-_opened: dict[Path, _Opened] = {}
-_used = False  # whether this process, or the one that it was forked from, has opened any
-_forked = False
-
-
-def _after_fork() -> None:
-    """Leave to the parent what is the parent's."""
-    global _guard, _forked  # noqa: PLW0603 - state of the process
-    _guard = threading.Lock()
-    _forked = _used
-    for opened in _opened.values():
-        opened.lock.forget()
-    _opened.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class LiteDatabase:
@@ -159,7 +62,7 @@ class LiteDatabase:
         self._root = root
         self._collections = root / "collections"
         self._lock = threading.Lock()
-        self._mine: _Opened | None = None
+        self._mine: OpenedFolder | None = None
         self._closed = False
 
     @property
@@ -272,11 +175,15 @@ class LiteDatabase:
 
     def check_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:
         """What is wrong with the files of a collection."""
+        from imagesearch.stores.milvus.lite_check import check_collection
+
         with self._turn(f"check collection {name!r}", create=False) as opened:
             return [] if opened is None else check_collection(self._folder(name), self._root, progress)
 
     def repair_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:
         """Repair the files of a collection."""
+        from imagesearch.stores.milvus.lite_repair import repair_collection
+
         with self._turn(f"repair collection {name!r}", create=False) as opened:
             if opened is None:
                 return []
@@ -290,18 +197,13 @@ class LiteDatabase:
 
     def close(self) -> None:
         """Let go of the folder, once the call that is running in it has ended."""
-        if _forked:
+        if is_forked():
             self._closed = True
             return
         with self._lock:
             mine, self._mine, self._closed = self._mine, None, True
-        if mine is None:
-            return
-        with mine.turn, _guard:
-            mine.users -= 1
-            if not mine.users:
-                _opened.pop(self.path, None)
-                mine.close()
+        if mine is not None:
+            give_back(mine)
 
     @contextlib.contextmanager
     def using(self, doing: str, name: str, *, writing: bool = False) -> Iterator[tuple[Table, Reader]]:
@@ -310,7 +212,7 @@ class LiteDatabase:
             yield opened.table(self._folder(name), read_only=self._read_only)
 
     @contextlib.contextmanager
-    def _in_collection(self, doing: str, name: str, writing: bool) -> Iterator[_Opened]:
+    def _in_collection(self, doing: str, name: str, writing: bool) -> Iterator[OpenedFolder]:
         with self._turn(f"{doing} in collection {name!r}", create=False) as opened:
             # Looked at each time: somebody may have deleted the folder, and writes to it would vanish with it.
             if opened is None or not self._exists(name):
@@ -322,7 +224,7 @@ class LiteDatabase:
             yield opened
 
     @contextlib.contextmanager
-    def _turn(self, doing: str, *, create: bool) -> Iterator[_Opened | None]:
+    def _turn(self, doing: str, *, create: bool) -> Iterator[OpenedFolder | None]:
         """The open folder, ours alone for a while; None if it is not there and must not be created."""
         with translating(doing, self.path):
             opened = self._connect(create)
@@ -339,48 +241,35 @@ class LiteDatabase:
                     opened.prepare()
                 yield opened
 
-    def _connect(self, create: bool) -> _Opened | None:
-        global _used  # noqa: PLW0603 - state of the process
+    def _connect(self, create: bool) -> OpenedFolder | None:
         # Before the lock: a thread that is not in this process may have held it when the process was forked.
-        if _forked and not self._closed and (create or self._mine is not None or self.path.exists()):
-            raise self._in_another_process()
+        if is_forked() and not self._closed and (create or self._mine is not None or self.path.exists()):
+            raise forked(self.path)
         with self._lock:
             if self._closed:
                 raise closed(str(self.path))
             if self._mine is None:
                 if not create and not self.path.exists():
                     return None
-                with _guard:
-                    opened = _opened.get(self.path)
-                    if opened is None:
-                        opened = _opened[self.path] = _Opened(self.path, create=create)
-                    opened.users += 1
-                    _used = True
-                self._mine = opened
+                self._mine = borrow(self.path, create=create)
             return self._mine
 
-    def _in_another_process(self) -> StoreError:
-        return StoreError(
-            f"the database {self.path} cannot be used in a process made by fork, because the one that made it uses"
-            " Milvus Lite: start processes by 'spawn', or open databases in one of them only"
-        )
-
-    def _require_writable(self, opened: _Opened) -> None:
+    def _require_writable(self, opened: OpenedFolder) -> None:
         if opened.lock.read_only or self._read_only:
             raise StoreError(
                 f"cannot write to {self.path}: it is read-only here. It can be searched; to change it, make it"
                 " writable or choose another milvus.uri"
             )
 
-    def _schema(self, _: _Opened, name: str) -> Schema:
+    def _schema(self, _: OpenedFolder, name: str) -> Schema:
         return lite_schema.read_schema(name, self._folder(name)).ours
 
-    def _add_columns(self, opened: _Opened, name: str, schema: Schema) -> None:
+    def _add_columns(self, opened: OpenedFolder, name: str, schema: Schema) -> None:
         table, _ = opened.table(self._folder(name))
         add_columns(table, [BY_NAME[column] for column in schema.missing])
 
     def _handle(self, spec: CollectionSpec, schema: Schema) -> Collection:
-        return LiteCollection(self, _resolved(spec), schema)
+        return LiteCollection(self, with_engines_choice(spec), schema)
 
     def _folder(self, name: str) -> Path:
         return self._collections / name
@@ -389,7 +278,7 @@ class LiteDatabase:
         return lite_schema.exists(self._folder(name))
 
     def _staged(self) -> Path:
-        return self.path / _STAGING / f"imagesearch-{uuid.uuid4().hex}"
+        return self.path / STAGING / f"imagesearch-{uuid.uuid4().hex}"
 
     def _set_aside_leftovers(self, name: str) -> None:
         """Clear the place of a collection that was never finished, or not wholly dropped.
@@ -409,66 +298,6 @@ class LiteDatabase:
             shutil.rmtree(folder)
 
 
-class PlainDatabase(LiteDatabase):
-    """A database folder, whose collections are reached through Milvus Lite's own interface."""
-
-    @property
-    def engine(self) -> str:
-        """Human-readable engine name, and why it is slower."""
-        return f"{super().engine} (through its own interface, because this version was not tested: slower)"
-
-    def check_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:  # noqa: ARG002 - contract
-        """Nothing: what the files of this version must be like is not known."""
-        return []
-
-    def repair_files(self, name: str, progress: Progress = no_progress) -> list[Finding]:  # noqa: ARG002 - contract
-        """Nothing, see :meth:`check_files`."""
-        return []
-
-    def unchanging(self) -> PlainDatabase:
-        """The same database; Milvus Lite itself changes files when it opens them."""
-        return PlainDatabase(self.path, self._db_name)
-
-    @contextlib.contextmanager
-    def using_lite(
-        self, doing: str, name: str, *, writing: bool = False, released: bool = False
-    ) -> Iterator[lite_session.Opened]:
-        """An open collection, during one call: see :class:`~.lite_plain.PlainTables`."""
-        with self._in_collection(doing, name, writing) as opened, lite_session.closing_after_failure(opened.plain):
-            if released:
-                opened.plain.let_go()
-            collection = self._collection(opened, name)
-            if not released:
-                collection.lite.load()
-            yield collection
-
-    def _collection(self, opened: _Opened, name: str) -> lite_session.Opened:
-        return opened.plain.collection(self._folder(name), self._db_name or "default")
-
-    def _schema(self, opened: _Opened, name: str) -> Schema:
-        return lite_session.schema_of(name, self._collection(opened, name).lite)
-
-    def _add_columns(self, opened: _Opened, name: str, schema: Schema) -> None:
-        """Milvus Lite cannot add any; rows have the defaults of what is missing."""
-
-    def _handle(self, spec: CollectionSpec, schema: Schema) -> Collection:
-        return PlainCollection(self, _resolved(spec), schema)
-
-
-def _resolved(spec: CollectionSpec) -> CollectionSpec:
+def with_engines_choice(spec: CollectionSpec) -> CollectionSpec:
+    """The spec with an index type where it leaves that open."""
     return resolved(spec, EXACT) if spec.index_type == AUTO else spec
-
-
-def _empty(folder: Path) -> None:
-    """Delete what is in a folder, as far as possible."""
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                entry.unlink()
-
-
-def is_direct(database: Any) -> bool:
-    """Whether a database's files are read directly."""
-    return isinstance(database, LiteDatabase) and not isinstance(database, PlainDatabase)
