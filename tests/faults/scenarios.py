@@ -28,7 +28,7 @@ from imagesearch.stores.base import CollectionSpec
 WARM = (
     *("pandas", "pyarrow.parquet", "faiss", "milvus_lite.index.factory"),
     *("imagesearch.library.extraction", "imagesearch.library.refresh", "imagesearch.library.transfer"),
-    *("imagesearch.stores.milvus.lite", "tests.faults.cases"),
+    *("imagesearch.stores.milvus.embedded", "tests.faults.cases"),
 )
 
 PICTURES = 40
@@ -53,7 +53,7 @@ class ToyEmbedder:
     decode_side = None
     batch_size = 8
 
-    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
         """One picture's colours, shape (4, 4, 3)."""
         return np.asarray(image.convert("RGB").resize((4, 4), Image.Resampling.BOX))
 
