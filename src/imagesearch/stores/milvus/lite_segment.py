@@ -147,7 +147,9 @@ class Segment:
     def _read(self, names: list[str] | None) -> pa.Table:
         try:
             with open(self.path, "rb") as stream:
-                return pq.ParquetFile(stream, page_checksum_verification=True).read(columns=names)
+                # Without threads of Arrow's own: a process that ends, or forks, while one starts is aborted.
+                file = pq.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True)
+                return file.read(columns=names, use_threads=False)
         except FileNotFoundError:
             raise DamagedError(self.path, "is missing") from None
         except (pa.ArrowException, OSError) as error:
