@@ -38,6 +38,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "stores.milvus.index_types",
         "stores.milvus.schema",
         "stores.milvus.visibility",
+        "stores.milvus.codes",
         "stores.milvus.nearest",
         "stores.milvus.arrow",
         "stores.milvus.lite_files",
@@ -122,7 +123,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
 OWNERS = {
     "pymilvus": "stores.milvus.server*",
     "milvus_lite": "stores.milvus.lite*",
-    "faiss": "stores.milvus.nearest",
+    "faiss": "stores.milvus.codes",
     "pyarrow": "[ls]*.*",
     "transformers": "models.network",
     "huggingface_hub": "models.hub",

@@ -39,6 +39,7 @@ NAME, KEPT = "pictures", "kept"
 _SMALL = {
     "FLUSH_BYTES": 6_000,  # about 16 rows
     "MIN_CODED": 16,
+    "LEAST_INDEXED": 16,
     "_ROW_GROUP": 16,
     "_MERGED_TOGETHER": 3,
     "_BUILD_BATCH": 8,

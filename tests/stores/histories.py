@@ -26,8 +26,11 @@ from .conftest import fingerprint
 
 DIM = 4
 
-# Where what is large begins: files, merges, codes and row groups come after a few rows already.
-_SMALL = {"FLUSH_BYTES": 4_000, "MIN_CODED": 16, "_ROW_GROUP": 16, "_MERGED_TOGETHER": 3}
+# Where what is large begins: files, merges, codes, indexes and row groups come after a few rows already.
+_SMALL = {"FLUSH_BYTES": 4_000, "MIN_CODED": 16, "LEAST_INDEXED": 1, "_ROW_GROUP": 16, "_MERGED_TOGETHER": 3}
+
+# So that codes decide, and not a comparison with all vectors.
+_SMALL |= {"_CANDIDATES": 8, "_CANDIDATES_PER_RESULT": 1, "_EXACT_SHARE": 0.9}
 _SMALL_IN_LITE = {"MEMTABLE_MEMORY_LIMIT": 4_000}
 
 INDEX_TYPES = ("FLAT", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW", "HNSW_SQ", "AUTOINDEX")

@@ -18,7 +18,7 @@ import pytest
 from imagesearch.errors import StoreError
 from imagesearch.records import Finding, ImageRecord
 from imagesearch.stores.base import CollectionSpec
-from imagesearch.stores.milvus import lite_index, lite_reader, lite_segment, nearest
+from imagesearch.stores.milvus import lite_index, lite_reader, lite_segment
 from imagesearch.stores.milvus.lite import LiteDatabase
 
 from .conftest import clustered, fingerprint
@@ -93,9 +93,10 @@ def make(folder: Path, index_type: str) -> Template:
 def small() -> Iterator[None]:
     """Codes and several row groups, with few rows."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (lite_index, lite_reader, nearest):
+        for module in (lite_index, lite_reader):
             patch.setattr(module, "MIN_CODED", 16)
         patch.setattr(lite_segment, "_ROW_GROUP", 16)
+        patch.setattr(lite_index, "LEAST_INDEXED", 1)
         yield
 
 

@@ -19,16 +19,21 @@ from numpy.typing import NDArray
 from imagesearch.errors import DamagedError
 from imagesearch.records import Metric
 from imagesearch.stores.base import Vectors
+from imagesearch.stores.milvus.codes import MIN_CODED, Codes
 from imagesearch.stores.milvus.index_types import search_parameters, with_defaults
 from imagesearch.stores.milvus.lite_files import sync_file, sync_folder
 from imagesearch.stores.milvus.lite_manifest import Manifest
 from imagesearch.stores.milvus.lite_segment import Segment
-from imagesearch.stores.milvus.nearest import MIN_CODED, Codes, Mask
+from imagesearch.stores.milvus.nearest import Mask
 
 EXACT = "FLAT"
 
 # FAISS wants this many vectors per IVF cell for its k-means to mean something.
 _ROWS_PER_CELL = 39
+
+# Data files with fewer rows are compared with directly, whatever the index: it takes about as long. What settings
+# say is meant for large files; in small ones an approximate index finds too little.
+LEAST_INDEXED = 8_000
 
 # Results asked for in a cell, at most: with more, neighbours in cells further off would be missed.
 _RESULTS_PER_CELL = 4
@@ -160,12 +165,15 @@ class LiteIndex:
         """Scores (higher is closer) and row numbers (-1: no more), each of shape (queries, count)."""
         spec, rows = self._spec, int(self._index.num_vectors)
         _, parameters = with_defaults(spec.kind, spec.build, search_params)
-        parameters = search_parameters(spec.kind, parameters, 2 * count)
+        if spec.kind == "AUTOINDEX":  # a graph, of which Milvus Lite returns no more than this
+            parameters["ef"] = with_defaults("HNSW", {}, {})[1]["ef"]
+        parameters = search_parameters("HNSW" if "ef" in parameters else spec.kind, parameters, 2 * count)
         if self._cells:
             # What the settings say of all cells holds for the share of them that this file has.
             share = int(parameters["nprobe"]) / int(with_defaults(spec.kind, spec.build, {})[0].get("nlist", 1))
-            wanted = max(share * self._cells, _RESULTS_PER_CELL * count * self._cells / max(1, rows))
-            parameters["nprobe"] = min(self._cells, max(int(wanted) + 1, 8))
+            results = max(_RESULTS_PER_CELL * count, LEAST_INDEXED)
+            wanted = max(share * self._cells, results * self._cells / max(1, rows))
+            parameters["nprobe"] = min(self._cells, int(wanted) + 1)
         numbers, distances = self._index.search(queries, min(count, rows), valid_mask=visible, params=parameters)
         return _as_scores(distances, spec.metric), numbers
 

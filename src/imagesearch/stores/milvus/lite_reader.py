@@ -15,10 +15,11 @@ from imagesearch.records import ImageRecord, Metric
 from imagesearch.stores.base import Vectors, tidy_score
 from imagesearch.stores.milvus import lite_index
 from imagesearch.stores.milvus.arrow import filtered, row_numbers
+from imagesearch.stores.milvus.codes import MIN_CODED, Codes, Ids
 from imagesearch.stores.milvus.lite_index import LiteIndex
 from imagesearch.stores.milvus.lite_segment import Segment
 from imagesearch.stores.milvus.lite_table import Table
-from imagesearch.stores.milvus.nearest import MIN_CODED, Codes, Ids, Mask, Part, nearest
+from imagesearch.stores.milvus.nearest import Mask, Part, nearest
 
 # Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
 _TIE_MARGIN = 10
@@ -118,7 +119,8 @@ class Reader:
             index, ready = table.index, _Ready()
             if index is not None and lite_index.is_built(index, segment, table.manifest):
                 if not index.is_exact:
-                    ready.lite = LiteIndex(index, segment, table.schema.ours.fingerprint.dim)
+                    if len(segment) >= lite_index.LEAST_INDEXED:
+                        ready.lite = LiteIndex(index, segment, table.schema.ours.fingerprint.dim)
                 else:
                     ready.flat = segment.index_file(index.column, index.kind)
                     if len(segment) >= MIN_CODED:

@@ -1,52 +1,34 @@
 """Exact nearest neighbours at the speed of an approximate index.
 
-Each vector has a short code: after a random rotation, four bits for every two dimensions (product quantisation,
-Jégou et al., 2011, in the layout of FAISS's fast scan, André et al., 2015), an eighth of half its size. A query is
-compared with all codes, which takes 0.3 ms for 100,000 codes of 320 dimensions; the best candidates are then
-compared exactly. From the difference between estimated and exact scores of the candidates follows how far
-estimates err, and whether a vector that is no candidate can belong to the answer; if so, more candidates are
-taken. So the answer does not depend on how vectors are distributed: a graph (HNSW) finds a third of the neighbours
-among 100,000 random vectors at its usual settings, and loses its way in large groups of equal vectors.
+A query is compared with the :mod:`codes <imagesearch.stores.milvus.codes>` of all vectors, and the best candidates
+are then compared exactly. What these score says which estimate a better vector could have at least, and all with
+such an estimate are compared exactly too; if they are not known, more are asked for, and at last all vectors are
+compared. So the answer does not depend on how vectors are distributed, only the time does: a graph (HNSW) finds a
+third of the neighbours among 100,000 random vectors at its usual settings, and loses its way in large groups of
+equal vectors.
+
+Comparing is quick in single precision, which is not enough to tell close scores apart (of vectors far from the
+origin, for example): whatever may belong to the answer by its score and the rounding error is compared in double
+precision.
 """
 
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.errors import DamagedError
 from imagesearch.records import Metric
 from imagesearch.stores.base import Vectors
+from imagesearch.stores.milvus.codes import Codes, Ids, Scores
 
-# Fewer vectors are compared directly; it takes no longer.
-MIN_CODED = 2_000
-
-# The rotation is the same for all, so that codes of one vector are equal everywhere.
-_ROTATION_SEED = 20_261_124
-_BITS = 4
-_TRAINING = 8_192
-
-# How far estimates err is measured with so many of the vectors as queries.
-_MEASURED = 32
-_HEADER, _MAGIC = struct.Struct("<8sd"), b"IScodes1"
-
-# Candidates of a first round, at least, and per result; and how many times as many each further round takes.
-_CANDIDATES, _CANDIDATES_PER_RESULT, _GROWTH = 128, 4, 3
-
-# Candidates of every part, whatever those of others.
-_PROBES = 8
-
-# A vector is left out if it had to be estimated this many standard deviations too low to belong to the answer. The
-# candidates, being the best estimates, err less than the others: their deviation counts as this share at least.
-_DEVIATIONS, _LEAST_SHARE = 2.5, 0.5
+# Candidates of a first round, at least, and per result; and how many times as many each further round takes. Of
+# 100,000 codes 512 candidates cost hardly more than 32.
+_CANDIDATES, _CANDIDATES_PER_RESULT, _GROWTH = 512, 4, 8
 
 # From this share of all vectors on it is quicker to compare with each of them.
 _EXACT_SHARE = 0.2
@@ -54,7 +36,12 @@ _EXACT_SHARE = 0.2
 # Rows compared directly at once: bounds the memory of temporary copies.
 _ROWS_AT_ONCE = 16_384
 
-Ids = NDArray[np.int64]
+# How far a score in single precision may be off, for vectors of length 1.
+_ROUNDING = 2e-6
+
+# Squares of lengths below this are not computed well in single precision.
+_TINY = 1e-30
+
 Mask = NDArray[np.bool_]
 
 
@@ -77,93 +64,7 @@ class Part:
     visible: Mask | None = None
 
 
-class Codes:
-    """The codes of some vectors.
-
-    Attributes:
-        spread: standard deviation of the difference between exact and estimated scores, for a query of length 1.
-    """
-
-    def __init__(self, index: Any, spread: float) -> None:
-        self._index, self.spread = index, spread
-
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
-
-    @classmethod
-    def build(cls, vectors: Vectors, metric: Metric) -> Codes:
-        """Learn a code book from some of the vectors, and code all of them.
-
-        Args:
-            vectors: float32, shape (n, dim), n at least :data:`MIN_CODED`.
-        """
-        dim = vectors.shape[1]
-        width = -(-dim // 2) * 2  # the rotation adds a dimension to an odd number
-        distance = faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
-        rotation = faiss.RandomRotationMatrix(dim, width)
-        rotation.init(_ROTATION_SEED)
-        index = faiss.IndexPreTransform(rotation, faiss.IndexPQFastScan(width, width // 2, _BITS, distance))
-        sample = np.random.default_rng(0).choice(len(vectors), min(len(vectors), _TRAINING), replace=False)
-        index.train(prepared(vectors[np.sort(sample)], metric))
-        for start in range(0, len(vectors), _ROWS_AT_ONCE):
-            index.add(prepared(vectors[start : start + _ROWS_AT_ONCE], metric))
-        codes = cls(index, 0.0)
-        codes.spread = codes._measured(vectors, prepared(vectors[np.sort(sample[:_MEASURED])], metric), metric)
-        return codes
-
-    def _measured(self, vectors: Vectors, queries: Vectors, metric: Metric) -> float:
-        estimates, rows = self.best(queries, _CANDIDATES)
-        errors = [
-            (_exact(query, vectors[numbers], metric) - scores) / max(float(np.linalg.norm(query)), 1e-30)
-            for query, numbers, scores in zip(queries, rows, estimates, strict=True)
-        ]
-        return _deviation(np.concatenate(errors))
-
-    def save(self, file: Path) -> None:
-        """Write them to a file."""
-        with open(file, "wb") as stream:
-            stream.write(_HEADER.pack(_MAGIC, self.spread))
-            stream.write(faiss.serialize_index(self._index).data)
-
-    @classmethod
-    def load(cls, file: Path, rows: int) -> Codes:
-        """Read them.
-
-        Args:
-            rows: how many there must be.
-
-        Raises:
-            DamagedError: the file holds something else.
-        """
-        data = np.fromfile(file, np.uint8)
-        try:
-            magic, spread = _HEADER.unpack(data[: _HEADER.size].tobytes())
-            if magic != _MAGIC:
-                raise RuntimeError("not a file of codes")
-            codes = cls(faiss.deserialize_index(data[_HEADER.size :]), spread)
-        except (RuntimeError, struct.error):
-            raise DamagedError(file, "is not as it was written") from None
-        if len(codes) != rows:
-            raise DamagedError(file, f"has {len(codes):,} codes instead of {rows:,}")
-        return codes
-
-    def best(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], Ids]:
-        """Estimated scores (higher is closer) and row numbers of the best, each of shape (queries, count)."""
-        scores, rows = self._index.search(queries, min(count, len(self)))
-        return (-scores if self._index.metric_type == faiss.METRIC_L2 else scores), rows
-
-
-def prepared(vectors: Vectors, metric: Metric) -> Vectors:
-    """Vectors whose inner product is the score: of unit length for cosine; a zero vector stays zero."""
-    matrix = np.ascontiguousarray(vectors, np.float32)
-    if metric is not Metric.COSINE:
-        return matrix
-    lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))[:, None]
-    unit: Vectors = matrix / np.where(lengths == 0, np.float32(1), lengths)
-    return unit
-
-
-def exact_scores(query: Vectors, vectors: Vectors, metric: Metric) -> NDArray[np.float64]:
+def exact_scores(query: Vectors, vectors: Vectors, metric: Metric) -> Scores:
     """Scores of one query with some vectors in double precision; higher is closer (L2 is negative)."""
     rows, wanted = vectors.astype(np.float64), query.astype(np.float64)
     if metric is Metric.L2:
@@ -176,9 +77,32 @@ def exact_scores(query: Vectors, vectors: Vectors, metric: Metric) -> NDArray[np
     return np.asarray(scores)
 
 
-def nearest(
-    parts: list[Part], queries: Vectors, k: int, count: int, metric: Metric
-) -> list[tuple[NDArray[np.float64], Ids]]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is looked for.
+
+    Attributes:
+        queries: float64, shape (q, dim); of unit length for cosine.
+        k, count: how many are wanted, and how many returned.
+    """
+
+    queries: Scores
+    k: int
+    count: int
+    metric: Metric
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def only(self, numbers: Ids) -> _Asked:
+        """Some of the queries."""
+        return _Asked(self.queries[numbers], self.k, self.count, self.metric)
+
+
+_Found = tuple[Scores, Ids]
+
+
+def nearest(parts: list[Part], queries: Vectors, k: int, count: int, metric: Metric) -> list[_Found]:
     """The closest rows to each query.
 
     Args:
@@ -190,54 +114,34 @@ def nearest(
     Returns:
         For each query scores in Milvus's convention, closest first, and row numbers.
     """
-    ready = prepared(queries, metric)
     coded = [part for part in parts if part.codes is not None]
     plain = [part for part in parts if part.codes is None]
-    direct = _compare_directly(plain, ready, count, metric) if plain or not coded else []
-    found = _search_codes(coded, ready, k, count, metric) if coded else direct
-    if coded and len(coded) < len(parts):
-        found = [
-            (np.concatenate([scores, more]), np.concatenate([rows, others]))
-            for (scores, rows), (more, others) in zip(direct, found, strict=True)
-        ]
-    return [_finished(parts, query, rows, count, metric) for query, (_, rows) in zip(queries, found, strict=True)]
+    asked = _Asked(_unit(queries) if metric is Metric.COSINE else queries.astype(np.float64), k, count, metric)
+    found = _compare_directly(plain, asked)
+    if coded:
+        more = _search_codes(coded, asked)
+        found = [_joined(one, other) for one, other in zip(found, more, strict=True)]
+    return [_in_order(scores, rows, count, metric) for scores, rows in found]
 
 
-_Found = tuple[NDArray[np.float32], Ids]
+def _unit(queries: Vectors) -> Scores:
+    """Queries of length 1, in double precision; a zero vector stays zero."""
+    rows = queries.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    return np.asarray(rows / np.where(lengths == 0, 1.0, lengths))
+
+
+def _in_order(scores: Scores, rows: Ids, count: int, metric: Metric) -> _Found:
+    order = np.argsort(-scores, kind="stable")[:count]
+    return (-scores if metric is Metric.L2 else scores)[order], rows[order]
+
+
+def _joined(one: _Found, other: _Found) -> _Found:
+    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
 
 
 def _nothing() -> _Found:
-    return np.empty(0, np.float32), np.empty(0, np.int64)
-
-
-def _compare_directly(parts: list[Part], queries: Vectors, count: int, metric: Metric) -> list[_Found]:
-    """The best rows of parts by comparing with every vector; more than asked for are returned."""
-    found = [_nothing() for _ in queries]
-    for part in parts:
-        vectors = part.vectors()
-        for start in range(0, part.rows, _ROWS_AT_ONCE):
-            piece = prepared(vectors[start : start + _ROWS_AT_ONCE], metric)
-            scores = _scores(queries, piece, metric)
-            if part.visible is not None:
-                scores = np.where(part.visible[start : start + _ROWS_AT_ONCE], scores, -np.inf)
-            for number, row in enumerate(scores):
-                best = _top(row, count)
-                best = best[row[best] > -np.inf]
-                merged = np.concatenate([found[number][0], row[best]])
-                rows = np.concatenate([found[number][1], best + part.start + start])
-                kept = _top(merged, count)
-                found[number] = merged[kept], rows[kept]
-    return found
-
-
-def _scores(queries: Vectors, vectors: Vectors, metric: Metric) -> NDArray[np.float32]:
-    """Scores of prepared vectors, shape (queries, vectors); higher is closer."""
-    products = queries @ vectors.T
-    if metric is not Metric.L2:
-        return np.asarray(products)
-    own = np.einsum("ij,ij->i", vectors, vectors)
-    asked = np.einsum("ij,ij->i", queries, queries)[:, None]
-    return np.asarray(2 * products - own - asked)
+    return np.empty(0, np.float64), np.empty(0, np.int64)
 
 
 def _top(scores: NDArray[Any], count: int) -> Ids:
@@ -247,159 +151,166 @@ def _top(scores: NDArray[Any], count: int) -> Ids:
     return np.asarray(np.argpartition(scores, len(scores) - count)[len(scores) - count :], np.int64)
 
 
-def _search_codes(parts: list[Part], queries: Vectors, k: int, count: int, metric: Metric) -> list[_Found]:
-    """The best rows of coded parts: candidates by their codes, compared exactly, until no other can be better."""
-    total = sum(part.rows for part in parts)
-    found = [_nothing() for _ in queries]
-    waiting = np.arange(len(queries))
-    candidates = max(_CANDIDATES, _CANDIDATES_PER_RESULT * k)
-    while len(waiting):
-        if candidates > _EXACT_SHARE * total:
-            for number, answer in zip(
-                waiting, _compare_directly(parts, queries[waiting], count, metric), strict=True
-            ):
-                found[number] = answer
-            break
-        unsure = []
-        for number, chosen in zip(waiting, _candidates(parts, queries[waiting], candidates), strict=True):
-            exact = _exact(queries[number], _gather(parts, chosen.rows), metric)
-            best = _top(exact, count)
-            found[number] = exact[best], chosen.rows[best]
-            if len(best) < k or np.partition(exact[best], -k)[-k] < chosen.bound(exact):
-                unsure.append(number)
-        waiting = np.array(unsure, np.int64)
-        candidates *= _GROWTH
+def _compare_directly(parts: list[Part], asked: _Asked) -> list[_Found]:
+    """The best rows of parts by comparing with every vector."""
+    found = [_nothing()] * len(asked)
+    for part in parts:
+        vectors = part.vectors()
+        for start in range(0, part.rows, _ROWS_AT_ONCE):
+            piece = vectors[start : start + _ROWS_AT_ONCE]
+            shown = None if part.visible is None else part.visible[start : start + len(piece)]
+            found = _compared(found, np.arange(len(piece)) + part.start + start, piece, shown, asked)
     return found
 
 
+def _compared(found: list[_Found], rows: Ids, vectors: Vectors, shown: Mask | None, asked: _Asked) -> list[_Found]:
+    """What was found for each query, and of more rows those that are better: the best of all, scored exactly."""
+    scores, doubts = _scores(asked, vectors)
+    if shown is not None:
+        scores = np.where(shown, scores, -np.inf)
+    merged = []
+    for query, own, doubt, others in zip(asked.queries, scores, doubts.tolist(), found, strict=True):
+        places = _contenders(own, doubt, others[0], asked.count)
+        exact = exact_scores(query, vectors[places], asked.metric)
+        every = _joined(others, (exact, rows[places]))
+        best = _top(every[0], asked.count)
+        merged.append((every[0][best], every[1][best]))
+    return merged
+
+
+def _contenders(scores: NDArray[Any], doubt: float, others: Scores, count: int) -> Ids:
+    """Places of rows that may be among the best, by scores that may be off so much, and exact ones of others."""
+    least = -math.inf
+    if len(scores) > count:
+        least = float(np.partition(scores, len(scores) - count)[len(scores) - count]) - 2 * doubt
+    if len(others) >= count:
+        least = max(least, float(others.min()) - doubt)
+    return np.flatnonzero((scores >= least) & (scores > -np.inf))
+
+
+def _scores(asked: _Asked, vectors: Vectors) -> tuple[NDArray[Any], Scores]:
+    """Scores of vectors, shape (queries, vectors), higher is closer; and how far each query's may be off."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores, scale = _scores_in(np.float32, asked, vectors)
+        if np.isfinite(scale).all() and np.isfinite(scores).all():
+            return scores, scale * _ROUNDING
+        scores, scale = _scores_in(np.float64, asked, vectors)
+    return scores, scale * _ROUNDING**2
+
+
+def _scores_in(kind: type[Any], asked: _Asked, vectors: Vectors) -> tuple[NDArray[Any], Scores]:
+    """Scores in some precision, and what their errors are in proportion to: not finite if it is not enough."""
+    queries, given = asked.queries.astype(kind, copy=False), vectors.astype(kind, copy=False)
+    scores = queries @ given.T
+    own = np.einsum("ij,ij->i", given, given)
+    squares = np.einsum("ij,ij->i", asked.queries, asked.queries)
+    longest, lengths = math.sqrt(float(own.max(initial=0))), np.sqrt(squares)
+    if asked.metric is Metric.IP:
+        return scores, lengths * longest
+    if asked.metric is Metric.L2:
+        scores *= 2
+        scores -= own
+        scores -= squares[:, None].astype(kind)
+        return scores, (lengths + longest) ** 2
+    zero = np.flatnonzero(own < _TINY)
+    own[zero] = np.where(own[zero] == 0, 1, own[zero])
+    scores /= np.sqrt(own)
+    enough = longest < math.inf and (kind is np.float64 or not vectors[zero].any())
+    return scores, lengths if enough else np.full(len(asked), math.inf)
+
+
+# --- searching codes ---
+
+
 @dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Rows of all parts that may belong to the answer to one query.
+class _Estimated:
+    """The rows of one part that are estimated best for one query.
 
     Attributes:
-        estimates: float32, shape (n,): scores by their codes.
-        rows: int64, shape (n,): row numbers.
-        ends: where each part's candidates end.
-        cuts: the best estimate of those left out, per part; minus infinity if there are none.
-        least_deviations: of the estimates' errors, per part.
+        part, codes: the part, and its codes.
+        scores, rows: estimates and row numbers within the part; of those that are visible and no outliers.
+        last: no row that is missing here is estimated better; minus infinity if none is missing.
+        rounding: see :meth:`Codes.roundings`.
     """
 
-    estimates: NDArray[np.float32]
+    part: Part
+    codes: Codes
+    scores: NDArray[np.float32]
     rows: Ids
-    ends: list[int]
-    cuts: list[float]
-    least_deviations: list[float]
-
-    def bound(self, exact: NDArray[np.float32]) -> float:
-        """A score that hardly any row reaches that was left out.
-
-        Codes of one part err in one way: of vectors close to the query they all estimate about as much too little.
-
-        Args:
-            exact: the candidates' true scores.
-        """
-        errors = exact - self.estimates
-        start, highest = 0, -math.inf
-        spread = _deviation(errors)
-        for end, cut, least in zip(self.ends, self.cuts, self.least_deviations, strict=True):
-            if cut > -math.inf:
-                own = errors[start:end]
-                bias = max(0.0, float(own.sum()) / max(1, len(own)))
-                doubt = bias + _DEVIATIONS * max(spread, _deviation(own), least)
-                highest = max(highest, cut + doubt)
-            start = end
-        return highest
+    last: float
+    rounding: float
 
 
-def _deviation(errors: NDArray[np.float32]) -> float:
-    """The standard deviation."""
-    if not len(errors):
-        return 0.0
-    mean = float(errors.sum()) / len(errors)
-    return math.sqrt(max(0.0, float(errors @ errors) / len(errors) - mean * mean))
+def _search_codes(parts: list[Part], asked: _Asked) -> list[_Found]:
+    """The best rows of coded parts: candidates by their codes, compared exactly, until no other can be better."""
+    most = int(_EXACT_SHARE * sum(part.rows for part in parts))
+    found = [_nothing()] * len(asked)
+    waiting = np.arange(len(asked))
+    wanted = max(_CANDIDATES, _CANDIDATES_PER_RESULT * asked.k)
+    while len(waiting) and wanted <= most:
+        unsure = []
+        queries = asked.queries[waiting].astype(np.float32)
+        for number, estimated in zip(waiting, _estimates(parts, queries, wanted), strict=True):
+            answer = _verified(estimated, asked.only(np.array([number])))
+            if answer is None:
+                unsure.append(number)
+            else:
+                found[number] = answer
+        waiting = np.array(unsure, np.int64)
+        wanted = min(_GROWTH * wanted, most) if wanted < most else most + 1
+    if len(waiting):
+        for number, answer in zip(waiting, _compare_directly(parts, asked.only(waiting)), strict=True):
+            found[number] = answer
+    return found
 
 
-def _exact(query: Vectors, vectors: Vectors, metric: Metric) -> NDArray[np.float32]:
-    """Scores of a prepared query with vectors that are not prepared; higher is closer."""
-    if metric is Metric.L2:
-        row: NDArray[np.float32] = _scores(query[None], vectors, metric)[0]
-        return row
-    products = np.einsum("ij,j->i", vectors, query)  # BLAS would start threads for this little
-    if metric is Metric.COSINE:
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        products /= np.where(lengths == 0, np.float32(1), lengths)
-    return np.asarray(products)
-
-
-def _candidates(parts: list[Part], queries: Vectors, count: int) -> Iterator[_Candidates]:
-    """For each query the best visible rows by their codes."""
-    answers = []
+def _estimates(parts: list[Part], queries: Vectors, wanted: int) -> list[list[_Estimated]]:
+    """For each query and part the best visible rows by their codes."""
+    found: list[list[_Estimated]] = [[] for _ in queries]
     for part in parts:
-        assert part.codes is not None
-        # One more than asked for is the best of those left out.
-        estimates, numbers = part.codes.best(queries, count + 1)
-        if part.visible is not None:
-            estimates = np.where(part.visible[numbers], estimates, -np.inf)
-        answers.append((estimates, numbers))
-    for query in range(len(queries)):
-        length = _LEAST_SHARE * math.sqrt(float(queries[query] @ queries[query]))
-        found = [(estimates[query], numbers[query]) for estimates, numbers in answers]
-        yield _chosen(parts, found, count, [length * part.codes.spread for part in parts if part.codes])
+        codes = part.codes
+        assert codes is not None
+        scores, rows = codes.best(queries, wanted)
+        roundings = codes.roundings(queries).tolist()
+        hidden = codes.is_outlier if part.visible is None else codes.is_outlier | ~part.visible
+        for number, own in enumerate(found):
+            mine, there = scores[number], rows[number]
+            real = there >= 0
+            last = -math.inf
+            if not np.isfinite(mine).all():  # too large, or all the same
+                last = math.inf
+            elif len(mine) < part.rows or not real.all():
+                known = mine[real]
+                last = float(known[-1]) if len(known) else math.inf
+            shown = real & ~hidden[there]
+            mine, there = mine[shown], there[shown]
+            own.append(_Estimated(part, codes, mine, there, last, roundings[number]))
+    return found
 
 
-def _chosen(parts: list[Part], answers: list[_Found], count: int, deviations: list[float]) -> _Candidates:
-    """The best of all parts, and some of each, so that it is known how each one's estimates err."""
-    limit = -math.inf
-    if len(parts) > 1:
-        every = np.concatenate([estimates for estimates, _ in answers])
-        if len(every) > count:
-            limit = float(np.partition(every, len(every) - count)[len(every) - count])
-    kept, rows, ends, cuts = [], [], [0], []
-    for part, (estimates, numbers) in zip(parts, answers, strict=True):
-        truncated = len(estimates) > count
-        if part.visible is None:  # sorted, best first
-            taken = max(int(np.searchsorted(-estimates, -limit, "right")), _PROBES) if len(parts) > 1 else count
-            taken = min(taken, count)
-            mine, own = estimates[:taken], numbers[:taken]
-            cut = float(estimates[taken]) if taken < len(estimates) else -math.inf
-        else:
-            order = np.argsort(-estimates, kind="stable")
-            seen = int((estimates > -math.inf).sum())
-            taken = min(max(int((estimates >= limit).sum()), _PROBES), count, seen)
-            mine, own = estimates[order[:taken]], numbers[order[:taken]]
-            cut = float(estimates[order[taken]]) if taken < seen else -math.inf
-            if truncated:  # none of those that were not returned is estimated better than the worst that was
-                cut = max(cut, float(estimates[order[seen - 1]]) if seen else math.inf)
-        kept.append(mine)
-        rows.append(own + part.start)
-        ends.append(ends[-1] + len(own))
-        cuts.append(cut)
-    return _Candidates(np.concatenate(kept), np.concatenate(rows), ends[1:], cuts, deviations)
+def _verified(estimated: list[_Estimated], asked: _Asked) -> _Found | None:
+    """The best rows for one query, or None if there may be better ones among those that are missing."""
+    every = np.concatenate([own.scores for own in estimated])
+    first = min(len(every), 2 * asked.count)
+    least = float(np.partition(every, len(every) - first)[len(every) - first]) if first else math.inf
+    found = [_nothing()]
+    for own in estimated:
+        best = own.rows[own.scores >= least]
+        found = _with_some(found, own, np.concatenate([own.codes.outliers, best]), asked)
+    scores, k = found[0][0], asked.k
+    score = float(np.partition(scores, len(scores) - k)[len(scores) - k]) if len(scores) >= k else -math.inf
+    length = float(np.linalg.norm(asked.queries[0]))
+    for own in estimated:
+        lowest = own.codes.lowest_estimate(score, length, own.rounding, asked.metric)
+        if own.last > -math.inf and own.last >= lowest:
+            return None
+        found = _with_some(found, own, own.rows[(own.scores < least) & (own.scores >= lowest)], asked)
+    return found[0]
 
 
-def _gather(parts: list[Part], rows: Ids) -> Vectors:
-    """The vectors of some rows, in their order."""
-    if len(parts) == 1:
-        return parts[0].vectors()[rows - parts[0].start]
-    starts = np.array([part.start for part in parts])
-    owners = np.searchsorted(starts, rows, "right") - 1
-    vectors: Vectors | None = None
-    for number in np.unique(owners):
-        part, mine = parts[number], owners == number
-        picked = part.vectors()[rows[mine] - part.start]
-        if vectors is None:
-            vectors = np.empty((len(rows), picked.shape[1]), np.float32)
-        vectors[mine] = picked
-    assert vectors is not None
-    return vectors
-
-
-def _finished(
-    parts: list[Part], query: Vectors, rows: Ids, count: int, metric: Metric
-) -> tuple[NDArray[np.float64], Ids]:
-    """The answer to one query, with scores in double precision and Milvus's sign."""
+def _with_some(found: list[_Found], own: _Estimated, rows: Ids, asked: _Asked) -> list[_Found]:
+    """What was found, and the best of some rows of a part."""
     if not len(rows):
-        return np.empty(0), rows
-    scores = exact_scores(query, _gather(parts, rows), metric)
-    order = np.argsort(-scores, kind="stable")[:count]
-    return (-scores if metric is Metric.L2 else scores)[order], rows[order]
+        return found
+    shown = None if own.part.visible is None else own.part.visible[rows]
+    return _compared(found, rows + own.part.start, own.part.vectors()[rows], shown, asked)
