@@ -29,7 +29,10 @@ _BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")
 # Runs the command line; the last line of stderr is the peaks of resident memory.
 MEASURED = """
 import sys
-from imagesearch.frontends.cli.app import app
+try:
+    from imagesearch.frontends.cli.app import app
+except ImportError:  # an earlier commit, which had one module
+    from imagesearch.frontends.cli import app
 from measuring import peaks
 try:
     app(sys.argv[1:])

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesearch import ImageRecord
+try:
+    from imagesearch import ImageRecord
+except ImportError:  # an earlier commit, which called it so
+    from imagesearch import Picture as ImageRecord
 
 FILES_A_FOLDER = 500
 ROWS_A_CALL = 2000
