@@ -115,13 +115,16 @@ def top1(
 
 def speeds(services: dict[str, ImageSearch], files: Sequence[Path]) -> dict[str, float]:
     """Pictures a second from files to vectors; every turn measures all checkpoints, one after the other."""
+    from imagesearch.images.find import Walk
     from imagesearch.library.encoding import ReadOptions, encode_files
 
+    reading = ReadOptions()
+    found = list(Walk.of(files, reading.selection))
     rates: dict[str, list[float]] = {name: [] for name in services}
     for _ in range(TURNS):
         for name, images in services.items():
             started = time.perf_counter()
-            for _batch in encode_files({str(file): "" for file in files}, images.embedder, ReadOptions()):
+            for _batch in encode_files(found, images.embedder, reading):
                 pass
             rates[name].append(len(files) / (time.perf_counter() - started))
     return {name: statistics.median(values) for name, values in rates.items()}
