@@ -36,6 +36,9 @@ _ROTATION_SEED = 20_261_124
 _BITS = 4
 _TRAINING = 8_192
 
+# Up to so many queries are rotated without BLAS.
+_FEW = 8
+
 # Rows coded at once: bounds the memory of temporary copies.
 _ROWS_AT_ONCE = 16_384
 
@@ -153,7 +156,9 @@ class Codes:
         self.is_outlier[outliers] = True
         self._metric_is_l2 = index.metric_type == faiss.METRIC_L2
         inner: Any = faiss.downcast_index(index.index)
-        self._rotation = faiss.downcast_VectorTransform(index.chain.at(0))
+        self._inner = inner
+        rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
+        self._rotation = faiss.vector_to_array(rotation.A).reshape(rotation.d_out, rotation.d_in)
         centres = faiss.vector_to_array(inner.pq.centroids).reshape(inner.pq.M, inner.pq.ksub, inner.pq.dsub)
         self._widths = np.linalg.norm(centres[:, :, None] - centres[:, None], axis=3).max(axis=(1, 2))
         squares = (centres.astype(np.float64) ** 2).sum(axis=2)
@@ -222,12 +227,20 @@ class Codes:
             raise DamagedError(file, f"has {len(codes):,} codes instead of {rows:,}")
         return codes
 
-    def best(self, queries: Vectors, count: int) -> tuple[NDArray[np.float32], Ids]:
+    def rotated(self, queries: Vectors) -> Vectors:
+        """Queries as :meth:`best` and :meth:`roundings` take them: float32, shape (queries, width)."""
+        if len(queries) > _FEW:
+            return np.ascontiguousarray(queries @ self._rotation.T)
+        return np.asarray(
+            np.einsum("qd,wd->qw", queries, self._rotation)
+        )  # BLAS would start threads for this little
+
+    def best(self, rotated: Vectors, count: int) -> tuple[NDArray[np.float32], Ids]:
         """Estimated scores (higher is closer) and row numbers of the best, each of shape (queries, count).
 
         Row numbers below zero stand for nothing.
         """
-        scores, rows = self._index.search(queries, min(count, len(self)))
+        scores, rows = self._inner.search(rotated, min(count, len(self)))
         return (-scores if self._metric_is_l2 else scores), rows
 
     def lowest_estimate(self, score: float, length: float, rounding: float, metric: Metric) -> float:
@@ -243,13 +256,12 @@ class Codes:
         lowest = self._residuals.lowest_estimate(score, length, self._spread, metric) - rounding
         return lowest if math.isfinite(lowest) else -math.inf
 
-    def roundings(self, queries: Vectors) -> Scores:
+    def roundings(self, rotated: Vectors) -> Scores:
         """How far estimates may be off because they are summed up in whole numbers, shape (queries,).
 
         The fast scan rounds what each pair of dimensions adds to one of 256 steps.
         """
-        rotated = self._rotation.apply(np.ascontiguousarray(queries, np.float32))
-        lengths = np.sqrt(np.square(rotated.reshape(len(queries), -1, 2), dtype=np.float64).sum(axis=2))
+        lengths = np.sqrt(np.square(rotated.reshape(len(rotated), -1, 2), dtype=np.float64).sum(axis=2))
         spans = lengths * self._widths
         if self._metric_is_l2:
             spans = 2 * spans + self._ranges

@@ -270,8 +270,9 @@ def _estimates(parts: list[Part], queries: Vectors, wanted: int) -> list[list[_E
     for part in parts:
         codes = part.codes
         assert codes is not None
-        scores, rows = codes.best(queries, wanted)
-        roundings = codes.roundings(queries).tolist()
+        rotated = codes.rotated(queries)
+        scores, rows = codes.best(rotated, wanted)
+        roundings = codes.roundings(rotated).tolist()
         hidden = codes.is_outlier if part.visible is None else codes.is_outlier | ~part.visible
         for number, own in enumerate(found):
             mine, there = scores[number], rows[number]
