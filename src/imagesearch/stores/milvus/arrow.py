@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+# Up to so many values are quicker picked one by one.
+_FEW = 30
+
 
 def to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     """A column of numbers without nulls, shape (n,)."""
@@ -18,6 +21,24 @@ def to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     if len(parts) == 1:
         return np.asarray(parts[0])
     return np.concatenate(parts) if parts else np.empty(0, str(column.type).replace("double", "float64"))
+
+
+class Texts:
+    """A column of text without nulls, of which rows are picked."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._array = column.combine_chunks()
+        _, ends, data = self._array.buffers()
+        self._ends = memoryview(ends or b"").cast("i")[self._array.offset :]
+        self._data = memoryview(data or b"")
+
+    def pick(self, rows: NDArray[np.int64]) -> list[str]:
+        """The texts of some rows, in their order."""
+        if len(rows) > _FEW:
+            picked: list[str] = self._array.take(row_numbers(rows)).to_pylist()
+            return picked
+        ends, data = self._ends, self._data
+        return [str(data[ends[row] : ends[row + 1]], "utf-8") for row in rows.tolist()]
 
 
 def row_numbers(rows: NDArray[np.int64]) -> pa.Array:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ _ROWS_AT_ONCE = 16_384
 _HEADER, _MAGIC = struct.Struct("<8sqq"), b"IScodes2"
 
 # This share of the vectors, those with the longest residuals, is compared with every query.
-_OUTLIERS = 1 / 1_000
+_OUTLIERS = 1 / 4_000
 
 # Standard deviations by which an estimate may be too low. Residuals are taken to be as long as the longest of all,
 # so for most vectors it is a fourth more.
@@ -150,6 +151,8 @@ class Codes:
         is_outlier: bool, one per row.
     """
 
+    _outlying: Vectors | None = None
+
     def __init__(self, index: Any, residuals: Residuals, outliers: Ids) -> None:
         self._index, self._residuals, self.outliers = index, residuals, outliers
         self.is_outlier = np.zeros(len(self), bool)
@@ -235,6 +238,12 @@ class Codes:
             np.einsum("qd,wd->qw", queries, self._rotation)
         )  # BLAS would start threads for this little
 
+    def outlying(self, vectors: Callable[[], Vectors]) -> Vectors:
+        """The vectors of :attr:`outliers`, side by side in memory; ``vectors`` gives all, and is called once."""
+        if self._outlying is None:
+            self._outlying = vectors()[self.outliers]
+        return self._outlying
+
     def best(self, rotated: Vectors, count: int) -> tuple[NDArray[np.float32], Ids]:
         """Estimated scores (higher is closer) and row numbers of the best, each of shape (queries, count).
 
@@ -261,13 +270,12 @@ class Codes:
 
         The fast scan rounds what each pair of dimensions adds to one of 256 steps.
         """
-        lengths = np.sqrt(np.square(rotated.reshape(len(rotated), -1, 2), dtype=np.float64).sum(axis=2))
-        spans = lengths * self._widths
+        spans = np.hypot(rotated[:, 0::2], rotated[:, 1::2]) * self._widths
         if self._metric_is_l2:
             spans = 2 * spans + self._ranges
-        step = np.maximum(spans.max(axis=1) / 255, spans.sum(axis=1) / 65_535)
         pairs = len(self._widths)
-        return np.asarray(step * min(pairs / 2, _DEVIATIONS * math.sqrt(pairs / 12)))
+        steps = min(pairs / 2, _DEVIATIONS * math.sqrt(pairs / 12))
+        return np.asarray(np.maximum(spans.max(axis=1) / 255, spans.sum(axis=1) / 65_535) * steps)
 
 
 def _codable(vectors: Vectors) -> Vectors:

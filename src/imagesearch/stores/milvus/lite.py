@@ -61,6 +61,7 @@ class LiteDatabase:
         root = path if db_name in (None, "", "default") else path / "databases" / str(db_name)
         self._root = root
         self._collections = root / "collections"
+        self._folders: dict[str, Path] = {}  # each search asks: paths are put together once
         self._lock = threading.Lock()
         self._mine: OpenedFolder | None = None
         self._closed = False
@@ -272,7 +273,9 @@ class LiteDatabase:
         return LiteCollection(self, with_engines_choice(spec), schema)
 
     def _folder(self, name: str) -> Path:
-        return self._collections / name
+        if name not in self._folders:
+            self._folders[name] = self._collections / name
+        return self._folders[name]
 
     def _exists(self, name: str) -> bool:
         return lite_schema.exists(self._folder(name))

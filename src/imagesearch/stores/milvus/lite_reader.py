@@ -56,6 +56,8 @@ class Reader:
         self._table = table
         self._generation = -1
         self._searched_with: dict[str, _Ready] = {}
+        self._mask: Mask | None = None
+        self._shown: list[tuple[Segment, int, Mask | None]] = []
 
     # --- searching ---
 
@@ -72,14 +74,9 @@ class Reader:
         table, metric = self._table, self._table.schema.ours.metric
         count = k + _TIE_MARGIN
         mask, fresh = table.visible()
-        starts = table.current().starts.tolist()
         direct: list[Part] = []
         found: list[tuple[NDArray[np.float64], Ids]] = []
-        for segment, start in zip(table.segments, starts, strict=False):
-            visible = mask[start : start + len(segment)]
-            if not visible.any():
-                continue
-            shown = None if visible.all() else visible
+        for segment, start, shown in self._searchable(mask):
             ready = self._ready(segment)
             if ready.lite is None:
                 vectors = partial(segment.vectors, table.vector_column, ready.flat)
@@ -90,7 +87,7 @@ class Reader:
                 found.append((np.where(rows < 0, np.nan, scores), rows + start))
         if fresh.any():
             recent = table.recent.vectors(table.vector_column)
-            direct.append(Part(starts[-1], len(fresh), lambda: recent, visible=None if fresh.all() else fresh))
+            direct.append(Part(len(mask), len(fresh), lambda: recent, visible=None if fresh.all() else fresh))
         closest = nearest(direct, queries, k, count, metric)
         if found:
             closest = [
@@ -98,6 +95,17 @@ class Reader:
                 for number in range(len(queries))
             ]
         return [self._answer(scores, rows, k) for scores, rows in closest]
+
+    def _searchable(self, mask: Mask) -> list[tuple[Segment, int, Mask | None]]:
+        """Data files with visible rows, where these begin, and which they are (None: all)."""
+        if mask is not self._mask:
+            self._mask, self._shown = mask, []
+            starts = self._table.current().starts.tolist()
+            for segment, start in zip(self._table.segments, starts, strict=False):
+                visible = mask[start : start + len(segment)]
+                if visible.any():
+                    self._shown.append((segment, start, None if visible.all() else visible))
+        return self._shown
 
     def _answer(self, scores: NDArray[np.float64], rows: Ids, k: int) -> list[tuple[float, ImageRecord]]:
         metric = self._table.schema.ours.metric
@@ -184,7 +192,7 @@ class Reader:
         starts = table.current().starts
         owners = np.searchsorted(starts, rows, "right") - 1
         found: list[tuple[Segment | None, NDArray[np.int64], Ids]] = []
-        for owner in np.unique(owners).tolist():
+        for owner in sorted(set(owners.tolist())):
             places = np.flatnonzero(owners == owner)
             segment = table.segments[owner] if owner < len(table.segments) else None
             found.append((segment, places, rows[places] - starts[owner]))

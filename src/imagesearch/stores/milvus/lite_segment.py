@@ -22,7 +22,7 @@ from imagesearch.errors import DamagedError
 from imagesearch.records import ImageRecord
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.columns import BY_NAME, ID, Kind, to_records
-from imagesearch.stores.milvus.arrow import row_numbers, to_numpy
+from imagesearch.stores.milvus.arrow import Texts, to_numpy
 
 SEQUENCE = "_seq"
 
@@ -34,9 +34,6 @@ DELETION_OPTIONS: dict[str, Any] = {"write_page_checksum": True}
 
 # Folders that are remembered of a data file, at most.
 _FOLDERS = 100
-
-# Up to so many values are quicker picked one by one.
-_FEW = 30
 
 
 class Segment:
@@ -65,7 +62,7 @@ class Segment:
         table = self._read([ID, SEQUENCE])
         self.ids: NDArray[np.int64] = to_numpy(table.column(ID))
         self.sequences: NDArray[np.uint64] = to_numpy(table.column(SEQUENCE))
-        self._columns: dict[str, Any] = {}
+        self._columns: dict[str, Texts | NDArray[Any]] = {}
         self._vectors: Vectors | None = None
 
     def __len__(self) -> int:
@@ -104,16 +101,9 @@ class Segment:
             for name in missing:
                 values = table.column(name)
                 is_text = BY_NAME[name].kind is Kind.TEXT
-                self._columns[name] = values.combine_chunks() if is_text else to_numpy(values)
-        few, many, picked = rows.tolist(), len(rows) > _FEW, []
-        for name in names:
-            values = self._columns[name]
-            if isinstance(values, np.ndarray):
-                picked.append(values[rows].tolist())
-            else:
-                picked.append(
-                    values.take(row_numbers(rows)).to_pylist() if many else [values[row].as_py() for row in few]
-                )
+                self._columns[name] = Texts(values) if is_text else to_numpy(values)
+        kept = [self._columns[name] for name in names]
+        picked = [values.pick(rows) if isinstance(values, Texts) else values[rows].tolist() for values in kept]
         return to_records(names, picked)
 
     def vectors(self, column: str, flat_index: Path | None) -> Vectors:

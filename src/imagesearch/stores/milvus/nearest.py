@@ -27,8 +27,14 @@ from imagesearch.stores.base import Vectors
 from imagesearch.stores.milvus.codes import Codes, Ids, Scores
 
 # Candidates of a first round, at least, and per result; and how many times as many each further round takes. Of
-# 100,000 codes 512 candidates cost hardly more than 32.
-_CANDIDATES, _CANDIDATES_PER_RESULT, _GROWTH = 512, 4, 8
+# 100,000 codes 256 candidates cost hardly more than 32.
+_CANDIDATES, _CANDIDATES_PER_RESULT, _GROWTH = 256, 4, 8
+
+# So many of them, at least, are compared before it is known which of the others have to be.
+_FIRST = 64
+
+# Up to so many vectors are compared in double precision without asking first which of them matter.
+_FEW = 512
 
 # From this share of all vectors on it is quicker to compare with each of them.
 _EXACT_SHARE = 0.2
@@ -127,8 +133,9 @@ def nearest(parts: list[Part], queries: Vectors, k: int, count: int, metric: Met
 def _unit(queries: Vectors) -> Scores:
     """Queries of length 1, in double precision; a zero vector stays zero."""
     rows = queries.astype(np.float64)
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    return np.asarray(rows / np.where(lengths == 0, 1.0, lengths))
+    lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    lengths[lengths == 0] = 1.0
+    return np.asarray(rows / lengths)
 
 
 def _in_order(scores: Scores, rows: Ids, count: int, metric: Metric) -> _Found:
@@ -165,17 +172,25 @@ def _compare_directly(parts: list[Part], asked: _Asked) -> list[_Found]:
 
 def _compared(found: list[_Found], rows: Ids, vectors: Vectors, shown: Mask | None, asked: _Asked) -> list[_Found]:
     """What was found for each query, and of more rows those that are better: the best of all, scored exactly."""
+    if len(rows) <= _FEW:
+        if shown is not None:
+            rows, vectors = rows[shown], vectors[shown]
+        exact = [(exact_scores(query, vectors, asked.metric), rows) for query in asked.queries]
+        return [_best(_joined(others, own), asked.count) for others, own in zip(found, exact, strict=True)]
     scores, doubts = _scores(asked, vectors)
     if shown is not None:
         scores = np.where(shown, scores, -np.inf)
     merged = []
     for query, own, doubt, others in zip(asked.queries, scores, doubts.tolist(), found, strict=True):
         places = _contenders(own, doubt, others[0], asked.count)
-        exact = exact_scores(query, vectors[places], asked.metric)
-        every = _joined(others, (exact, rows[places]))
-        best = _top(every[0], asked.count)
-        merged.append((every[0][best], every[1][best]))
+        better = exact_scores(query, vectors[places], asked.metric), rows[places]
+        merged.append(_best(_joined(others, better), asked.count))
     return merged
+
+
+def _best(found: _Found, count: int) -> _Found:
+    places = _top(found[0], count)
+    return found[0][places], found[1][places]
 
 
 def _contenders(scores: NDArray[Any], doubt: float, others: Scores, count: int) -> Ids:
@@ -273,7 +288,6 @@ def _estimates(parts: list[Part], queries: Vectors, wanted: int) -> list[list[_E
         rotated = codes.rotated(queries)
         scores, rows = codes.best(rotated, wanted)
         roundings = codes.roundings(rotated).tolist()
-        hidden = codes.is_outlier if part.visible is None else codes.is_outlier | ~part.visible
         for number, own in enumerate(found):
             mine, there = scores[number], rows[number]
             real = there >= 0
@@ -283,7 +297,9 @@ def _estimates(parts: list[Part], queries: Vectors, wanted: int) -> list[list[_E
             elif len(mine) < part.rows or not real.all():
                 known = mine[real]
                 last = float(known[-1]) if len(known) else math.inf
-            shown = real & ~hidden[there]
+            shown = real & ~codes.is_outlier[there]
+            if part.visible is not None:
+                shown &= part.visible[there]
             mine, there = mine[shown], there[shown]
             own.append(_Estimated(part, codes, mine, there, last, roundings[number]))
     return found
@@ -292,15 +308,14 @@ def _estimates(parts: list[Part], queries: Vectors, wanted: int) -> list[list[_E
 def _verified(estimated: list[_Estimated], asked: _Asked) -> _Found | None:
     """The best rows for one query, or None if there may be better ones among those that are missing."""
     every = np.concatenate([own.scores for own in estimated])
-    first = min(len(every), 2 * asked.count)
+    first = min(len(every), max(_FIRST, 2 * asked.count))
     least = float(np.partition(every, len(every) - first)[len(every) - first]) if first else math.inf
     found = [_nothing()]
     for own in estimated:
-        best = own.rows[own.scores >= least]
-        found = _with_some(found, own, np.concatenate([own.codes.outliers, best]), asked)
+        found = _with_some(found, own, own.rows[own.scores >= least], asked, outliers=True)
     scores, k = found[0][0], asked.k
     score = float(np.partition(scores, len(scores) - k)[len(scores) - k]) if len(scores) >= k else -math.inf
-    length = float(np.linalg.norm(asked.queries[0]))
+    length = 1.0 if asked.metric is Metric.COSINE else float(np.linalg.norm(asked.queries[0]))
     for own in estimated:
         lowest = own.codes.lowest_estimate(score, length, own.rounding, asked.metric)
         if own.last > -math.inf and own.last >= lowest:
@@ -309,9 +324,16 @@ def _verified(estimated: list[_Estimated], asked: _Asked) -> _Found | None:
     return found[0]
 
 
-def _with_some(found: list[_Found], own: _Estimated, rows: Ids, asked: _Asked) -> list[_Found]:
-    """What was found, and the best of some rows of a part."""
-    if not len(rows):
+def _with_some(
+    found: list[_Found], own: _Estimated, rows: Ids, asked: _Asked, *, outliers: bool = False
+) -> list[_Found]:
+    """What was found, and the best of some rows of a part, and of its outliers."""
+    part, codes = own.part, own.codes
+    if not outliers and not len(rows):
         return found
-    shown = None if own.part.visible is None else own.part.visible[rows]
-    return _compared(found, rows + own.part.start, own.part.vectors()[rows], shown, asked)
+    vectors = part.vectors()[rows]
+    if outliers:
+        rows = np.concatenate([codes.outliers, rows])
+        vectors = np.concatenate([codes.outlying(part.vectors), vectors])
+    shown = None if part.visible is None else part.visible[rows]
+    return _compared(found, rows + part.start, vectors, shown, asked)
