@@ -56,6 +56,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "stores.milvus.lite_table",
         "stores.milvus.lite_compaction",
         "stores.milvus.lite_reader",
+        "stores.milvus.collection",
         "stores.milvus.lite_collection",
         "stores.milvus.lite_session",
         "stores.milvus.lite_opened",

@@ -1,6 +1,6 @@
 """One case, as forked children do it: let an operation meet a fault, look, do it again undisturbed, look again.
 
-A case has a folder: ``work`` with the databases, in which faults happen, and beside it the history of its writes.
+A case has a folder: ``databases``, in which faults happen, and beside it the history of its writes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run(root: str, operation: str, folder: str, first: int, mode: int, kinds: in
         How it ended: ``"done"``, or an error that this package raised on purpose; and if the fault was passing and
         the operation failed: how it ended when it was tried again in the same process.
     """
-    place, shim = Path(folder) / "work", Shim()
+    place, shim = Path(folder) / "databases", Shim()
     os.chdir(root)
     note_everything(Path(folder) / "history.jsonl")
     outcome: dict[str, Any] = {"ended": "done", "again": None}
@@ -81,13 +81,13 @@ def _once_more(operation: str, images: Any, root: str, place: Path) -> str:
 
 def _said(error: ImageSearchError, root: str) -> str:
     """The error without what differs from case to case."""
-    text = re.sub(re.escape(root) + r"[\w./-]*/work/", "", str(error))
+    text = re.sub(re.escape(root) + r"[\w./-]*/databases/", "", str(error))
     return f"{type(error).__name__}: {re.sub(r'[0-9a-f]{32}', '...', text)}"
 
 
 def state(operation: str, folder: str) -> dict[str, Any]:
     """What a case's databases hold, in full, and what is wrong with that by itself."""
-    place, specs = Path(folder) / "work", _Specs(operation)
+    place, specs = Path(folder) / "databases", _Specs(operation)
     rows, problems = checks.read_all(place, specs)
     return {"rows": rows, "problems": problems, "covered": checks.covered(place, specs)}
 
@@ -100,7 +100,7 @@ def look(operation: str, folder: str, before: str, wanted: str | None) -> list[c
         wanted: the file with the state that the operation leaves, if it said that it had succeeded.
     """
     case = Path(folder)
-    shutil.copytree(case / "work", case / "copy")
+    shutil.copytree(case / "databases", case / "copy")
     found, problems = checks.read_all(case / "copy", _Specs(operation))
     shutil.rmtree(case / "copy")
     possible = Possible.exactly(json.loads(Path(before).read_text())["rows"])
@@ -113,7 +113,7 @@ def look(operation: str, folder: str, before: str, wanted: str | None) -> list[c
 
 def run_undisturbed(root: str, operation: str, folder: str) -> str:
     """The operation once more, without faults; what it said if it cannot be done twice and has been done."""
-    place = Path(folder) / "work"
+    place = Path(folder) / "databases"
     os.chdir(root)
     note_everything(Path(folder) / "history.jsonl")
     with opened(operation, place) as images:
@@ -138,4 +138,4 @@ def look_again(operation: str, folder: str, wanted: str) -> list[checks.Problem]
 
 def work_with(folder: str) -> None:
     """See :func:`checks.work_with`."""
-    checks.work_with(Path(folder) / "work", ToyEmbedder.fingerprint)
+    checks.work_with(Path(folder) / "databases", ToyEmbedder.fingerprint)

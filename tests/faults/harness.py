@@ -172,7 +172,7 @@ class Harness:
     def _case_folder(self, operation: str, name: str) -> Path:
         folder = self.lab.root / "cases" / f"{operation}-{name}"
         folder.mkdir(parents=True)
-        shutil.copytree(self.lab.prepared(operation), folder / "work")
+        shutil.copytree(self.lab.prepared(operation), folder / "databases")
         return folder
 
     @contextmanager

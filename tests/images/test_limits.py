@@ -165,24 +165,6 @@ class TestGate:
             assert LARGE_PICTURES._inside is threading.current_thread()
         assert LARGE_PICTURES._inside is None
 
-    def test_who_must_not_wait_for_ever_goes_on_without_it(self) -> None:
-        entered, go = threading.Event(), threading.Event()
-
-        def hang() -> None:
-            with LARGE_PICTURES.passing():
-                entered.set()
-                go.wait(20)
-
-        thread = threading.Thread(target=hang)
-        thread.start()
-        assert entered.wait(20)
-        with LARGE_PICTURES.passing(patience=0.01):
-            assert LARGE_PICTURES._inside is thread
-        assert LARGE_PICTURES._inside is thread
-        go.set()
-        thread.join()
-        assert LARGE_PICTURES._inside is None
-
     def test_damage_opens_it(self) -> None:
         data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 256, 3), np.uint8)), "PNG")
         image = open_image(data[: len(data) // 2], "p")

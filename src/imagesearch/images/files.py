@@ -75,12 +75,8 @@ class Gate:
         self._waited: weakref.WeakKeyDictionary[threading.Thread, float] = weakref.WeakKeyDictionary()
 
     @contextlib.contextmanager
-    def passing(self, patience: float | None = None) -> Iterator[None]:
-        """Wait for the turn, and hold it; who has it already goes on with it.
-
-        Args:
-            patience: seconds after which to go on without it.
-        """
+    def passing(self) -> Iterator[None]:
+        """Wait for the turn, and hold it; who has it already goes on with it."""
         thread = threading.current_thread()
         if self._inside is thread:
             yield
@@ -88,13 +84,12 @@ class Gate:
         with self._changed:
             self._since[thread] = time.monotonic()
             try:
-                free = self._changed.wait_for(lambda: self._inside is None, patience)
+                self._changed.wait_for(lambda: self._inside is None)
             finally:
                 waited = self._total(thread)
                 del self._since[thread]
                 self._waited[thread] = waited
-            if free:
-                self._inside = thread
+            self._inside = thread
         try:
             yield
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -102,19 +102,7 @@ def build_collection(
     collection = database.create(spec, fingerprint)
     done, total = 0, len(features.paths)
     progress("insert", 0, total)
-
-    def look(path: str) -> ImageRecord:
-        try:
-            record, status = examine(path, max_megapixels=max_megapixels), os.stat(path)
-        except (PictureError, OSError):
-            return ImageRecord(path)  # moved away since: its vector is still good
-        changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
-        return record if changed_ns < features.since_ns else ImageRecord(path)
-
-    paths = [os.path.abspath(path) for path in features.paths]
-    records = decode_ahead(paths, look, ahead=_BUILD_BATCH)
-    for batch in batches(zip(paths, records, strict=True), _BUILD_BATCH):
-        rows = [ImageRecord(path) if isinstance(row, Skipped) else row for path, row in batch]
+    for rows in batches(_examined(features, max_megapixels), _BUILD_BATCH):
         vectors = np.array(features.vectors[done : done + len(rows)], dtype=np.float32)
         collection.upsert(rows, unit_vectors(vectors) if fingerprint.normalized else vectors)
         done += len(rows)
@@ -128,6 +116,23 @@ def build_collection(
         collection=spec.name,
         seconds=time.monotonic() - started,
     )
+
+
+def _examined(features: Features, max_megapixels: float) -> Iterator[ImageRecord]:
+    """What is known now of each file, in order; of one that has changed or gone since, its path."""
+
+    def look(path: str) -> ImageRecord:
+        try:
+            record, status = examine(path, max_megapixels=max_megapixels), os.stat(path)
+        except (PictureError, OSError):
+            return ImageRecord(path)  # its vector is still good
+        changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+        return record if changed_ns < features.since_ns else ImageRecord(path)
+
+    paths = [os.path.abspath(path) for path in features.paths]
+    records = decode_ahead(paths, look, ahead=_BUILD_BATCH)
+    for path, record in zip(paths, records, strict=True):
+        yield ImageRecord(path) if isinstance(record, Skipped) else record
 
 
 def _check_features(features: Features, fingerprint: Fingerprint) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from imagesearch.errors import StoreError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Progress, no_progress
+from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
@@ -22,6 +22,7 @@ from imagesearch.stores.base import (
 )
 from imagesearch.stores.columns import BY_NAME, ID, Kind, to_records
 from imagesearch.stores.milvus.arrow import to_numpy
+from imagesearch.stores.milvus.collection import Home, MilvusCollection
 from imagesearch.stores.milvus.index_types import MAX_TOP_K, with_defaults
 from imagesearch.stores.milvus.lite_compaction import merge
 from imagesearch.stores.milvus.lite_index import IndexSpec
@@ -36,16 +37,8 @@ _IDS_PER_CALL = 5_000
 _ROWS_PER_CALL = 20_000
 
 
-class Tables(Protocol):
-    """What a collection needs of its database."""
-
-    @property
-    def engine(self) -> str:
-        """Human-readable engine name."""
-
-    @property
-    def place(self) -> str:
-        """See ``VectorDatabase.place``."""
+class Tables(Home, Protocol):
+    """What such a collection needs of its database."""
 
     def using(
         self, doing: str, name: str, *, writing: bool = False
@@ -58,31 +51,12 @@ class Tables(Protocol):
         """
 
 
-class LiteCollection:
+class LiteCollection(MilvusCollection):
     """One collection of a ``LiteDatabase``; methods are those of ``Collection``."""
 
     def __init__(self, tables: Tables, spec: CollectionSpec, schema: Schema) -> None:
-        self._tables, self._spec, self._schema = tables, spec, schema
-
-    @property
-    def spec(self) -> CollectionSpec:
-        """How it is configured."""
-        return self._spec
-
-    @property
-    def engine(self) -> str:
-        """Human-readable engine name."""
-        return self._tables.engine
-
-    @property
-    def place(self) -> str:
-        """The database's path."""
-        return self._tables.place
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The model of its vectors."""
-        return self._schema.fingerprint
+        super().__init__(tables, spec, schema)
+        self._tables = tables
 
     def info(self) -> CollectionInfo:
         """What it is and how many rows it has."""

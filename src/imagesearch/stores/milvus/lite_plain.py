@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from imagesearch.errors import StoreError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Progress, no_progress
+from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
@@ -26,6 +26,7 @@ from imagesearch.stores.base import (
     ranked_hits,
 )
 from imagesearch.stores.columns import ID, to_record
+from imagesearch.stores.milvus.collection import Home, MilvusCollection
 from imagesearch.stores.milvus.index_types import MAX_TOP_K, search_parameters, with_defaults
 from imagesearch.stores.milvus.lite_session import Opened, schema_of
 from imagesearch.stores.milvus.schema import Schema
@@ -44,16 +45,8 @@ _ROWS_PER_CALL, _ROWS_PER_PAGE = 5_000, 20_000
 _ID_RANGE = 2**63
 
 
-class PlainTables(Protocol):
-    """What a collection needs of its database."""
-
-    @property
-    def engine(self) -> str:
-        """Human-readable engine name."""
-
-    @property
-    def place(self) -> str:
-        """See ``VectorDatabase.place``."""
+class PlainTables(Home, Protocol):
+    """What such a collection needs of its database."""
 
     def using_lite(
         self, doing: str, name: str, *, writing: bool = False, released: bool = False
@@ -69,31 +62,12 @@ class PlainTables(Protocol):
         """
 
 
-class PlainCollection:
+class PlainCollection(MilvusCollection):
     """One collection of a ``PlainDatabase``; methods are those of ``Collection``."""
 
     def __init__(self, tables: PlainTables, spec: CollectionSpec, schema: Schema) -> None:
-        self._tables, self._spec, self._schema = tables, spec, schema
-
-    @property
-    def spec(self) -> CollectionSpec:
-        """How it is configured."""
-        return self._spec
-
-    @property
-    def engine(self) -> str:
-        """Human-readable engine name."""
-        return self._tables.engine
-
-    @property
-    def place(self) -> str:
-        """The database's path."""
-        return self._tables.place
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The model of its vectors."""
-        return self._schema.fingerprint
+        super().__init__(tables, spec, schema)
+        self._tables = tables
 
     def info(self) -> CollectionInfo:
         """What it is and how many rows it has."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imagesearch.errors import StoreError
-from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Progress, no_progress
+from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_progress
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
@@ -23,6 +23,7 @@ from imagesearch.stores.base import (
 )
 from imagesearch.stores.columns import ID, to_record
 from imagesearch.stores.gate import Gate, while_open
+from imagesearch.stores.milvus.collection import MilvusCollection
 from imagesearch.stores.milvus.index_types import MAX_TOP_K
 from imagesearch.stores.milvus.schema import Schema
 from imagesearch.stores.milvus.server_connection import (
@@ -59,7 +60,7 @@ _VECTOR_BYTES_PER_PAGE = 8_000_000
 _ID_RANGE = 2**63
 
 
-class ServerCollection:
+class ServerCollection(MilvusCollection):
     """One collection on a server; methods are those of ``Collection``.
 
     Args:
@@ -72,28 +73,9 @@ class ServerCollection:
     def __init__(
         self, connection: ServerConnection, spec: CollectionSpec, schema: Schema, state: CollectionState
     ) -> None:
-        self._connection, self._spec, self._schema, self._state = connection, spec, schema, state
+        super().__init__(connection, spec, schema)
+        self._connection, self._state = connection, state
         self._index = ServerIndex(spec, schema, self._call)
-
-    @property
-    def spec(self) -> CollectionSpec:
-        """How it is configured."""
-        return self._spec
-
-    @property
-    def engine(self) -> str:
-        """Human-readable engine name."""
-        return self._connection.engine
-
-    @property
-    def place(self) -> str:
-        """The database's place."""
-        return self._connection.place
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The model of its vectors."""
-        return self._schema.fingerprint
 
     @property
     def schema(self) -> Schema:
