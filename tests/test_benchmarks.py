@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +14,37 @@ from types import ModuleType
 
 import pytest
 
+from .conftest import draw_picture
+
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if "if __name__" in path.read_text(encoding="utf-8"))
+
+# What makes each of them quick; ``damaged.py`` always takes a minute, and ``everything.py`` has a test of its own.
+TINY = {
+    "chaos.py": "--pictures 40 --kills 1",
+    "compare.py": "--base HEAD --pictures 4 --turns 1 --tolerance 1000",
+    "damaged.py": "",
+    "faults.py": "--first 1 --kills 1 --operations rename --workers 1",
+    "gpu.py": "--pictures PICTURES --device cpu --limit 2 --repeat 1 --batch 2 --turns 1",
+    "indexing.py": "--pictures PICTURES --turns 1",
+    "memory.py": "--pictures 4 8 --rows 50 100",
+    "refresh.py": "--rows 100 --repeat 1",
+    "rivals.py": "--pictures PICTURES --limit 4 --turns 1",
+    "search.py": "--rows 500 --queries 5",
+    "startup.py": "--rows 50 --turns 1",
+    "threads.py": "--seconds 1 --threads 2",
+}
+SLOW = {"damaged.py"}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(8):
+        draw_picture(number).save(folder / f"{number}.jpg")
+    return folder
 
 
 @pytest.fixture
@@ -34,6 +65,47 @@ def test_it_starts_and_is_on_the_page(script: str) -> None:
     )
     assert "--json" in done.stdout or script == "everything.py"
     assert script in PAGE
+
+
+@pytest.mark.parametrize(
+    "script", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(TINY)]
+)
+def test_it_runs_on_little(
+    script: str, pictures: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if script == "compare.py" and not (FOLDER.parent / ".git").exists():
+        pytest.skip("compares commits of a git repository")
+    if script == "faults.py" and sys.platform != "linux":
+        pytest.skip("faults are injected with LD_PRELOAD")
+    flags = shlex.split(TINY[script].replace("PICTURES", shlex.quote(str(pictures))))
+    command = [sys.executable, str(FOLDER / script), *flags, "--json", str(tmp_path / "figures.json")]
+    # Converted models are kept from one to the next; threads are as for users.
+    world = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    world["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp().parent / "cache-of-benchmarks")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, env=world)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "figures.json").read_text())
+
+
+def test_everything_keeps_figures_and_writes_tables(
+    everything: ModuleType, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"Above.\n{everything.BEGIN}\nold\n{everything.END}\nBelow.\n", encoding="utf-8")
+    monkeypatch.setattr(everything, "README", page)
+    monkeypatch.setattr(everything, "RESULTS", tmp_path / "results")
+    steps = {"refresh": ["refresh.py", *TINY["refresh.py"].split()]}
+    monkeypatch.setattr(everything, "commands", lambda *_: steps)
+    monkeypatch.setattr(sys, "argv", ["everything.py", "--pictures", str(pictures), "--only", "refresh"])
+    everything.main()
+    above, _, below = page.read_text(encoding="utf-8").partition(everything.SECTIONS["refresh"][0])
+    assert above.startswith("Above.")
+    assert "| 100 | " in below
+    assert below.endswith("Below.\n")
+
+
+def test_every_benchmark_has_a_quick_run() -> None:
+    assert {*TINY, "everything.py"} == set(SCRIPTS)
 
 
 def test_the_page_shows_what_was_measured(everything: ModuleType) -> None:
