@@ -24,9 +24,11 @@ from imagesearch.errors import (
 )
 from imagesearch.models.embedder import Embedder
 from imagesearch.records import Fingerprint
+from imagesearch.stores import engines
 from imagesearch.stores.memory import MemoryDatabase
 
 from .conftest import draw_picture
+from .stores.conftest import TOY
 
 EXACT = {"device": "cpu", "precision": "float32"}
 
@@ -382,3 +384,18 @@ def test_another_index_type_is_built_though_no_picture_is_new(tmp_path: Path) ->
         assert images.index(tmp_path).unchanged == 1
         assert images.describe().index_type == "HNSW"
         assert images.index_mismatch() is None
+
+
+def test_a_database_of_one_file_serves_everything(
+    starter: Embedder, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What else is kept about it, such as which files could not be read, lies elsewhere then."""
+    monkeypatch.setattr(engines, "ENGINES", (*engines.ENGINES, TOY))
+    (picture_folder / "broken.png").write_bytes(b"no picture")
+    config = load_config(overrides={"model": EXACT, "milvus": {"uri": str(tmp_path / "pictures.sqlite")}})
+    with ImageSearch(config, embedder=starter) as images:
+        first, second = images.index(picture_folder), images.index(picture_folder)
+        assert (first.indexed, second.indexed, second.unchanged) == (6, 0, 6)
+        assert [Path(skip.path).name for skip in second.skipped] == ["broken.png"]
+        assert images.search(picture_folder / "0.png", k=1)[0].path == str(picture_folder / "0.png")
+    assert (tmp_path / "pictures.sqlite").is_file()

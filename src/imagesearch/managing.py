@@ -293,12 +293,12 @@ def connection_options(config: Config) -> ConnectionOptions:
 
 
 def ledger_folder(config: Config) -> Path:
-    """Where the lists of skipped files are: inside a local database, or in the user's state folder.
+    """Where the lists of skipped files are: in the folder of a local database, or in the user's state folder.
 
     Which files could not be read is a fact about this machine's disks, so a server need not know it.
     """
     address = config.database_address
-    if address.is_local:
+    if address.is_local and address.engine.is_folder:
         return Path(address.place) / "imagesearch-skipped"
     import platformdirs
 

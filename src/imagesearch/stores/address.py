@@ -53,10 +53,8 @@ class DatabaseAddress:
                 if address._is_complete():
                     address._require_home(setting)
                     return address
-        raise ConfigError(
-            f"{setting} = {_refused(uri)!r}: must be a path that ends in .db (Milvus Lite) or a"
-            f" server's address such as http://localhost:19530"
-        )
+        examples = " or ".join(engine.example for engine in engines.ENGINES if engine.example)
+        raise ConfigError(f"{setting} = {_refused(uri)!r}: must be {examples}")
 
     @property
     def is_local(self) -> bool:

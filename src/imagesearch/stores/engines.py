@@ -14,7 +14,8 @@ class Engine:
         module: has ``open_database(address, options)``, which returns a ``VectorDatabase``; imported when used.
         schemes: those of its addresses, such as ``"http"``; ``""`` and ``"file"`` for paths.
         suffix: how the paths of a local engine end.
-        example: an address, for messages.
+        example: an address, for messages: completes "must be ...".
+        is_folder: whether a local database is a folder, in which other files about it may lie.
         comfortable_rows: up to which it answers within tens of milliseconds; None for servers, which grow.
         bytes_per_row: of memory while it is searched, besides a quarter of a byte per dimension.
     """
@@ -24,6 +25,7 @@ class Engine:
     schemes: tuple[str, ...]
     suffix: str = ""
     example: str = ""
+    is_folder: bool = False
     comfortable_rows: int | None = None
     bytes_per_row: int = 0
 
@@ -39,7 +41,8 @@ ENGINES: tuple[Engine, ...] = (
         "imagesearch.stores.milvus.embedded",
         ("", "file"),
         ".db",
-        "a path that ends in .db",
+        "a path that ends in .db (Milvus Lite)",
+        is_folder=True,
         # Measured by benchmarks/search.py and startup.py: 10 ms and 0.8 GB a million.
         comfortable_rows=5_000_000,
         bytes_per_row=700,
@@ -49,6 +52,6 @@ ENGINES: tuple[Engine, ...] = (
         "imagesearch.stores.milvus.server",
         ("http", "https", "tcp", "unix"),
         "",
-        "http://localhost:19530",
+        "a server's address such as http://localhost:19530",
     ),
 )
