@@ -26,8 +26,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from measuring import peaks
+
+if TYPE_CHECKING:
+    from imagesearch.models.preprocessing import Pixels
+    from imagesearch.records import ImageRecord
 
 COUNT = 300
 MOST_MEGABYTES = 1500
@@ -219,13 +224,13 @@ def index(folders: list[str]) -> None:
     from imagesearch.models.hub import find_checkpoint
     from imagesearch.models.runtimes.base import RuntimeOptions
     from imagesearch.models.runtimes.selection import open_embedder
-    from imagesearch.records import ImageRecord, Skipped
+    from imagesearch.records import Skipped
 
     checkpoint = find_checkpoint(catalogue.features_checkpoint("starter"))
     embedder = open_embedder(checkpoint, RuntimeOptions("cpu", "float32"))
     seconds: dict[str, float] = {}
 
-    def load(path: str) -> tuple[ImageRecord, object]:
+    def load(path: str) -> tuple[ImageRecord, Pixels]:
         started = time.monotonic()
         try:
             with file_content(path) as (data, status), open_image(data, path) as image:
@@ -250,12 +255,13 @@ def in_words(reason: str) -> str:
     return re.sub(r"\d+(?:[.,]\d+)*", "n", re.sub(r" \(.*\)$", "", reason))
 
 
-def report(lines: list[dict], stderr: str, good: Path, bad: Path) -> dict:
+def report(lines: list[dict[str, Any]], stderr: str, good: Path, bad: Path) -> dict[str, Any]:
     """The figures, and which targets were missed."""
-    rows = {line["path"]: line for line in lines if "path" in line}
+    rows: dict[str, dict[str, Any]] = {line["path"]: line for line in lines if "path" in line}
     reasons = [rows[path]["reason"] for path in rows if Path(path).parent == bad]
-    slowest = max(rows.values(), key=lambda row: row["seconds"], default={"seconds": 0.0, "path": ""})
-    figures = {
+    nothing: dict[str, Any] = {"seconds": 0.0, "path": ""}
+    slowest = max(rows.values(), key=lambda row: row["seconds"], default=nothing)
+    figures: dict[str, Any] = {
         "good_decoded": sum(Path(path).parent == good and rows[path]["reason"] is None for path in rows),
         "bad_decoded": sum(reason is None for reason in reasons),
         "bad_refused": sum(bool(reason) for reason in reasons),
@@ -278,7 +284,7 @@ def report(lines: list[dict], stderr: str, good: Path, bad: Path) -> dict:
     return figures | {"missed": [name for name, met in targets.items() if not met]}
 
 
-def show(figures: dict) -> None:
+def show(figures: dict[str, Any]) -> None:
     print(f"good decoded   {figures['good_decoded']:4} of {COUNT}")
     print(f"bad decoded    {figures['bad_decoded']:4} of {COUNT}")
     print(f"bad refused    {figures['bad_refused']:4} of {COUNT}")

@@ -23,7 +23,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -70,10 +70,11 @@ def run(harness: Harness, options: argparse.Namespace) -> tuple[list[Result], di
     return results, calls
 
 
-def show(rows: list[dict[str, object]]) -> None:
+def show(rows: Sequence[Mapping[str, object]]) -> None:
     """The table as text."""
     widths = {name: max(len(name), *(len(f"{row[name]}") for row in rows)) for name in rows[0]}
-    for row in [{name: name for name in widths}, *rows]:
+    titles: Mapping[str, object] = {name: name for name in widths}
+    for row in [titles, *rows]:
         print("  ".join(f"{row[name]:>{width}}" for name, width in widths.items()))
 
 

@@ -31,7 +31,7 @@ from imagesearch import ImageSearch
 from imagesearch.images.files import decode, describe, file_content, load_image, open_image
 from imagesearch.images.find import find_pictures
 from imagesearch.images.pipeline import batches, decode_ahead
-from imagesearch.models.embedder import Embedder
+from imagesearch.models.embedder import Encoder
 from measuring import run_script
 from startup import make_graphs
 
@@ -52,7 +52,7 @@ with ImageSearch({"model": {"name": "starter"}, "milvus": {"uri": uri}}) as imag
 """
 
 
-def prepared(model: Embedder, files: Sequence[Path]) -> Any:
+def prepared(model: Encoder, files: Sequence[Path]) -> Any:
     """What indexing's threads do with each file."""
 
     def load(file: Path) -> Any:
@@ -63,7 +63,7 @@ def prepared(model: Embedder, files: Sequence[Path]) -> Any:
     return decode_ahead(files, load, ahead=2 * model.batch_size)
 
 
-def sides(model: Embedder, folder: Path, files: Sequence[Path]) -> dict[str, Callable[[], float]]:
+def sides(model: Encoder, folder: Path, files: Sequence[Path]) -> dict[str, Callable[[], float]]:
     """Name of each side, and what runs it and gives its seconds."""
     ready = list(prepared(model, files))
 

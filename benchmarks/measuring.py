@@ -129,7 +129,7 @@ def run_script(script: str, *arguments: str | os.PathLike[str], tree: Path | Non
     Raises:
         RuntimeError: it failed; with what it said.
     """
-    command = [sys.executable, "-c", script, *map(os.fspath, arguments)]
+    command = [sys.executable, "-c", script, *[os.fspath(argument) for argument in arguments]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(tree))
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, arguments))}: {done.stderr}")
@@ -144,7 +144,7 @@ def run_cli(*arguments: str | os.PathLike[str], tree: Path | None = None) -> Run
     """
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *map(os.fspath, arguments)],
+        [sys.executable, "-c", MEASURED, *[os.fspath(argument) for argument in arguments]],
         capture_output=True,
         text=True,
         check=False,

@@ -29,7 +29,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -45,6 +45,8 @@ from imagesearch.models.runtimes.export import GRAPH_RUNTIMES, is_installed
 from imagesearch.models.runtimes.selection import open_classifier, open_embedder
 
 BATCH = 32
+
+Model = TypeVar("Model")
 
 
 @dataclass
@@ -139,7 +141,7 @@ def feature_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals)
     yield rivals.side("original", "vectors", original)
     yield rivals.side("pipeline", "vectors", piped)
     for runtime in runtimes():
-        ours = opened(lambda runtime=runtime: open_embedder(checkpoint, RuntimeOptions(runtime=runtime)), runtime)
+        ours = opened(partial(open_embedder, checkpoint, RuntimeOptions(runtime=runtime)), runtime)
         if ours is None:
             continue
         if runtime == "torch":
@@ -167,9 +169,7 @@ def label_sides(checkpoint: Checkpoint, files: Sequence[Path], rivals: Rivals) -
     """All ways from files to labels."""
     yield rivals.side("plain labels", "labels", plain_labels)
     for runtime in runtimes():
-        ours = opened(
-            lambda runtime=runtime: open_classifier(checkpoint, RuntimeOptions(runtime=runtime)), runtime
-        )
+        ours = opened(partial(open_classifier, checkpoint, RuntimeOptions(runtime=runtime)), runtime)
         if ours is None:
             continue
 
@@ -188,7 +188,7 @@ def runtimes() -> list[str]:
     return ["torch", *(name for name in GRAPH_RUNTIMES if is_installed(name))]
 
 
-def opened(load: Callable[[], Any], runtime: str) -> Any:
+def opened(load: Callable[[], Model], runtime: str) -> Model | None:
     """A model in a runtime; what cannot be run in it is said and left out."""
     started = time.perf_counter()
     try:

@@ -32,6 +32,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from imagesearch.records import Fingerprint
 from imagesearch.stores.address import DatabaseAddress
@@ -138,8 +139,8 @@ class Side:
 
     name: str
     index: str
-    ask: Callable[[np.ndarray, int], list[list[int]]]
-    measure_cold: Callable[[np.ndarray], dict[str, float]]
+    ask: Callable[[NDArray[np.float32], int], list[list[int]]]
+    measure_cold: Callable[[NDArray[np.float32]], dict[str, float]]
     inserts_per_second: float
     build_seconds: float
     milliseconds: list[float] = field(default_factory=list)
@@ -151,7 +152,7 @@ class Side:
 def faiss_side(name: str, kind: str, index: Any, build: float, place: Path) -> Side:
     """An index that is built already."""
 
-    def cold(queries: np.ndarray) -> dict[str, float]:
+    def cold(queries: NDArray[np.float32]) -> dict[str, float]:
         file = place / "index.faiss"
         faiss.write_index(index, str(file))
         try:
@@ -160,14 +161,14 @@ def faiss_side(name: str, kind: str, index: Any, build: float, place: Path) -> S
         finally:
             file.unlink()
 
-    def ask(queries: np.ndarray, k: int) -> list[list[int]]:
+    def ask(queries: NDArray[np.float32], k: int) -> list[list[int]]:
         found: list[list[int]] = index.search(queries, k)[1].tolist()
         return found
 
     return Side(name, kind, ask, cold, index.ntotal / build, build)
 
 
-def graph_of(vectors: np.ndarray, cache: Path | None) -> tuple[Any, float]:
+def graph_of(vectors: NDArray[np.float32], cache: Path | None) -> tuple[Any, float]:
     """FAISS's HNSW index of the vectors, and the seconds it took to build; kept in files if there is a cache."""
     rows, dim = vectors.shape
     file = cache.with_name(f"{cache.name}-{rows}x{dim}.faiss") if cache else None
@@ -184,7 +185,7 @@ def graph_of(vectors: np.ndarray, cache: Path | None) -> tuple[Any, float]:
     return graph, seconds
 
 
-def faiss_sides(vectors: np.ndarray, cache: Path | None, place: Path) -> list[Side]:
+def faiss_sides(vectors: NDArray[np.float32], cache: Path | None, place: Path) -> list[Side]:
     """Exact search, and the graph."""
     flat = faiss.IndexFlatIP(vectors.shape[1])
     started = time.perf_counter()
@@ -198,7 +199,7 @@ def faiss_sides(vectors: np.ndarray, cache: Path | None, place: Path) -> list[Si
 
 
 @contextlib.contextmanager
-def milvus_side(uri: str, index_type: str, vectors: np.ndarray, data: Path | None) -> Iterator[Side]:
+def milvus_side(uri: str, index_type: str, vectors: NDArray[np.float32], data: Path | None) -> Iterator[Side]:
     """Milvus through this program; the collection is dropped in the end.
 
     Args:
@@ -219,10 +220,10 @@ def milvus_side(uri: str, index_type: str, vectors: np.ndarray, data: Path | Non
     collection.build_index()
     building = time.perf_counter() - started - inserting
 
-    def ask(queries: np.ndarray, k: int) -> list[list[int]]:
+    def ask(queries: NDArray[np.float32], k: int) -> list[list[int]]:
         return [[number_of(hit.path) for hit in hits] for hits in collection.search(queries, k)]
 
-    def cold(queries: np.ndarray) -> dict[str, float]:
+    def cold(queries: NDArray[np.float32]) -> dict[str, float]:
         grown = resident_of_children() - used
         if local:  # one process at a time
             database.close()
@@ -244,13 +245,15 @@ def milvus_side(uri: str, index_type: str, vectors: np.ndarray, data: Path | Non
         database.close()
 
 
-def before_side(tree: Path, rows: int, dim: int, queries: np.ndarray, place: Path) -> dict[str, Any]:
+def before_side(tree: Path, rows: int, dim: int, queries: NDArray[np.float32], place: Path) -> dict[str, Any]:
     """Milvus Lite through the store of an earlier commit, in a process of its own, when the others have ended."""
     arguments = (str(place / "before.db"), str(rows), str(dim))
     return {"name": "Lite, before", **_in_new_process(BEFORE, queries, *arguments, tree=tree)}
 
 
-def _in_new_process(script: str, queries: np.ndarray, *arguments: str, tree: Path | None = None) -> dict[str, Any]:
+def _in_new_process(
+    script: str, queries: NDArray[np.float32], *arguments: str, tree: Path | None = None
+) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
         np.save(file, queries)
         file.flush()
@@ -274,7 +277,7 @@ def server_at(uri: str | None) -> Iterator[tuple[str | None, Path | None]]:
 # --- measuring ---
 
 
-def measure(sides: Sequence[Side], queries: np.ndarray) -> list[dict[str, Any]]:
+def measure(sides: Sequence[Side], queries: NDArray[np.float32]) -> list[dict[str, Any]]:
     """All sides in turns; the first one, exact search, says what is to be found.
 
     Args:

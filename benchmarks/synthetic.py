@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 try:
     from imagesearch import ImageRecord
 except ImportError:  # an earlier commit, which called it so
-    from imagesearch import Picture as ImageRecord
+    from imagesearch import Picture as ImageRecord  # type: ignore[attr-defined, no-redef]
 
 FILES_A_FOLDER = 500
 ROWS_A_CALL = 2000
@@ -19,7 +20,7 @@ ROWS_A_CALL = 2000
 _ROWS_AT_ONCE = 50_000
 
 
-def clustered(rows: int, dim: int, seed: int = 0) -> np.ndarray:
+def clustered(rows: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
     """Unit vectors around random centres, 50 to a centre: float32, shape (rows, dim)."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(1, rows // 50), dim), dtype=np.float32)
@@ -31,7 +32,7 @@ def clustered(rows: int, dim: int, seed: int = 0) -> np.ndarray:
     return vectors
 
 
-def queries_near(vectors: np.ndarray, count: int) -> np.ndarray:
+def queries_near(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Queries that are close to some of the vectors, but equal to none: float32, shape (count, dim)."""
     rng = np.random.default_rng(1)
     chosen = vectors[rng.integers(0, len(vectors), count)]
@@ -48,7 +49,7 @@ def number_of(path: str) -> int:
     return int(path[1:-4])
 
 
-def library(folder: Path, rows: int, dim: int) -> Iterator[tuple[list[ImageRecord], np.ndarray]]:
+def library(folder: Path, rows: int, dim: int) -> Iterator[tuple[list[ImageRecord], NDArray[np.float32]]]:
     """Tiny files below a folder, and batches of rows for them with random unit vectors."""
     rng = np.random.default_rng(0)
     pictures: list[ImageRecord] = []

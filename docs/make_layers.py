@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 import imagesearch
@@ -76,9 +77,7 @@ WIDTH, LEFT, LINE, GAP = 11.8, 2.7, 1.22, 0.16
 COLOURS = ("#dbe9f6", "#d9efe3", "#f4ead5", "#f3dfe0", "#e5e0f1", "#e8e8e8")
 
 
-def draw_room(
-    axes: plt.Axes, place: tuple[float, float], width: float, colour: str, room: tuple[str, str]
-) -> None:
+def draw_room(axes: Axes, place: tuple[float, float], width: float, colour: str, room: tuple[str, str]) -> None:
     """One box with a room's name and what it holds."""
     left, bottom = place
     height = LINE - GAP

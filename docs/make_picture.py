@@ -142,7 +142,7 @@ def main() -> None:
         draw_all(folder)
         with ImageSearch({"milvus": {"uri": str(folder / "picture.db")}}) as images:
             images.index(folder)
-            query = folder / "sunset-1.png"
+            query = str(folder / "sunset-1.png")
             hits = images.search(query, k=10)
             figure = results_figure(query, hits, images.describe().metric)
         save_figure(figure, Path(__file__).with_name("search.png"))

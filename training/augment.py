@@ -102,9 +102,12 @@ def _blurred(x: torch.Tensor, chosen: torch.Tensor, sigma: torch.Tensor) -> torc
     taps = torch.exp(-(offsets**2) / (2 * sigma**2))
     taps = (taps / taps.sum(-1, keepdim=True)).view(len(x), 5)
     padded = F.pad(x, (2, 2, 0, 0), mode="reflect")
-    rows = sum(taps[:, i].view(-1, 1, 1, 1) * padded[..., i : i + x.shape[3]] for i in range(5))
+    nothing = x.new_zeros(())
+    rows = sum((taps[:, i].view(-1, 1, 1, 1) * padded[..., i : i + x.shape[3]] for i in range(5)), start=nothing)
     padded = F.pad(rows, (0, 0, 2, 2), mode="reflect")
-    blurred = sum(taps[:, i].view(-1, 1, 1, 1) * padded[:, :, i : i + x.shape[2]] for i in range(5))
+    blurred = sum(
+        (taps[:, i].view(-1, 1, 1, 1) * padded[:, :, i : i + x.shape[2]] for i in range(5)), start=nothing
+    )
     return torch.lerp(x, blurred, chosen)
 
 

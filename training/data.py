@@ -13,9 +13,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 PIXELS = 64
@@ -48,9 +50,9 @@ def pack(source: Path, target: Path) -> None:
         )
 
 
-def zip_columns(table: object, *names: str) -> list[tuple[str, ...]]:
+def zip_columns(table: Any, *names: str) -> list[tuple[str, ...]]:
     """Columns of a table as tuples."""
-    return list(zip(*(table[name].to_pylist() for name in names), strict=True))  # type: ignore[index]
+    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
 
 
 def load(folder: Path, part: str, share: float = 1.0) -> Pictures:
@@ -83,7 +85,7 @@ def classes(folder: Path) -> tuple[list[str], list[str]]:
     return packed["wnids"].tolist(), packed["names"].tolist()
 
 
-def _decode(blob: bytes) -> np.ndarray:
+def _decode(blob: bytes) -> NDArray[np.uint8]:
     image = Image.open(io.BytesIO(blob)).convert("RGB")
     return np.asarray(image if image.size == (PIXELS, PIXELS) else image.resize((PIXELS, PIXELS)))
 

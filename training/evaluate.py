@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from imagesearch import ImageSearch
@@ -35,7 +36,7 @@ from training import data
 TURNS = 5
 
 
-def histogram(images: Sequence[Image.Image]) -> np.ndarray:
+def histogram(images: Sequence[Image.Image]) -> NDArray[np.float32]:
     """Colour histograms of 8x8x8 cells, square-rooted and of unit length: float32, shape (n, 512)."""
     rows = []
     for image in images:
@@ -45,7 +46,7 @@ def histogram(images: Sequence[Image.Image]) -> np.ndarray:
     return np.asarray(rows, np.float32)
 
 
-def retrieval(vectors: np.ndarray, labels: np.ndarray, k: int = 10) -> dict[str, float]:
+def retrieval(vectors: NDArray[np.float32], labels: NDArray[np.int64], k: int = 10) -> dict[str, float]:
     """Leave-one-out retrieval by cosine: k-nearest-neighbour accuracy, precision at k, mean average precision."""
     right = precision = average = 0.0
     for start in range(0, len(vectors), 500):
@@ -89,7 +90,7 @@ DAMAGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def robustness(
-    embed: Callable[[Sequence[Image.Image]], np.ndarray], photos: Sequence[Image.Image]
+    embed: Callable[[Sequence[Image.Image]], NDArray[np.float32]], photos: Sequence[Image.Image]
 ) -> dict[str, float]:
     """For each kind of damage, the share of damaged copies whose nearest picture is the undamaged one."""
     clean = embed(photos)
@@ -101,7 +102,7 @@ def robustness(
 
 
 def top1(
-    images: ImageSearch, pictures: Sequence[Image.Image], labels: np.ndarray, wnids: list[str]
+    images: ImageSearch, pictures: Sequence[Image.Image], labels: NDArray[np.int64], wnids: list[str]
 ) -> float | None:
     """Accuracy on the 200 classes; None for a checkpoint with other classes or none."""
     settings = images.config.model

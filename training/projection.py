@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from imagesearch import ImageSearch
@@ -27,7 +28,7 @@ def main() -> None:
     train = data.load(options.data, "train", 0.05)
     validation = data.load(options.data, "val", 0.3)
 
-    def embed(pictures: data.Pictures) -> np.ndarray:
+    def embed(pictures: data.Pictures) -> NDArray[np.float32]:
         return images.embed([Image.fromarray(array) for array in pictures.images.permute(0, 2, 3, 1).numpy()])
 
     learnt, vectors, labels = embed(train), embed(validation), validation.labels.numpy()
@@ -42,7 +43,7 @@ def main() -> None:
         _report(f"PCA whitened, {dim}", projected / spread[:dim], labels)
 
 
-def _report(name: str, vectors: np.ndarray, labels: np.ndarray) -> None:
+def _report(name: str, vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     figures = retrieval(unit.astype(np.float32), labels)
     print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in figures.values()) + " |", flush=True)

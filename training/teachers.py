@@ -143,7 +143,7 @@ def _tune(
             logits = teacher(normalise(x, MEAN, STD).contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), pictures.labels[indices], label_smoothing=0.1)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], 1.0)
         optimiser.step()
         if step % 200 == 0:

@@ -58,7 +58,9 @@ class Training:
         self.device = train.images.device
         torch.manual_seed(recipe.seed)
         model = student.Student(recipe, names, wnids, lessons.embeddings.shape[-1])
-        self.model = model.to(self.device, memory_format=torch.channels_last).train()
+        # PyTorch documents memory_format, but its annotations lack it.
+        self.model: student.Student = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.train()
         self.forward = torch.compile(self.model) if self.device.type == "cuda" else self.model
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -97,7 +99,7 @@ class Training:
         )
         loss = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimiser.step()
         self._average()
