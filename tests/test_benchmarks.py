@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if "if __name__" in path.read_text(encoding="utf-8"))
 
-# What makes each of them quick; ``damaged.py`` always takes a minute, and ``everything.py`` has a test of its own.
+# What makes each of them quick; three still take most of a minute, and ``everything.py`` has a test of its own.
 TINY = {
     "chaos.py": "--pictures 40 --kills 1",
     "compare.py": "--base HEAD --pictures 4 --turns 1 --tolerance 1000",
@@ -35,7 +35,7 @@ TINY = {
     "startup.py": "--rows 50 --turns 1",
     "threads.py": "--seconds 1 --threads 2",
 }
-SLOW = {"damaged.py"}
+SLOW = {"damaged.py", "memory.py", "rivals.py"}
 
 
 @pytest.fixture
