@@ -14,7 +14,7 @@ class Engine:
         module: has ``open_database(address, options)``, which returns a ``VectorDatabase``; imported when used.
         schemes: those of its addresses, such as ``"http"``; ``""`` and ``"file"`` for paths.
         suffix: how the paths of a local engine end.
-        example: an address, for messages: completes "must be ...".
+        example: what completes "must be ..." in messages about addresses.
         is_folder: whether a local database is a folder, in which other files about it may lie.
         comfortable_rows: up to which it answers within tens of milliseconds; None for servers, which grow.
         bytes_per_row: of memory while it is searched, besides a quarter of a byte per dimension.

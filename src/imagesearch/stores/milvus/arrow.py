@@ -27,7 +27,7 @@ class Texts:
     """A column of text without nulls, of which rows are picked."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self._array = column.combine_chunks()
+        self._array = column.cast(pa.string()).combine_chunks()  # other types of text have wider offsets
         _, ends, data = self._array.buffers()
         self._ends = memoryview(ends or b"").cast("i")[self._array.offset :]
         self._data = memoryview(data or b"")
