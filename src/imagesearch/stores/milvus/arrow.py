@@ -34,6 +34,8 @@ class Texts:
 
     def pick(self, rows: NDArray[np.int64]) -> list[str]:
         """The texts of some rows, in their order."""
+        if not len(self._data):  # as of cameras, where no file names one
+            return [""] * len(rows)
         if len(rows) > _FEW:
             picked: list[str] = self._array.take(row_numbers(rows)).to_pylist()
             return picked

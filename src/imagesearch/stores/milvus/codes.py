@@ -163,10 +163,11 @@ class Codes:
         rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         self._rotation = faiss.vector_to_array(rotation.A).reshape(rotation.d_out, rotation.d_in)
         centres = faiss.vector_to_array(inner.pq.centroids).reshape(inner.pq.M, inner.pq.ksub, inner.pq.dsub)
-        self._widths = np.linalg.norm(centres[:, :, None] - centres[:, None], axis=3).max(axis=(1, 2))
+        self._pairs = len(centres)
+        self._widest = float(np.linalg.norm(centres[:, :, None] - centres[:, None], axis=3).max())
         squares = (centres.astype(np.float64) ** 2).sum(axis=2)
-        self._ranges = squares.max(axis=1) - squares.min(axis=1)
-        self._spread = min(1.0, _DEVIATIONS / math.sqrt(2 * len(self._widths)))
+        self._widest_range = float((squares.max(axis=1) - squares.min(axis=1)).max())
+        self._spread = min(1.0, _DEVIATIONS / math.sqrt(2 * self._pairs))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -268,14 +269,14 @@ class Codes:
     def roundings(self, rotated: Vectors) -> Scores:
         """How far estimates may be off because they are summed up in whole numbers, shape (queries,).
 
-        The fast scan rounds what each pair of dimensions adds to one of 256 steps.
+        The fast scan rounds what each pair of dimensions adds to one of 256 steps, and the sum to one of 65,536: a
+        step is a part of what the pair adds at most.
         """
-        spans = np.hypot(rotated[:, 0::2], rotated[:, 1::2]) * self._widths
+        spans = math.sqrt(2) * np.abs(rotated).max(axis=1) * self._widest
         if self._metric_is_l2:
-            spans = 2 * spans + self._ranges
-        pairs = len(self._widths)
-        steps = min(pairs / 2, _DEVIATIONS * math.sqrt(pairs / 12))
-        return np.asarray(np.maximum(spans.max(axis=1) / 255, spans.sum(axis=1) / 65_535) * steps)
+            spans = 2 * spans + self._widest_range
+        steps = min(self._pairs / 2, _DEVIATIONS * math.sqrt(self._pairs / 12))
+        return np.asarray(spans * (max(1 / 255, self._pairs / 65_535) * steps), np.float64)
 
 
 def _codable(vectors: Vectors) -> Vectors:

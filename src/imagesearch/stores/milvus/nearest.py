@@ -126,36 +126,29 @@ def nearest(parts: list[Part], queries: Vectors, k: int, count: int, metric: Met
     found = _compare_directly(plain, asked)
     if coded:
         more = _search_codes(coded, asked)
-        found = [_joined(one, other) for one, other in zip(found, more, strict=True)]
-    return [_in_order(scores, rows, count, metric) for scores, rows in found]
+        found = [_best(one, other, count) for one, other in zip(found, more, strict=True)]
+    return [(-scores if metric is Metric.L2 else scores, rows) for scores, rows in found]
 
 
 def _unit(queries: Vectors) -> Scores:
     """Queries of length 1, in double precision; a zero vector stays zero."""
     rows = queries.astype(np.float64)
-    lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     lengths[lengths == 0] = 1.0
-    return np.asarray(rows / lengths)
-
-
-def _in_order(scores: Scores, rows: Ids, count: int, metric: Metric) -> _Found:
-    order = np.argsort(-scores, kind="stable")[:count]
-    return (-scores if metric is Metric.L2 else scores)[order], rows[order]
-
-
-def _joined(one: _Found, other: _Found) -> _Found:
-    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
+    return np.asarray(rows / lengths[:, None])
 
 
 def _nothing() -> _Found:
     return np.empty(0, np.float64), np.empty(0, np.int64)
 
 
-def _top(scores: NDArray[Any], count: int) -> Ids:
-    """Places of the highest scores, in no order."""
-    if len(scores) <= count:
-        return np.arange(len(scores))
-    return np.asarray(np.argpartition(scores, len(scores) - count)[len(scores) - count :], np.int64)
+def _best(one: _Found, other: _Found, count: int) -> _Found:
+    """The best of both, best first, the former's first where scores are equal."""
+    scores, rows = other
+    if len(one[0]):
+        scores, rows = np.concatenate([one[0], scores]), np.concatenate([one[1], rows])
+    order = np.argsort(-scores, kind="stable")[:count]
+    return scores[order], rows[order]
 
 
 def _compare_directly(parts: list[Part], asked: _Asked) -> list[_Found]:
@@ -176,7 +169,7 @@ def _compared(found: list[_Found], rows: Ids, vectors: Vectors, shown: Mask | No
         if shown is not None:
             rows, vectors = rows[shown], vectors[shown]
         exact = [(exact_scores(query, vectors, asked.metric), rows) for query in asked.queries]
-        return [_best(_joined(others, own), asked.count) for others, own in zip(found, exact, strict=True)]
+        return [_best(others, own, asked.count) for others, own in zip(found, exact, strict=True)]
     scores, doubts = _scores(asked, vectors)
     if shown is not None:
         scores = np.where(shown, scores, -np.inf)
@@ -184,13 +177,8 @@ def _compared(found: list[_Found], rows: Ids, vectors: Vectors, shown: Mask | No
     for query, own, doubt, others in zip(asked.queries, scores, doubts.tolist(), found, strict=True):
         places = _contenders(own, doubt, others[0], asked.count)
         better = exact_scores(query, vectors[places], asked.metric), rows[places]
-        merged.append(_best(_joined(others, better), asked.count))
+        merged.append(_best(others, better, asked.count))
     return merged
-
-
-def _best(found: _Found, count: int) -> _Found:
-    places = _top(found[0], count)
-    return found[0][places], found[1][places]
 
 
 def _contenders(scores: NDArray[Any], doubt: float, others: Scores, count: int) -> Ids:
@@ -290,14 +278,10 @@ def _estimates(parts: list[Part], queries: Vectors, wanted: int) -> list[list[_E
         roundings = codes.roundings(rotated).tolist()
         for number, own in enumerate(found):
             mine, there = scores[number], rows[number]
-            real = there >= 0
-            last = -math.inf
-            if not np.isfinite(mine).all():  # too large, or all the same
-                last = math.inf
-            elif len(mine) < part.rows or not real.all():
-                known = mine[real]
-                last = float(known[-1]) if len(known) else math.inf
-            shown = real & ~codes.is_outlier[there]
+            last = float(mine[-1]) if len(mine) < part.rows else -math.inf
+            if there[-1] < 0 or not (math.isfinite(mine[0]) and math.isfinite(mine[-1])):
+                last = math.inf  # too large, or all the same
+            shown = ~codes.is_outlier[there]
             if part.visible is not None:
                 shown &= part.visible[there]
             mine, there = mine[shown], there[shown]
@@ -314,7 +298,7 @@ def _verified(estimated: list[_Estimated], asked: _Asked) -> _Found | None:
     for own in estimated:
         found = _with_some(found, own, own.rows[own.scores >= least], asked, outliers=True)
     scores, k = found[0][0], asked.k
-    score = float(np.partition(scores, len(scores) - k)[len(scores) - k]) if len(scores) >= k else -math.inf
+    score = float(scores[k - 1]) if len(scores) >= k else -math.inf
     length = 1.0 if asked.metric is Metric.COSINE else float(np.linalg.norm(asked.queries[0]))
     for own in estimated:
         lowest = own.codes.lowest_estimate(score, length, own.rounding, asked.metric)
