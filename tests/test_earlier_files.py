@@ -1,0 +1,69 @@
+"""What version 0.1.0 wrote opens unchanged: a database with its list of skipped files, features files, a graph.
+
+``fixtures/earlier.tar.gz`` was made by the last commit before the stores were redesigned. Its ``photos`` lay in
+``/photos`` when they were indexed and extracted with the bundled model. (More databases: ``stores/fixtures``.)
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imagesearch import ImageSearch, load_config
+from imagesearch.models.embedder import Embedder
+from imagesearch.models.runtimes import cache
+
+SHAPES = [f"/photos/shape {number}.png" for number in range(3)]
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    with tarfile.open(Path(__file__).parent / "fixtures" / "earlier.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "earlier"
+
+
+def service(database: Path, starter: Embedder) -> ImageSearch:
+    return ImageSearch(load_config(overrides={"milvus": {"uri": str(database)}}), embedder=starter)
+
+
+def test_the_database_is_searched_and_its_vectors_are_reused(earlier: Path, starter: Embedder) -> None:
+    with service(earlier / "photos.db", starter) as images:
+        assert images.describe().rows == 3
+        hits = images.search(earlier / "photos" / "shape 1.png", k=3)
+        assert (hits[0].path, hits[0].score) == (SHAPES[1], pytest.approx(1, abs=1e-3))
+        report = images.index(earlier / "photos")
+        assert (report.found, report.indexed, report.reused, len(report.skipped)) == (5, 3, 3, 2)
+
+
+def test_the_list_of_skipped_files_is_read(earlier: Path, starter: Embedder) -> None:
+    with service(earlier / "photos.db", starter) as images:
+        assert [(skip.path, skip.retryable) for skip in images.skipped()] == [
+            ("/photos/empty.jpg", False),
+            ("/photos/half.png", False),
+        ]
+        assert all(skip.reason for skip in images.skipped())
+
+
+def test_the_features_are_indexed_and_belong_to_the_same_model(earlier: Path, starter: Embedder) -> None:
+    with service(earlier / "new.db", starter) as images:
+        images.build(earlier / "shapes_features.npy", earlier / "shapes_paths.txt")
+        hits = images.search(earlier / "photos" / "shape 0.png")
+        rows, vectors = images.collection().fetch([hit.picture.id for hit in hits])
+        assert [row.path for row in rows] == [hit.path for hit in hits]
+        order = np.argsort([row.path for row in rows])
+        assert np.array_equal(vectors[order], np.load(earlier / "shapes_features.npy"))
+        assert sorted(hit.path for hit in hits) == SHAPES
+
+
+def test_the_graph_is_found_where_it_was_kept(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_cpu", lambda: "a processor")
+    key = cache.GraphKey("f66136c8f737779030ca", "features", "pooler", "float32", "openvino 2025.0", "2.13.0")
+    key.folder.parent.mkdir(parents=True)
+    (earlier / "graphs" / key.folder.name).rename(key.folder)
+    graph = cache.find_graph(key)
+    assert graph is not None
+    assert (graph.manifest.speed, graph.manifest.torch_speed, graph.manifest.problem) == (300.0, 100.0, None)
