@@ -55,7 +55,7 @@ def test_the_features_are_indexed_and_belong_to_the_same_model(earlier: Path, st
         rows, vectors = images.collection().fetch([hit.picture.id for hit in hits])
         assert [row.path for row in rows] == [hit.path for hit in hits]
         order = np.argsort([row.path for row in rows])
-        assert np.array_equal(vectors[order], np.load(earlier / "shapes_features.npy"))
+        np.testing.assert_allclose(vectors[order], np.load(earlier / "shapes_features.npy"), atol=1e-6)
         assert sorted(hit.path for hit in hits) == SHAPES
 
 
