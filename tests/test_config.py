@@ -164,6 +164,30 @@ class TestFiles:
         assert str(Path.cwd() / "settings.yaml") in message
         assert expected in message
 
+    @pytest.mark.timeout(10)
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("[" * 50_000, "nested too deeply"),
+            ("a: &a {b: 1}\nc: *a\n", "aliases"),
+            (
+                "a: &a [x, x, x, x, x, x, x, x, x]\n"
+                + "".join(
+                    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+                    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+                ),
+                "aliases",
+            ),
+            ("model: {name: " + "x" * 10**7 + "}", "more than 100,000 characters"),
+            ("# " + "x" * 99_000 + "\nsearch: 5", "search = 5"),
+        ],
+        ids=["deep", "alias", "a billion laughs", "huge", "almost too large"],
+    )
+    def test_a_file_that_would_take_long_is_a_line(self, text: str, expected: str) -> None:
+        message = refusal(text)
+        assert expected in message
+        assert len(message.splitlines()) == 1
+
     def test_a_file_that_is_no_text(self) -> None:
         Path("settings.yaml").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(ConfigError, match=r"settings\.yaml: cannot be read as YAML"):

@@ -59,11 +59,18 @@ def test_the_features_are_indexed_and_belong_to_the_same_model(earlier: Path, st
         assert sorted(hit.path for hit in hits) == SHAPES
 
 
-def test_the_graph_is_found_where_it_was_kept(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_whose_files_were_only_sampled_is_left_alone(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the way of no other: today's digests are of whole files, so it is made again beside it."""
     monkeypatch.setattr(cache, "_cpu", lambda: "a processor")
     key = cache.GraphKey("f66136c8f737779030ca", "features", "pooler", "float32", "openvino 2025.0", "2.13.0")
-    key.folder.parent.mkdir(parents=True)
-    (earlier / "graphs" / key.folder.name).rename(key.folder)
-    graph = cache.find_graph(key)
-    assert graph is not None
-    assert (graph.manifest.speed, graph.manifest.torch_speed, graph.manifest.problem) == (300.0, 100.0, None)
+    graphs = key.folder.parent
+    graphs.parent.mkdir(parents=True)
+    (earlier / "graphs").rename(graphs)
+    (old,) = graphs.iterdir()
+    assert cache.find_graph(key) is None
+    assert old.is_dir()
+    made = cache.store_graph(key, lambda folder: cache.Manifest({"dim": 320}, "float32", 300.0, 100.0))
+    assert made is not None
+    assert made == cache.find_graph(key)

@@ -18,7 +18,7 @@ PACKAGE = Path(imagesearch.__file__).parent
 
 # Level by level, from the ground up; within a level and folder a module imports only earlier lines.
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("errors", "records"),
+    ("errors", "records", "atomic", "yaml_files"),
     (
         "images.paths",
         "images.find",
@@ -72,7 +72,9 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (
         "models.catalogue",
+        "models.digests",
         "models.hub",
+        "models.inspection",
         "models.preprocessing",
         "models.devices",
         "models.tuning",
@@ -92,7 +94,6 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.runtimes.selection",
     ),
     (
-        "library.files",
         "library.features",
         "library.encoding",
         "library.extraction",
@@ -105,7 +106,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "search.query",
         "search.labels",
     ),
-    ("config", "networks", "managing", "indexing", "service"),
+    ("config", "credentials", "networks", "managing", "indexing", "service"),
     ("frontends.errors", "frontends.text", "frontends.figures"),
     (
         "frontends.cli.output",

@@ -37,6 +37,7 @@ from imagesearch.records import Metric
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec, check_name
 from imagesearch.stores.milvus.index_types import AUTO, check_parameters
+from imagesearch.yaml_files import parse_yaml, read_sections
 
 ENV_PREFIX = "IMAGESEARCH_"
 ENV_FILE = "IMAGESEARCH_CONFIG"
@@ -90,6 +91,7 @@ class MilvusSettings(Section):
 
     uri: str = Field(default_factory=_user_database, min_length=1, repr=False)  # it may hold a password
     token: SecretStr | None = None
+    allow_insecure_token: StrictBool = False
     db_name: str | None = None
     tls_ca: Path | None = None
     tls_client_cert: Path | None = None
@@ -146,6 +148,18 @@ class Config(Section):
     search: SearchSettings = SearchSettings()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+    _file: str | None = PrivateAttr(None)
+    _file_was_found: bool = PrivateAttr(False)
+
+    @property
+    def file(self) -> str | None:
+        """The file that was read, absolute; its settings have it as their source."""
+        return self._file
+
+    @property
+    def file_was_found(self) -> bool:
+        """Whether that file was read because it lies in the working directory, not because somebody named it."""
+        return self._file_was_found
 
     def source_of(self, key: str) -> str:
         """Where the value of ``"section.key"`` came from: a file, a variable, a flag or ``default``."""
@@ -193,10 +207,10 @@ def load_config(
         ConfigError: a file cannot be read, or a setting is unknown, wrong or impossible; one line per setting,
             each with its key, its value and what is allowed.
     """
-    path = _find_file(file, environ)
+    path, was_found = _find_file(file, environ)
     layers: list[tuple[str, dict[str, dict[str, Any]]]] = []
     if path is not None:
-        layers.append((str(path), _anchor_paths(_read_yaml(path), path.parent)))
+        layers.append((str(path), _anchor_paths(read_sections(path), path.parent)))
     for variable, layer in _read_environment(environ):
         layers.append((f"environment {variable}", _anchor_paths(layer, Path.cwd())))
     given: dict[str, dict[str, Any]] = {}
@@ -205,7 +219,9 @@ def load_config(
             raise ConfigError(f"{section} = {_shown(section, values)}: expected a section with keys")
         given[section] = {key: value for key, value in values.items() if value is not None}
     layers.append(("flag", _anchor_paths(given, Path.cwd())))
-    return _merge(layers)
+    config = _merge(layers)
+    config._file, config._file_was_found = (None if path is None else str(path)), was_found
+    return config
 
 
 def config_of(settings: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -217,41 +233,16 @@ def config_of(settings: Mapping[str, Mapping[str, Any]]) -> Config:
     return _merge([("flag", {section: dict(values) for section, values in settings.items()})])
 
 
-def _find_file(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path | None:
+def _find_file(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
+    """The file to read, and whether it was found rather than named."""
     chosen = file or environ.get(ENV_FILE)
     if chosen:
         path = _expanded(chosen).absolute()
         if not path.is_file():
             raise ConfigError(f"no configuration file at {str(path)!r}")
-        return path
+        return path, False
     default = Path.cwd() / "config.yaml"
-    return default if default.is_file() else None
-
-
-def _read_yaml(path: Path) -> dict[str, dict[str, Any]]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {_yaml_problem(error)}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected sections such as 'model:' and 'milvus:', found {content!r:.60}")
-    for section, values in content.items():
-        if values is not None and not isinstance(values, dict):
-            raise ConfigError(f"{path}: {section} = {_shown(str(section), values)}: expected a section with keys")
-    # "milvus:" with every key commented out is an empty section, not a mistake.
-    return {section: values or {} for section, values in content.items()}
-
-
-def _yaml_problem(error: Exception) -> str:
-    """One line without the text around the mistake, which may hold a token."""
-    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
-    if not problem:
-        return " ".join(str(error).split())
-    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else str(problem)
+    return (default, True) if default.is_file() else (None, False)
 
 
 def _expanded(path: str | os.PathLike[str]) -> Path:
@@ -262,8 +253,6 @@ def _expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
-    import yaml
-
     found = []
     # What names a model or an index type comes first: in _merge() it clears what lower layers said of another one.
     for variable in sorted(
@@ -277,9 +266,9 @@ def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, d
         text: Any = environ[variable]
         if not _is_text(section, key):
             try:
-                text = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise ConfigError(f"{variable} = {_shown(variable, text)}: {_yaml_problem(error)}") from None
+                text = parse_yaml(text)
+            except ValueError as error:
+                raise ConfigError(f"{variable} = {_shown(variable, text)}: {error}") from None
         found.append((variable, {section: {key: text}}))
     return found
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagesearch.config import Config
+from imagesearch.credentials import token_for
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, UsageError
 from imagesearch.library.ledger import Ledger, delete_ledger, rename_ledger
 from imagesearch.records import CollectionInfo, Progress, TransferReport, no_progress
@@ -212,11 +213,11 @@ class Collections:
         Args:
             uri: the other database.
             names: which collections; default: all that this program made.
-            token: the other database's; default: the configured one.
+            token: the other database's; default: the configured one, if it is the configured address.
 
         Raises:
-            ConfigError: the address is not one of a database.
-            UsageError: there is nothing to copy.
+            ConfigError: the address is not one of a database, or a token would be sent there in the clear.
+            UsageError: there is nothing to copy, or a token was given for a local database.
             TransferError: it is the same database.
             CollectionNotFoundError: there is no such collection.
             StoreError: a database fails; what was copied stays.
@@ -228,9 +229,9 @@ class Collections:
         sources = [self.open(name) for name in chosen]  # all of them, before the first is copied
         if not sources:
             raise UsageError(f"there is no collection in {self._database().engine}: nothing to copy")
-        options = connection_options(self._config)
-        if token is not None:
-            options = replace(options, token=token)
+        if token and address.is_local:
+            raise UsageError(f"{address.shown} is a local database, which takes no token")
+        options = connection_options(self._config, address, token)
         with closing(address.open(options)) as target:
             return [copy_collection(source, target, self._spec(source.spec.name), progress) for source in sources]
 
@@ -278,11 +279,21 @@ def _physical_memory() -> int | None:
         return None
 
 
-def connection_options(config: Config) -> ConnectionOptions:
-    """What is needed to reach the configured database besides its address."""
+def connection_options(
+    config: Config, address: DatabaseAddress | None = None, token: str | None = None
+) -> ConnectionOptions:
+    """What is needed to reach a database besides its address.
+
+    Args:
+        address: default: the configured database's.
+        token: see :func:`credentials.token_for`.
+
+    Raises:
+        ConfigError: see :func:`credentials.token_for`.
+    """
     milvus = config.milvus
     return ConnectionOptions(
-        token=milvus.token.get_secret_value() if milvus.token else None,
+        token=token_for(config, address or config.database_address, token),
         db_name=milvus.db_name,
         tls_ca=milvus.tls_ca,
         tls_client_cert=milvus.tls_client_cert,

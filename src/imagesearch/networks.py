@@ -134,7 +134,7 @@ class Networks:
         settings = self._config.model
         checkpoint = self._checkpoint("features")
         same = (
-            there.revision == checkpoint.revision
+            there.revision in (checkpoint.revision, *checkpoint.earlier_revisions)
             and there.normalized == settings.normalize
             and settings.pooling in ("auto", there.pooling)
             and settings.embedding_dim in (None, there.dim)

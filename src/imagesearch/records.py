@@ -34,6 +34,8 @@ class Fingerprint:
         input_size: height and width in pixels that the network sees.
         dim: length of the vector.
         normalized: whether vectors are scaled to unit length.
+        earlier_revisions: what earlier versions of this program called the same files; not stored, and not part
+            of the identity.
     """
 
     model: str
@@ -42,20 +44,29 @@ class Fingerprint:
     input_size: tuple[int, int]
     dim: int
     normalized: bool = True
+    earlier_revisions: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that are equal exactly when vectors are comparable."""
-        identity = [self.revision, self.pooling, list(self.input_size), self.dim, self.normalized]
+        return self._key(self.revision)
+
+    def _key(self, revision: str) -> str:
+        identity = [revision, self.pooling, list(self.input_size), self.dim, self.normalized]
         return hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
 
     def is_comparable(self, other: Fingerprint) -> bool:
         """Whether vectors of the two can be compared; unlike ``==``, whatever the model is called."""
-        return self.key == other.key
+        return other.key in self._keys() or self.key in other._keys()
+
+    def _keys(self) -> set[str]:
+        return {self._key(revision) for revision in (self.revision, *self.earlier_revisions)}
 
     def to_json(self) -> str:
         """One line of JSON, read back by :meth:`from_json`."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        values = dataclasses.asdict(self)
+        del values["earlier_revisions"]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Fingerprint:

@@ -31,9 +31,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from imagesearch.atomic import Replacement
 from imagesearch.errors import FeaturesError
 from imagesearch.images.paths import decode_path, encode_path
-from imagesearch.library.files import Replacement
 from imagesearch.records import Fingerprint
 
 # The header is overwritten at the end, when the number of rows is known; NumPy asks for a multiple of 64.

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from imagesearch.atomic import replacing
 from imagesearch.errors import StoreError
 from imagesearch.images.find import FoundFile, below, reason_of
-from imagesearch.library.files import replacing
 from imagesearch.records import Skipped
 
 

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imagesearch.atomic import replacing
 from imagesearch.errors import TransferError
 from imagesearch.images.paths import decode_path, encode_path
-from imagesearch.library.files import replacing
 from imagesearch.records import (
     CollectionInfo,
     Fingerprint,

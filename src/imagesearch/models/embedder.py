@@ -92,6 +92,7 @@ class Embedder(PictureModel):
         fingerprint = Fingerprint(
             model=network.checkpoint.name,
             revision=network.checkpoint.revision,
+            earlier_revisions=network.checkpoint.earlier_revisions,
             pooling=pooling,
             input_size=network.input_size,
             dim=runtime.run([network.blank]).shape[1],

@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 
 from imagesearch.errors import HubUnreachableError, ModelError
 from imagesearch.models import catalogue
+from imagesearch.models.digests import file_digest
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ HUB_TIMEOUT_SECONDS = 5.0
 _HUB_DEADLINE_SECONDS = 7.0
 
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
-_SETTINGS = ("config.json", *_PROCESSOR)
+SETTINGS = ("config.json", *_PROCESSOR)
 # What turns texts into tokens: any of the vocabularies, and what goes with them. No part of a checkpoint's digest,
 # as it does not change the vectors of images.
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
@@ -56,11 +57,13 @@ class Checkpoint:
         name: what messages call it.
         folder: where its files are.
         revision: the hub's commit, or a digest of a local folder's files.
+        earlier_revisions: what earlier versions of this program called the same files, in collections of theirs.
     """
 
     name: str
     folder: Path
     revision: str
+    earlier_revisions: tuple[str, ...] = ()
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
@@ -76,7 +79,8 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
-        return Checkpoint(catalogue.display_name(_preset_of(path) or str(path.absolute())), path, _digest(path))
+        name = catalogue.display_name(_preset_of(path) or str(path.absolute()))
+        return Checkpoint(name, path, *_revisions(path))
     if path.is_absolute() or not _HUB_NAME.fullmatch(name):
         raise ModelError(
             f"no model folder at {name!r}, and it is not a hub name such as 'google/vit-base-patch16-224'"
@@ -113,44 +117,56 @@ def require_tokenizer(checkpoint: Checkpoint) -> None:
 
 def weights_bytes(checkpoint: Checkpoint) -> int:
     """Size of the weights that are loaded: safetensors before pickles."""
-    files = [file for file in checkpoint.folder.iterdir() if _WEIGHTS.fullmatch(file.name)]
-    safe = [file for file in files if file.suffix == ".safetensors"]
-    return sum(file.stat().st_size for file in safe or files)
+    return sum(file.stat().st_size for file in weights_files(checkpoint.folder))
 
 
-def sampled(file: Path) -> tuple[int, bytes]:
-    """Size of a file, and up to 3 MiB of it: beginning, middle and end.
-
-    A digest of these tells a truncated file or another checkpoint's without reading gigabytes.
-    """
-    with file.open("rb") as opened:
-        size = opened.seek(0, 2)
-        parts = []
-        for start in (0, size // 2, max(0, size - _SAMPLE)):
-            opened.seek(start)
-            parts.append(opened.read(_SAMPLE))
-    return size, b"".join(parts)
+def weights_files(folder: Path) -> list[Path]:
+    """The weights' files that are loaded: safetensors before pickles, and no pipes, which wait for ever."""
+    files = sorted(file for file in folder.iterdir() if _WEIGHTS.fullmatch(file.name) and file.is_file())
+    return [file for file in files if file.suffix == ".safetensors"] or files
 
 
 def _preset_of(folder: Path) -> str | None:
     return "starter" if folder.resolve() == catalogue.STARTER_FOLDER.resolve() else None
 
 
-def _digest(folder: Path) -> str:
-    """Tell two local checkpoints apart without reading gigabytes: settings whole, weights :func:`sampled`."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{str(folder)!r} is not a Hugging Face checkpoint: it has no config.json")
+def _revisions(folder: Path) -> tuple[str, tuple[str, ...]]:
+    """A digest of a local checkpoint's files, and what earlier versions called it.
+
+    Raises:
+        ModelError: it is no checkpoint, or cannot be read.
+    """
+    try:
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{str(folder)!r} is not a Hugging Face checkpoint: it has no config.json")
+        # Regular files only: opening a pipe waits for ever.
+        weights = sorted(entry for entry in folder.iterdir() if _WEIGHTS.fullmatch(entry.name) and entry.is_file())
+        if not weights:
+            raise ModelError(f"{str(folder)!r} has no weights (model.safetensors or pytorch_model.bin)")
+        settings = [(folder / name).read_bytes() for name in SETTINGS if (folder / name).is_file()]
+        whole = [f"{file.name} {file_digest(file)}".encode() for file in weights]
+        sampled = [f"{file.name} {file.stat().st_size}".encode() + _sample(file) for file in weights]
+    except OSError as error:
+        raise ModelError(f"{str(folder)!r} cannot be read: {error.strerror or error}") from error
+    return _digest([*settings, *whole]), (_digest([*settings, *sampled]),)
+
+
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.blake2b(digest_size=10)
-    weights = sorted(entry.name for entry in folder.iterdir() if _WEIGHTS.fullmatch(entry.name))
-    if not weights:
-        raise ModelError(f"{str(folder)!r} has no weights (model.safetensors or pytorch_model.bin)")
-    for name in _SETTINGS:
-        if (folder / name).is_file():
-            digest.update((folder / name).read_bytes())
-    for name in weights:
-        size, sample = sampled(folder / name)
-        digest.update(f"{name} {size}".encode() + sample)
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()
+
+
+def _sample(file: Path) -> bytes:
+    """Up to 3 MiB of a file, which is all that versions before 0.2 looked at: beginning, middle and end."""
+    with file.open("rb") as opened:
+        size = opened.seek(0, 2)
+        parts = []
+        for start in (0, size // 2, max(0, size - _SAMPLE)):
+            opened.seek(start)
+            parts.append(opened.read(_SAMPLE))
+    return b"".join(parts)
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
@@ -262,7 +278,7 @@ def _wanted(name: str, files: Iterable[str]) -> Iterable[str]:
     if not weights:
         raise ModelError(f"{name!r} has no PyTorch weights on the hub")
     yield from safe or weights
-    yield from (file for file in names if file in (*_SETTINGS, *_TOKENIZER) or file.endswith(".index.json"))
+    yield from (file for file in names if file in (*SETTINGS, *_TOKENIZER) or file.endswith(".index.json"))
 
 
 def first_line(error: BaseException) -> str:

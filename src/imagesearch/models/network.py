@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import ModelError
 from imagesearch.models.devices import choose_device, choose_precision
 from imagesearch.models.hub import Checkpoint, first_line
+from imagesearch.models.inspection import require_plausible
 from imagesearch.models.preprocessing import (
     PillowPreprocessor,
     Pixels,
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 
 Task = Literal["features", "labels"]
 
-# Transformers loads under process-wide settings (default dtype, verbosity): one load at a time.
+# Transformers loads under process-wide settings (default dtype, verbosity), and imports its parts when they are
+# first used, which fails in a second thread: one load at a time.
 _loading = threading.Lock()
+
+# Without the latter it asks on the terminal whether to run code that lies beside the weights.
+_FROM_DISK: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +71,32 @@ def load_model(checkpoint: Checkpoint, task: Task) -> LoadedModel:
         ModelError: the files are damaged, or the architecture does not do this.
     """
     import torch
-    from transformers import AutoModel, AutoModelForImageClassification
 
-    auto = AutoModel if task == "features" else AutoModelForImageClassification
+    require_plausible(checkpoint)
+    auto = _transformers("AutoModel" if task == "features" else "AutoModelForImageClassification")
     try:
         with _quiet():
             model, info = auto.from_pretrained(
-                checkpoint.folder,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
+                checkpoint.folder, dtype=torch.float32, output_loading_info=True, **_FROM_DISK
             )
     except ImportError as error:
         extra = " (pip install 'imagesearch[timm]')" if "timm" in str(error).lower() else ""
         raise ModelError(f"{_place(checkpoint)}: {first_line(error)}{extra}") from error
     except Exception as error:
-        what = "makes no vectors" if task == "features" else "does not label pictures"
-        reason = first_line(error)
-        if "Unrecognized configuration class" in reason:
-            reason = f"its architecture {what}"
-        raise ModelError(f"{_place(checkpoint)}: cannot be loaded: {reason}") from error
+        raise ModelError(f"{_place(checkpoint)}: cannot be loaded: {_reason(error, task)}") from error
     return LoadedModel(checkpoint, task, model, model.config, frozenset(info["missing_keys"]))
+
+
+def _reason(error: Exception, task: Task) -> str:
+    """What Transformers has to say, in a line that makes sense without what it logs."""
+    line = first_line(error)
+    if "Unrecognized configuration class" in line:
+        return f"its architecture {'makes no vectors' if task == 'features' else 'does not label pictures'}"
+    if "custom code" in line:
+        return "it needs code of its own that lies beside the weights, and such code is not run"
+    if "ignore_mismatched_sizes" in line:
+        return "its weights do not have the shapes that config.json says"
+    return line
 
 
 class Network:
@@ -206,6 +216,7 @@ def find_preprocessor(checkpoint: Checkpoint) -> Preprocessor:
     Raises:
         ModelError: the checkpoint has no usable image processor.
     """
+    require_plausible(checkpoint)
     return read_preprocessor(checkpoint.folder) or TransformersPreprocessor(checkpoint)
 
 
@@ -249,13 +260,12 @@ class TransformersPreprocessor:
 
 
 def _load_processor(checkpoint: Checkpoint) -> Any:
-    from transformers import AutoImageProcessor
-
+    auto = _transformers("AutoImageProcessor")
     try:
         with _quiet():
             # Pillow's resize everywhere: torchvision's differs in the last digits, and so would vectors
             # from two machines.
-            return AutoImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True, backend="pil")
+            return auto.from_pretrained(checkpoint.folder, backend="pil", **_FROM_DISK)
     except Exception as error:
         raise ModelError(f"{_place(checkpoint)}: cannot load its image processor: {first_line(error)}") from error
 
@@ -266,11 +276,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     Raises:
         ModelError: its files are absent or damaged.
     """
-    from transformers import AutoTokenizer
-
+    require_plausible(checkpoint)
+    auto = _transformers("AutoTokenizer")
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+            return auto.from_pretrained(checkpoint.folder, **_FROM_DISK)
     except Exception as error:
         raise ModelError(f"{_place(checkpoint)}: cannot load its tokenizer: {first_line(error)}") from error
 
@@ -280,13 +290,22 @@ def _place(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.name} ({folder})" if checkpoint.name != str(folder) else checkpoint.name
 
 
+def _transformers(name: str) -> Any:
+    """A class of Transformers."""
+    with _loading:
+        import transformers
+
+        return getattr(transformers, name)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Transformers' progress bars and remarks off the terminal while it loads; it is as before afterwards."""
-    from transformers.utils import logging as transformers_logging
+    with _loading:
+        from transformers.utils import logging as transformers_logging
 
-    with _loading, _silenced(transformers_logging):
-        yield
+        with _silenced(transformers_logging):
+            yield
 
 
 @contextlib.contextmanager

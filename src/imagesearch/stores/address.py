@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -87,6 +88,24 @@ class DatabaseAddress:
         parts = urlsplit(self.uri)
         slashes = "//" if self.uri.startswith("//", len(scheme) + len(colon)) else ""
         return f"{scheme}:{slashes}{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether a user or password is part of it."""
+        return self.path is None and "@" in urlsplit(self.uri).netloc
+
+    @property
+    def is_confidential(self) -> bool:
+        """Whether nobody on the network can read what is sent there: encrypted, or never leaving this machine."""
+        if self.path is not None or _scheme(self.uri) in ("https", _SOCKET):
+            return True
+        host = urlsplit(self.uri).hostname or ""
+        if host.lower().rstrip(".") == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:  # a name, which may lead anywhere
+            return False
 
     def anchored(self, base: str | os.PathLike[str]) -> DatabaseAddress:
         """The same with a relative path made absolute, from that folder."""

@@ -122,3 +122,47 @@ def test_no_room_anywhere(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert store_graph(KEY, full) is None
     assert "No space left on device" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners here")
+class TestOwner:
+    def test_others_rights_to_write_are_taken_back(self) -> None:
+        assert store_graph(KEY, make) is not None
+        graphs = KEY.folder.parent
+        assert graphs.stat().st_mode & 0o077 == 0
+        graphs.chmod(0o777)
+        assert find_graph(KEY) is not None
+        assert graphs.stat().st_mode & 0o077 == 0
+
+    def test_a_folder_of_another_user_is_neither_read_nor_written(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert store_graph(KEY, make) is not None
+        me = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: me + 1)
+        with caplog.at_level(logging.WARNING):
+            assert find_graph(KEY) is None
+            stored = store_graph(KEY, make)
+        assert stored is not None
+        assert KEY.folder.parent not in stored.folder.parents
+        assert "another user" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"speed": "fast"},
+        {"precision": "int4"},
+        {"files": {"../../graph.xml": "0"}},
+        {"files": ["graph.xml"]},
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_thrown_away(change: dict[str, object]) -> None:
+    stored = store_graph(KEY, make)
+    assert stored is not None
+    file = stored.folder / "manifest.json"
+    content = json.loads(file.read_text())
+    if "files" not in change:
+        change = {"manifest": {**content["manifest"], **change}}
+    file.write_text(json.dumps({**content, **change}))
+    assert find_graph(KEY) is None

@@ -19,6 +19,7 @@ from imagesearch.config import ModelSettings
 from imagesearch.errors import ModelError
 from imagesearch.images.files import load_image
 from imagesearch.models import catalogue
+from imagesearch.models.digests import file_digest
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.models.network import LoadedModel, Network
@@ -493,7 +494,7 @@ class TestKeeping:
         graph.write_bytes(whole[: len(whole) // 2])
         if damage == "refused by the library":  # whole by its manifest
             content = json.loads(manifest.read_text())
-            content["files"]["graph.xml"] = cache._digest(graph)
+            content["files"]["graph.xml"] = file_digest(graph)
             manifest.write_text(json.dumps(content))
         assert np.allclose(encode(open_again(), pictures), expected, atol=1e-6)
         assert graph.stat().st_size == pytest.approx(len(whole), rel=0.01)

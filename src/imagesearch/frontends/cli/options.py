@@ -279,6 +279,8 @@ def load_settings(config: str | None = None, **flags: Any) -> Config:
     exclude = flags.pop("exclude", None)
     overrides = _as_layer(flags)
     settings = load_config(config, overrides, environ)
+    if settings.file_was_found:  # somebody else may have put it there
+        note(f"settings: {settings.file}")
     if not exclude:
         return settings
     # The flag adds to the patterns of the lower layers, which are known only now.

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
 import platform
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,13 +25,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from imagesearch.models.hub import sampled
+from imagesearch.models.digests import file_digest
 
 _log = logging.getLogger(__name__)
 
 # To be raised whenever older graphs must not be used any more.
-_FORMAT = 2
+_FORMAT = 3
 _MANIFEST = "manifest.json"
+_PRECISIONS = ("float32", "bfloat16")
 # The beginning of the names of folders that are being filled, and how long that may take.
 _UNFINISHED = "new-"
 _SECONDS_UNFINISHED = 86_400.0
@@ -109,20 +112,56 @@ def _cpu() -> str:
 def find_graph(key: GraphKey) -> StoredGraph | None:
     """A whole graph, or the manifest of one that failed; None if it has to be made."""
     folder = key.folder
+    if not _is_ours(folder.parent):
+        return None
     try:
-        content = json.loads((folder / _MANIFEST).read_bytes())
-        manifest = Manifest(**content["manifest"])
-        whole = all(_digest(folder / name) == digest for name, digest in content["files"].items())
+        manifest = _verified(folder)
     except (FileNotFoundError, NotADirectoryError):
-        whole = not folder.exists()  # nothing was ever written, or something is missing
-        manifest = None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not folder.exists():  # nothing was ever written
+            return None
+        manifest = None  # something is missing
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         _log.debug("%s: unreadable: %s", folder, error)
-        whole, manifest = False, None
-    if whole:
-        return None if manifest is None else StoredGraph(folder, manifest)
-    discard_graph(folder)
-    return None
+        manifest = None
+    if manifest is None:
+        discard_graph(folder)
+        return None
+    return StoredGraph(folder, manifest)
+
+
+def _verified(folder: Path) -> Manifest | None:
+    """The manifest, if the files beside it are those that it was written for."""
+    content = json.loads((folder / _MANIFEST).read_bytes())
+    manifest = Manifest(**content["manifest"])
+    if manifest.precision not in _PRECISIONS or not all(
+        isinstance(speed, (int, float)) for speed in (manifest.speed, manifest.torch_speed)
+    ):
+        raise ValueError("not a graph's manifest")
+    files = content["files"]
+    if set(files) != {entry.name for entry in folder.iterdir()} - {_MANIFEST}:
+        return None
+    return manifest if all(file_digest(folder / name) == digest for name, digest in files.items()) else None
+
+
+def _is_ours(graphs: Path) -> bool:
+    """Whether nobody else can put graphs there: who can, decides what the network computes.
+
+    Other users' rights to write, which a generous umask gave, are taken back.
+    """
+    if not hasattr(os, "getuid"):  # Windows keeps the folder below the user's profile
+        return True
+    try:
+        status = graphs.stat()
+        if status.st_uid == os.getuid() and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            graphs.chmod(stat.S_IRWXU)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        _say_once(f"exported graphs in {graphs} are not used: {error.strerror or error}")
+        return False
+    if status.st_uid != os.getuid():
+        _say_once(f"exported graphs in {graphs} are not used: the folder belongs to another user")
+    return status.st_uid == os.getuid()
 
 
 def temporary_graph(key: GraphKey) -> StoredGraph | None:
@@ -147,7 +186,9 @@ def store_graph(key: GraphKey, make: Callable[[Path], Manifest]) -> StoredGraph 
     """
     final = key.folder
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _is_ours(final.parent):
+            raise PermissionError(errno.EACCES, "the folder belongs to another user")
         _sweep(final.parent)
         # Not in the system's temporary folder: a rename does not cross file systems.
         building = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=final.parent))
@@ -182,19 +223,13 @@ def _sweep(graphs: Path) -> None:
 def _complete(folder: Path, make: Callable[[Path], Manifest]) -> Manifest:
     """Let the graph be made, then write what proves that it is whole."""
     manifest = make(folder)
-    files = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     text = json.dumps({"manifest": dataclasses.asdict(manifest), "files": files})
     with (folder / _MANIFEST).open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     return manifest
-
-
-def _digest(file: Path) -> str:
-    """Tells a truncated file or lost blocks without reading gigabytes: see :func:`hub.sampled`."""
-    size, sample = sampled(file)
-    return hashlib.blake2b(str(size).encode() + sample, digest_size=10).hexdigest()
 
 
 @lru_cache

@@ -75,7 +75,10 @@ def open_embedder(
     """
     opened = _Selection(Source(checkpoint, "features", pooling), options).open()
     fingerprint = dataclasses.replace(
-        Fingerprint.from_json(opened.description), model=checkpoint.name, normalized=normalize
+        Fingerprint.from_json(opened.description),
+        model=checkpoint.name,
+        normalized=normalize,
+        earlier_revisions=checkpoint.earlier_revisions,
     )
 
     def load_texts(fingerprint: Fingerprint) -> TextEmbedder:

@@ -38,7 +38,7 @@ ToToken = Annotated[
     typer.Option(
         metavar="TOKEN",
         envvar=TO_TOKEN,
-        help=f"The other server's 'user:password' or API key. Better in ${TO_TOKEN}. Default: milvus.token.",
+        help=f"The other server's 'user:password' or API key. Better in ${TO_TOKEN}.",
     ),
 ]
 

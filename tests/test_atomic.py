@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesearch.library.files import replacing
+from imagesearch.atomic import replacing
 
 
 def test_the_file_is_there_when_the_block_ends(tmp_path: Path) -> None:
