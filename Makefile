@@ -16,14 +16,26 @@ help:
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# Files that tell make what is installed: for the demo, or also to develop.
+DEMO := $(VENV)/.installed-demo
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version) if sys.version_info < (3, 10) else 0'
-	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing ImageSearch and what it takes to develop it into $(VENV); the first time takes minutes"
+	@$(PIP_INSTALL) '.[dev]'
+	@touch $@ $(DEMO)
+
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing ImageSearch and what it needs into $(VENV); the first time takes minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PIP_INSTALL) '.[demo]'
 	@touch $@
 
-demo: install
+demo: $(DEMO)
 	@$(BIN)/imagesearch demo --folder demo
 
 test: install

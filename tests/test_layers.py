@@ -91,6 +91,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (
         "models.runtimes.export",
         "models.runtimes.conversion",
+        "models.runtimes.bundled",
         "models.runtimes.selection",
     ),
     (

@@ -84,7 +84,8 @@ def test_the_readmes_commands_run_in_their_order(
     world: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert [command.split()[2] for command in COMMANDS] == [
-        f"training.{name}" for name in ("data", "train", "plot", "evaluate", "projection", "contact_sheet")
+        f"training.{name}"
+        for name in ("data", "train", "plot", "graph", "evaluate", "projection", "contact_sheet")
     ]
     for command in COMMANDS:
         run(command, world, monkeypatch)

@@ -41,7 +41,7 @@ def test_the_graph_does_what_the_network_does(source: Source, folder: Path) -> N
     assert manifest.problem is None
     plain = source.load("float32", "cpu")
     assert manifest.description == plain.description
-    graph = export.load_graph("openvino", folder, manifest.precision)
+    graph = export.load_graph("openvino", folder, manifest.precision, "features")
     pictures = export.trial_pictures(plain.preprocessor, 3)
     assert np.allclose(graph.run(pictures), plain.runtime.run(pictures), rtol=1e-3, atol=1e-4)
 

@@ -24,7 +24,7 @@ from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.models.network import LoadedModel, Network
 from imagesearch.models.preprocessing import Pixels
-from imagesearch.models.runtimes import cache, conversion, export, selection
+from imagesearch.models.runtimes import cache, conversion, export, openvino, selection
 from imagesearch.models.runtimes.base import Runtime, RuntimeOptions
 from imagesearch.models.runtimes.selection import (
     GRAPH_RUNTIMES,
@@ -273,12 +273,12 @@ class TestChoice:
                 errors *= noise / np.linalg.norm(errors, axis=1, keepdims=True)
                 return outputs + errors * np.linalg.norm(outputs, axis=1, keepdims=True)
 
-        def started(name: Any, folder: Path, precision: str) -> Any:
-            runtime = start(name, folder, "float32")
+        def started(name: Any, folder: Path, precision: str, task: Any) -> Any:
+            runtime = start(name, folder, "float32", task)
             return Rounded(runtime) if precision == "bfloat16" else runtime
 
         monkeypatch.setattr(export, "load_graph", started)
-        monkeypatch.setattr("imagesearch.models.devices._cpu_multiplies_bfloat16", lambda: able)
+        monkeypatch.setattr(openvino, "multiplies_bfloat16", lambda: able)
         open_embedder(find_checkpoint(str(checkpoint("resnet"))), cpu("openvino", setting))
         (manifest,) = manifests()
         assert json.loads(manifest.read_text())["manifest"]["precision"] == chosen

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
 from imagesearch.models.classifier import probabilities
-from imagesearch.models.devices import choose_precision
 from imagesearch.models.hub import first_line
+from imagesearch.models.network import Task
 from imagesearch.models.preprocessing import Pixels, Preprocessor
 from imagesearch.models.runtimes import onnx, openvino
 from imagesearch.models.runtimes.base import Runtime
@@ -63,14 +63,15 @@ def version_of(name: GraphRuntime) -> str:
     return f"{package} {importlib.metadata.version(package)}"
 
 
-def load_graph(name: GraphRuntime, folder: Path, precision: str) -> Runtime:
+def load_graph(name: GraphRuntime, folder: Path, precision: str, task: Task) -> Runtime:
     """Load a graph; any error of the library comes through.
 
     Args:
         precision: ``"float32"`` or ``"bfloat16"``.
+        task: what it is to be used for, if it was made for several.
     """
     if name == "openvino":
-        return openvino.OpenVINORuntime(folder, precision)
+        return openvino.OpenVINORuntime(folder, precision, task)
     return onnx.ONNXRuntime(folder, precision)
 
 
@@ -83,9 +84,8 @@ def min_cosine_by_precision(name: GraphRuntime, precision: str) -> dict[str, flo
     Args:
         precision: the setting ``model.precision``.
     """
-    import torch
-
-    if name != "openvino" or choose_precision(precision, "cpu") is not torch.bfloat16:
+    wanted = precision == "bfloat16" or (precision == "auto" and name == "openvino")
+    if name != "openvino" or not wanted or (precision == "auto" and not openvino.multiplies_bfloat16()):
         return {"float32": _COSINE}
     return {"bfloat16": _COSINE if precision == "bfloat16" else _COSINE_BFLOAT16, "float32": _COSINE}
 
@@ -110,23 +110,48 @@ def export(
     """
     network = exact.network
     pictures = trial_pictures(network.preprocessor, _TRIAL_PICTURES)
-    problem = "not converted"
     try:
         _convert(name, folder, exact)
-        reference = exact.run(pictures)
-        for precision, cosine in min_cosine.items():
-            graph = load_graph(name, folder, precision)
-            problem = difference(graph.run(pictures), reference, cosine, labels=network.task == "labels") or ""
-            if not problem:
-                speed, torch_speed = _speeds([graph, present], pictures)
-                return Manifest(description, precision, speed, torch_speed)
-            _log.debug("%s for %s in %s: %s", network.checkpoint.name, name, precision, problem)
+        precision, graph = first_faithful(
+            name, folder, network.task, pictures, exact.run(pictures), min_cosine=min_cosine
+        )
+        speed, torch_speed = _speeds([graph, present], pictures)
+        return Manifest(description, precision, speed, torch_speed)
     except (OSError, MemoryError):
         raise  # not the graph's fault: the next attempt may succeed
     except Exception as error:  # noqa: BLE001 - converters fail in many ways; PyTorch still runs the network
         problem = first_line(error)
         _log.debug("%s: no graph for %s", network.checkpoint.name, name, exc_info=True)
     return failed_manifest(folder, problem)
+
+
+def first_faithful(
+    name: GraphRuntime,
+    folder: Path,
+    task: Task,
+    pictures: Sequence[Pixels],
+    reference: NDArray[np.float32],
+    *,
+    min_cosine: Mapping[str, float],
+) -> tuple[str, Runtime]:
+    """The first precision in which a graph gives the same results, and the graph in it.
+
+    Args:
+        pictures: what to try it with.
+        reference: what should come out, shape (n, outputs).
+        min_cosine: see :func:`min_cosine_by_precision`.
+
+    Raises:
+        ModelError: none does; says what differs.
+    """
+    problem = "no precision was tried"
+    for precision, cosine in min_cosine.items():
+        graph = load_graph(name, folder, precision, task)
+        problem = difference(graph.run(pictures), reference, cosine, labels=task == "labels") or ""
+        if not problem:
+            return precision, graph
+        _log.debug("%s in %s: %s", name, precision, problem)
+    raise ModelError(problem)
 
 
 def failed_manifest(folder: Path, problem: str) -> Manifest:

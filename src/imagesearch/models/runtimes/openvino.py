@@ -35,10 +35,25 @@ def _openvino() -> Any:
     return openvino
 
 
-def convert(program: torch.export.ExportedProgram, folder: Path) -> None:
-    """Write a program with one input and one output as ``graph.xml`` and ``graph.bin``, weights in float32."""
+def convert(
+    program: torch.export.ExportedProgram, folder: Path, *, outputs: Sequence[str] = (), half: bool = False
+) -> None:
+    """Write a program with one input as ``graph.xml`` and ``graph.bin``.
+
+    Args:
+        outputs: their names, for :class:`OpenVINORuntime`, where there are several.
+        half: keep weights in float16, at half the size; otherwise in float32.
+    """
     openvino = _openvino()
-    openvino.save_model(openvino.convert_model(program), folder / _FILE, compress_to_fp16=False)
+    model = openvino.convert_model(program)
+    for output, name in zip(model.outputs, outputs, strict=False):
+        output.get_tensor().set_names({name})
+    openvino.save_model(model, folder / _FILE, compress_to_fp16=half)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU does (AMX or AVX512-BF16); others emulate it, and are slower with it."""
+    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINORuntime:
@@ -46,18 +61,21 @@ class OpenVINORuntime:
 
     device = "cpu"
 
-    def __init__(self, folder: Path, precision: str) -> None:
+    def __init__(self, folder: Path, precision: str, output: str) -> None:
         """Compile it for this CPU.
 
         Args:
             folder: where the graph is.
             precision: ``"float32"`` or ``"bfloat16"``; the latter needs AMX or AVX512-BF16 to be of use.
+            output: which one is wanted, where the graph has several.
         """
         # One batch at a time on all cores; batches side by side would each need their own activations.
         options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-        self._request: Any = (
-            _openvino().Core().compile_model(folder / _FILE, "CPU", options).create_infer_request()
-        )
+        core = _openvino().Core()
+        model = core.read_model(folder / _FILE)
+        if len(model.outputs) > 1:  # what the others need besides is not computed then
+            model = _openvino().Model([model.output(output)], model.get_parameters())
+        self._request: Any = core.compile_model(model, "CPU", options).create_infer_request()
         self._one_at_a_time = threading.Lock()
 
     def run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:

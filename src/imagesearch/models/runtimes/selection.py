@@ -22,6 +22,7 @@ from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, weights_bytes
 from imagesearch.models.network import Network, Task, find_preprocessor
 from imagesearch.models.runtimes.base import AUTO, RuntimeOptions
+from imagesearch.models.runtimes.bundled import adopt, has_bundled_graph
 from imagesearch.models.runtimes.cache import (
     GraphKey,
     Manifest,
@@ -196,8 +197,11 @@ class _Selection:
         return graph is not None
 
     def _find(self, name: GraphRuntime) -> StoredGraph | None:
-        key = self._key(name)
-        return find_graph(key) or temporary_graph(key)
+        key, precision = self._key(name), self.options.precision
+        graph = find_graph(key) or temporary_graph(key)
+        if graph is None and has_bundled_graph(self.source, name):
+            return store_graph(key, lambda folder: adopt(self.source, precision, folder))
+        return graph
 
     def _make(self, name: GraphRuntime) -> StoredGraph | None:
         _log.info("converting %s for %s, once on this machine", self.source.checkpoint.name, name)
@@ -259,7 +263,7 @@ class _Selection:
 
     def _load(self, name: GraphRuntime, graph: StoredGraph) -> Opened | None:
         try:
-            runtime = load_graph(name, graph.folder, graph.manifest.precision)
+            runtime = load_graph(name, graph.folder, graph.manifest.precision, self.source.task)
         except Exception as error:  # noqa: BLE001 - whatever the library finds wrong with it, it can be made again
             _log.debug("%s: cannot be loaded: %s", graph.folder, error)
             discard_graph(graph.folder)
