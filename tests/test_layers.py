@@ -25,6 +25,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "images.raw",
         "images.colour",
         "images.metadata",
+        "images.markers",
         "images.damage",
         "images.files",
         "images.pipeline",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from imagesearch.errors import PictureError
+
 
 class Metric(str, Enum):
     """How two vectors are compared; the values are Milvus's names."""
@@ -191,6 +193,10 @@ class Skipped:
     path: str
     reason: str
     retryable: bool = False
+
+    def error(self) -> PictureError:
+        """The same as an exception."""
+        return PictureError(self.path, self.reason, retryable=self.retryable)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from imagesearch.config import Config, load_config
-from imagesearch.errors import UsageError
-from imagesearch.images.files import ImageSource, load_image
+from imagesearch.images.files import ImageSource
 from imagesearch.indexing import Indexer
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
@@ -166,8 +165,8 @@ class ImageSearch:
             CollectionNotFoundError: nothing has been indexed with this model yet.
             ModelMismatchError: the collection holds vectors of another model.
         """
-        bound = self.config.data.max_megapixels
-        query = Query(image, self.config.search.top_k if k is None else k, bound)
+        data = self.config.data
+        query = Query(image, self.config.search.top_k if k is None else k, data.max_megapixels, data.read_timeout)
         query.check()
         return search_collection(self.collection(), self.embedder, query)
 
@@ -180,8 +179,7 @@ class ImageSearch:
         Raises:
             PictureError: one of them cannot be read.
         """
-        size, bound = self.config.extraction.batch_size, self.config.data.max_megapixels
-        return embed_images(self.embedder, images, batch_size=size, max_megapixels=bound)
+        return embed_images(self.embedder, images, **self._reading())
 
     def classify(self, image: ImageSource, top: int = 5) -> list[Prediction]:
         """What is in the picture: the most probable labels, most probable first.
@@ -193,8 +191,7 @@ class ImageSearch:
         """
         _, result = next(self.classify_all([image], top))
         if isinstance(result, Skipped):
-            load_image(image, self.config.data.max_megapixels)  # raises what made it skip
-            raise UsageError(f"{result.path}: {result.reason}")
+            raise result.error()
         return result
 
     def classify_all(
@@ -207,14 +204,17 @@ class ImageSearch:
             ModelError: the configured checkpoint has no labels.
         """
         check_top(top)
-        yield from label_images(
-            self.classifier,
-            images,
-            top,
-            batch_size=self.config.extraction.batch_size,
-            max_workers=self.config.extraction.decode_threads,
-            max_megapixels=self.config.data.max_megapixels,
-        )
+        yield from label_images(self.classifier, images, top, **self._reading())
+
+    def _reading(self) -> dict[str, Any]:
+        """How images that are not indexed are read."""
+        extraction, data = self.config.extraction, self.config.data
+        return {
+            "batch_size": extraction.batch_size,
+            "max_workers": extraction.decode_threads,
+            "max_megapixels": data.max_megapixels,
+            "timeout": data.read_timeout,
+        }
 
     def optimize(self, labels: bool = False, progress: Progress = no_progress) -> bool:
         """Prepare the configured model for this machine: later work and starts are faster.

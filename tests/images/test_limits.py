@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,64 @@ class TestFileSize:
         assert load_image(path, max_megapixels=0.0024).size == (60, 40)
         with pytest.raises(PictureError, match="GB are more than the"):
             load_image(path, max_megapixels=0.0009)
+
+
+def with_scans(data: bytes, times: int) -> bytes:
+    """A progressive JPEG with one of its scans so many times more."""
+    start = data.rindex(b"\xff\xda")
+    end = data.rindex(b"\xff\xd9")
+    return data[:end] + data[start:end] * times + data[end:]
+
+
+class TestScans:
+    @pytest.fixture
+    def progressive(self) -> bytes:
+        stream = io.BytesIO()
+        corners((1500, 1000)).save(stream, "JPEG", progressive=True)
+        return stream.getvalue()
+
+    def test_thousands_are_refused_at_once(self, tmp_path: Path, progressive: bytes) -> None:
+        path = write(tmp_path / "p.jpg", with_scans(progressive, 5_000))
+        for read in (load_image, examine):
+            with pytest.raises(PictureError, match=r"a JPEG of 5,\d+ scans") as caught:
+                read(path)
+            assert not caught.value.retryable
+
+    def test_so_are_those_of_a_sequential_jpeg_with_a_scan_per_colour(self, tmp_path: Path) -> None:
+        data = encoded(corners(), "JPEG")
+        first = data.index(b"\xff\xda")
+        spoilt = bytearray(with_scans(data, 600))
+        spoilt[first + 4] = 1  # the first scan is of one component
+        with pytest.raises(PictureError, match="scans"):
+            load_image(write(tmp_path / "p.jpg", bytes(spoilt)))
+
+    def test_usual_numbers_are_not(self, tmp_path: Path, progressive: bytes) -> None:
+        assert load_image(write(tmp_path / "p.jpg", progressive)).size == (1500, 1000)
+        assert load_image(write(tmp_path / "p.jpg", with_scans(progressive, 5))).size == (1500, 1000)
+
+    def test_a_picture_whose_thumbnails_have_scans(self, tmp_path: Path) -> None:
+        exif = b"Exif\0\0" + b"\xff\xda" * 1000
+        path = write(tmp_path / "p.jpg", encoded(corners(), "JPEG", exif=exif))
+        assert load_image(path).size == corners().size
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        b"icc\0\0" + zlib.compress(bytes(3 << 20)),  # larger than Pillow takes
+        b"icc\0\0not compressed",
+        b"icc\0\7" + zlib.compress(b"x" * 500),  # an unknown method
+        b"no end of the name",
+        b"icc\0\0" + zlib.compress(b"garbage" * 100),
+    ],
+)
+@pytest.mark.parametrize("checksum", ["right", "wrong"])
+def test_a_png_whose_only_fault_is_its_colour_profile(tmp_path: Path, profile: bytes, checksum: str) -> None:
+    data = encoded(corners(), "PNG")
+    crc = zlib.crc32(b"iCCP" + profile) ^ (checksum == "wrong")
+    chunk = struct.pack(">I4s", len(profile), b"iCCP") + profile + struct.pack(">I", crc)
+    spoilt = write(tmp_path / "p.png", data[:33] + chunk + data[33:])
+    assert np.array_equal(np.asarray(load_image(spoilt)), np.asarray(corners()))
 
 
 class TestLiars:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -133,16 +134,33 @@ class TestTimeout:
 
     def test_more_may_hang_than_there_are_threads(self) -> None:
         never = threading.Event()
-        results = list(decode_ahead(range(6), lambda number: never.wait(20), max_workers=2, timeout=0.05))
+        results = list(decode_ahead("012345", lambda name: never.wait(20), max_workers=2, timeout=0.05))
         assert [result.path for result in results if isinstance(result, Skipped)] == list("012345")
         never.set()
 
     def test_paths_of_items_that_are_none(self) -> None:
         never = threading.Event()
-        items = [ImageRecord("/p/a.jpg")]
+        items = [ImageRecord("/p/a.jpg"), Path("b.jpg"), b"bytes"]
         seen = decode_ahead(items, lambda item: never.wait(20), timeout=0.05)
-        assert [result.path for result in seen if isinstance(result, Skipped)] == ["/p/a.jpg"]
+        assert [result.path for result in seen if isinstance(result, Skipped)] == [
+            "/p/a.jpg",
+            "b.jpg",
+            "<picture in memory>",
+        ]
         never.set()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what another thread has computed")
+    def test_what_computes_for_too_long_is_not_tried_again(self) -> None:
+        enough = threading.Event()
+
+        def load(name: str) -> None:
+            while name == "computes" and not enough.is_set():
+                sum(range(10_000))
+            enough.wait(20)
+
+        late = list(decode_ahead(["computes", "waits"], load, max_workers=2, timeout=0.5))
+        enough.set()
+        assert [result.retryable for result in late if isinstance(result, Skipped)] == [False, True]
 
     def test_what_is_late_but_done_when_asked_for_counts(self) -> None:
         results = decode_ahead(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from imagesearch.errors import ModelMismatchError, PictureError, UsageError
 from imagesearch.images.files import ImageSource
 from imagesearch.library.refresh import index_folders
 from imagesearch.records import Fingerprint
+from imagesearch.search import query as query_module
 from imagesearch.search.query import Query, embed_images, search_collection
 from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 
@@ -67,3 +70,14 @@ def test_vectors_of_images_in_batches(network: MeanColour) -> None:
     embed_images(network, images)
     assert network.batches == [3]
     assert embed_images(network, []).shape == (0, 3)
+
+
+def test_a_query_that_is_never_read_ends(
+    collection: MemoryCollection, network: MeanColour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_module, "load_image", lambda *_: threading.Event().wait(20))
+    started = time.monotonic()
+    with pytest.raises(PictureError, match="took longer than") as caught:
+        search_collection(collection, network, Query(Image.new("RGB", (8, 8)), timeout=0.2))
+    assert caught.value.retryable
+    assert time.monotonic() - started < 5

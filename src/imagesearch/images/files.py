@@ -25,6 +25,7 @@ from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.colour import has_deep_planes, is_large, shrinking, to_rgb
 from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import reason_of
+from imagesearch.images.markers import too_many_scans, without_profile
 from imagesearch.images.metadata import camera, location, orientation, png_exif, time_taken, upright_size
 from imagesearch.images.raw import TURNS, is_raw, open_raw
 from imagesearch.records import ImageRecord
@@ -47,6 +48,9 @@ _RETRYABLE = frozenset(
 )
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+
+# The path of a picture that is no file.
+IN_MEMORY = "<picture in memory>"
 
 # Pillow knows more, among them formats that start other programs (EPS: Ghostscript) whatever the file is called.
 _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "PPM", "ICO")
@@ -211,9 +215,8 @@ def open_image(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -
     """
     from PIL import Image, UnidentifiedImageError
 
-    formats = _prepare_pillow(max_megapixels)
     try:
-        image = open_raw(data, path) if is_raw(data, path) else Image.open(io.BytesIO(data), formats=formats)
+        image = _parsed(data, path, max_megapixels)
     except UnidentifiedImageError as error:
         raise PictureError(path, what_it_is(data)) from error
     except Image.DecompressionBombError as error:  # Pillow keeps the size to itself
@@ -225,11 +228,29 @@ def open_image(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         raise _too_large(path, f"{width}x{height}", max_megapixels)
+    if scans := too_many_scans(data, width, height):
+        raise PictureError(path, f"a JPEG of {scans:,} scans, which would take minutes to decode")
     if image.format == "TIFF" and has_deep_planes(image):
         raise PictureError(path, "a TIFF with uncompressed planes of 16 bits, which cannot be read here")
     if image.format == "PNG" and "exif" not in image.info and (exif := png_exif(data)):
         image.info["exif"] = exif
     return image
+
+
+def _parsed(data: bytes, path: str, max_megapixels: float) -> Image.Image:
+    """The picture with its header parsed; any error of the decoders comes through."""
+    from PIL import Image
+
+    formats = _prepare_pillow(max_megapixels)
+    if is_raw(data, path):
+        return open_raw(data, path)
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Exception:
+        without = without_profile(data)
+        if without is None:
+            raise
+        return Image.open(io.BytesIO(without), formats=("PNG",))
 
 
 def _too_large(path: str, size: str, bound: float) -> PictureError:
@@ -316,7 +337,7 @@ def load_image(
         source = Image.fromarray(source)
     if not isinstance(source, Image.Image):
         raise UsageError(f"expected a path, a Pillow image or a uint8 array, got {type(source).__name__}")
-    return _upright_rgb(source, "<picture in memory>")
+    return _upright_rgb(source, IN_MEMORY)
 
 
 @lru_cache

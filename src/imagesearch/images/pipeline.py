@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from itertools import islice
 from typing import Generic, TypeVar, cast
 
 from imagesearch.errors import PictureError
-from imagesearch.images.files import LARGE_PICTURES
+from imagesearch.images.files import IN_MEMORY, LARGE_PICTURES
 from imagesearch.records import Skipped
 
 Item = TypeVar("Item")
@@ -20,6 +21,8 @@ Loaded = TypeVar("Loaded")
 
 # The largest picture within the default bound takes about 10 seconds on a slow machine.
 SECONDS_PER_IMAGE = 60.0
+# The share of the time that a thread which decodes computes at least; others that compute may take their turn.
+_COMPUTING = 0.25
 # How long a consumer that leaves early waits for what is being decoded, so that no thread outlives it for long.
 _SECONDS_TO_LEAVE = 1.0
 
@@ -36,8 +39,8 @@ def decode_ahead(
 
     At most ``ahead`` results wait at any time, so memory does not grow with the library. A picture that cannot
     be read becomes a :class:`Skipped`, and so does one that takes too long: its thread is left to itself (nothing
-    can stop it) and another takes its place. Any other error is a bug and is raised. The threads do not keep the
-    interpreter from exiting.
+    can stop it) and another takes its place. It may be retried if its thread waited, for a disk or a network, but
+    not if it computed. Any other error is a bug and is raised. The threads do not keep the interpreter from exiting.
 
     Args:
         items: paths, mostly; consumed lazily.
@@ -57,9 +60,8 @@ def decode_ahead(
         while pending:
             job = pending.popleft()
             if not pool.wait(job, timeout):
-                path = str(getattr(job.item, "path", job.item))
                 reason = f"took longer than {timeout:g} s to read and decode"
-                job.result = Skipped(path, reason, retryable=True)
+                job.result = Skipped(_name_of(job.item), reason, retryable=not job.was_computing)
             for item in islice(source, 1):
                 pending.append(pool.submit(item))
             yield job.outcome()
@@ -68,10 +70,25 @@ def decode_ahead(
         pool.close()
 
 
+def _name_of(item: object) -> str:
+    path = getattr(item, "path", item)
+    return os.fsdecode(path) if isinstance(path, (str, os.PathLike)) else IN_MEMORY
+
+
+def _cpu_seconds(thread: threading.Thread) -> float:
+    """Seconds that a running thread has computed; 0 where the system does not tell."""
+    if sys.platform == "win32" or sys.platform == "darwin" or thread.ident is None:
+        return 0.0
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+
+
 class _Job(Generic[Item, Loaded]):
     """One item on its way: waiting, begun by a thread, done or given up."""
 
-    __slots__ = ("_waited_before", "began", "done", "error", "item", "result", "thread")
+    __slots__ = (
+        *("_computed_before", "_waited_before", "began", "done", "error", "item", "result", "thread"),
+        "was_computing",
+    )
 
     def __init__(self, item: Item) -> None:
         self.item = item
@@ -79,15 +96,22 @@ class _Job(Generic[Item, Loaded]):
         self.done = False
         self.result: Loaded | Skipped | None = None
         self.error: BaseException | None = None
+        self.was_computing = False
 
     def begin(self) -> None:
         self.thread = threading.current_thread()
         self._waited_before = LARGE_PICTURES.waited(self.thread)
+        self._computed_before = _cpu_seconds(self.thread)
         self.began = time.monotonic()
 
     def seconds(self, thread: threading.Thread) -> float:
         """Since a thread began it, without the wait for its turn among the large pictures."""
         return time.monotonic() - self.began - (LARGE_PICTURES.waited(thread) - self._waited_before)
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """Note what its thread was doing."""
+        computed = _cpu_seconds(thread) - self._computed_before
+        self.was_computing = computed > _COMPUTING * self.seconds(thread)
 
     def outcome(self) -> Loaded | Skipped:
         if self.error is not None:
@@ -123,6 +147,7 @@ class _Pool(Generic[Item, Loaded]):
                     # At least a moment below: the clock of a job that waits for its turn stands still.
                     left = timeout - job.seconds(thread)
                     if left <= 0:
+                        job.give_up(thread)
                         self._replace(thread)
                         return False
                 self._changed.wait(None if left is None else max(left, 0.02))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesearch.errors import UsageError
 from imagesearch.images.files import MAX_MEGAPIXELS, ImageSource, load_image
-from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
 from imagesearch.records import Prediction, Skipped
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def label_images(
     batch_size: int = 0,
     max_workers: int = 0,
     max_megapixels: float = MAX_MEGAPIXELS,
+    timeout: float = SECONDS_PER_IMAGE,
 ) -> Iterator[tuple[ImageSource, list[Prediction] | Skipped]]:
     """The ``top`` most probable labels of each image, or why it cannot be read; in order, consumed lazily.
 
@@ -44,6 +45,7 @@ def label_images(
         batch_size: images per batch of the network; 0: as many as suit it and its device.
         max_workers: decoding threads; 0: one per core.
         max_megapixels: larger files are skipped.
+        timeout: seconds that reading and decoding one of them may take.
     """
     side = classifier.decode_side
     size = batch_size or classifier.batch_size
@@ -52,7 +54,7 @@ def label_images(
         return classifier.preprocess(load_image(source, max_megapixels, side))
 
     sources, ahead = itertools.tee(images)
-    loaded = decode_ahead(ahead, load, max_workers=max_workers, ahead=2 * size)
+    loaded = decode_ahead(ahead, load, max_workers=max_workers, ahead=2 * size, timeout=timeout)
     for batch in batches(zip(sources, loaded, strict=False), size):
         good = [pixels for _, pixels in batch if not isinstance(pixels, Skipped)]
         predictions = iter(classifier.predict(good, top) if good else [])

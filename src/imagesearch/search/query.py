@@ -14,12 +14,13 @@ import numpy as np
 
 from imagesearch.errors import UsageError
 from imagesearch.images.files import MAX_MEGAPIXELS, ImageSource, examine, load_image
-from imagesearch.images.pipeline import batches
-from imagesearch.records import Hit
+from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
+from imagesearch.records import Hit, Skipped
 from imagesearch.stores.base import Collection, Vectors, require_same_model
 
 if TYPE_CHECKING:
     from imagesearch.models.embedder import Encoder
+    from imagesearch.models.preprocessing import Pixels
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -30,11 +31,13 @@ class Query:
         image: a path, a Pillow image, or a uint8 array of shape (height, width, 3).
         k: number of results, at least 1.
         max_megapixels: a larger file is refused.
+        timeout: seconds that reading and decoding it may take.
     """
 
     image: ImageSource
     k: int = 10
     max_megapixels: float = MAX_MEGAPIXELS
+    timeout: float = SECONDS_PER_IMAGE
 
     def check(self) -> None:
         """Refuse what cannot be answered, before a model is loaded for it.
@@ -54,7 +57,7 @@ class Query:
         Raises:
             PictureError: the image cannot be read.
         """
-        return embed_images(embedder, [self.image], max_megapixels=self.max_megapixels)
+        return embed_images(embedder, [self.image], max_megapixels=self.max_megapixels, timeout=self.timeout)
 
 
 def search_collection(collection: Collection, embedder: Encoder, query: Query) -> list[Hit]:
@@ -76,15 +79,19 @@ def embed_images(
     images: Iterable[ImageSource],
     *,
     batch_size: int = 0,
+    max_workers: int = 0,
     max_megapixels: float = MAX_MEGAPIXELS,
+    timeout: float = SECONDS_PER_IMAGE,
 ) -> Vectors:
-    """Vectors of images, in their order.
+    """Vectors of images, in their order; decoded ahead of the network.
 
     Args:
         embedder: the model.
         images: paths, Pillow images, or uint8 arrays of shape (height, width, 3); consumed batch by batch.
         batch_size: images per batch of the network; 0: as many as suit it and its device.
+        max_workers: decoding threads; 0: one per core.
         max_megapixels: larger files are refused.
+        timeout: seconds that reading and decoding one of them may take.
 
     Returns:
         float32, shape (number of images, dimension).
@@ -92,7 +99,17 @@ def embed_images(
     Raises:
         PictureError: one of them cannot be read.
     """
-    side = embedder.decode_side
-    pixels = (embedder.preprocess(load_image(image, max_megapixels, side)) for image in images)
-    vectors = [embedder.encode(batch) for batch in batches(pixels, batch_size or embedder.batch_size)]
+    side, size = embedder.decode_side, batch_size or embedder.batch_size
+
+    def load(image: ImageSource) -> Pixels:
+        return embedder.preprocess(load_image(image, max_megapixels, side))
+
+    loaded = decode_ahead(images, load, max_workers=max_workers, ahead=2 * size, timeout=timeout)
+    vectors = [embedder.encode(batch) for batch in batches(map(_loaded, loaded), size)]
     return np.concatenate(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)
+
+
+def _loaded(result: Pixels | Skipped) -> Pixels:
+    if isinstance(result, Skipped):
+        raise result.error()
+    return result

@@ -1,0 +1,70 @@
+"""The structure of JPEG and PNG files, as far as it decides whether they are decoded, and how."""
+
+from __future__ import annotations
+
+import struct
+
+# JPEG (ITU-T T.81, table B.1).
+_SOI, _SOS = b"\xff\xd8", b"\xff\xda"
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+# A progressive JPEG has about ten scans, those that were optimised at length some fifty. The decoder goes over all
+# pixels for each: a scan of a megapixel takes 5 ms.
+_USUAL_SCANS, _MEGAPIXEL_SCANS, _MOST_SCANS = 20, 2_000, 500
+
+# PNG (W3C, section 11): what may be left out without another picture coming out.
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PROFILE = b"iCCP"
+
+
+def too_many_scans(data: bytes, width: int, height: int) -> int | None:
+    """The number of scans of a JPEG if decoding them would take minutes, else None.
+
+    A file of a megabyte can have thousands of empty scans.
+
+    Args:
+        data: the file.
+        width, height: of the picture, in pixels.
+    """
+    if not data.startswith(_SOI) or not _has_several_scans(data):
+        return None
+    scans = data.count(_SOS)  # within a scan these bytes do not occur; a thumbnail may add one
+    megapixels = max(width * height / 1e6, 0.01)
+    allowed = min(_MOST_SCANS, max(_USUAL_SCANS, _MEGAPIXEL_SCANS / megapixels))
+    return scans if scans > allowed else None
+
+
+def _has_several_scans(data: bytes) -> bool:
+    """Whether the decoder looks for more scans than the first: those of most files are not worth counting."""
+    position, components, progressive = 2, 0, False
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return True  # garbage between segments; decoders look for the next marker
+        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xFF:  # fill bytes
+            position += 1
+            continue
+        if marker in _FRAMES and position + 10 <= len(data):
+            components, progressive = data[position + 9], marker in _PROGRESSIVE
+        if marker == _SOS[1] and position + 5 <= len(data):
+            return progressive or data[position + 4] < components
+        position += 2 + length
+    return False
+
+
+def without_profile(data: bytes) -> bytes | None:
+    """A PNG without its colour profile; None if it is no PNG, or has none.
+
+    Pillow refuses a whole file whose profile is damaged or too large.
+    """
+    if not data.startswith(_PNG):
+        return None
+    position = len(_PNG)
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == _PROFILE:
+            return data[:position] + data[position + 12 + length :]
+        if kind == b"IDAT":  # a profile comes before the pixels
+            return None
+        position += 12 + length
+    return None
