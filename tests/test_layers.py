@@ -104,6 +104,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.plan",
         "library.refresh",
         "library.checking",
+        "library.parquet",
         "library.transfer",
         "search.query",
         "search.labels",

@@ -80,9 +80,23 @@ class Fingerprint:
         try:
             values = json.loads(text)
             values["input_size"] = tuple(values["input_size"])
-            return cls(**values)
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            fingerprint = cls(**values)
+        except (TypeError, KeyError, ValueError, RecursionError) as error:
             raise ValueError(f"not a model fingerprint: {text[:80]!r}") from error
+        if not fingerprint._makes_sense():
+            raise ValueError(f"not a model fingerprint: {text[:80]!r}")
+        return fingerprint
+
+    def _makes_sense(self) -> bool:
+        texts = (self.model, self.revision, self.pooling)
+        numbers = (self.dim, *self.input_size)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and len(self.input_size) == 2
+            and all(type(number) is int and 0 <= number < 2**16 for number in numbers)
+            and isinstance(self.normalized, bool)
+            and not self.earlier_revisions
+        )
 
 
 def column(default: Any = dataclasses.MISSING, *, max_bytes: int = 0, is_path: bool = False) -> Any:

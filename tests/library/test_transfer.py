@@ -88,7 +88,7 @@ def breaking_off(monkeypatch: pytest.MonkeyPatch, upserts: int) -> Iterator[None
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_ROWS", 7)
+    monkeypatch.setattr(transfer, "ROWS_AT_ONCE", 7)
 
 
 # --- round trips ---
@@ -245,10 +245,10 @@ def test_rows_that_changed_are_written_again() -> None:
 
 COPIER = """
 import sys
-from imagesearch.library import transfer
+from imagesearch.library import parquet, transfer
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec
-transfer._ROWS = 50
+parquet.ROWS_AT_ONCE = transfer.ROWS_AT_ONCE = 50
 source, target = (DatabaseAddress.parse(uri).open() for uri in sys.argv[1:3])
 spec = CollectionSpec("photos")
 def tell(stage, done, total):

@@ -40,7 +40,7 @@ def decode_ahead(
     At most ``ahead`` results wait at any time, so memory does not grow with the library. A picture that cannot
     be read becomes a :class:`Skipped`, and so does one that takes too long: its thread is left to itself (nothing
     can stop it) and another takes its place. It may be retried if its thread waited, for a disk or a network, but
-    not if it computed. Any other error is a bug and is raised. The threads do not keep the interpreter from exiting.
+    not if it computed. Any other error is a bug and is raised. The threads do not keep the interpreter alive.
 
     Args:
         items: paths, mostly; consumed lazily.

@@ -230,7 +230,7 @@ def _read_manifest(
         fingerprint = Fingerprint.from_json(json.dumps(manifest["fingerprint"]))
         since_ns = int(manifest.get("started_ns", 0))
         recorded = {files.features: manifest["vectors_blake2b"], files.paths: manifest["paths_blake2b"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FeaturesError(f"{str(files.manifest)!r} is damaged; extract again, or delete it") from error
     vectors_digest, paths_digest = _new_digest(), _new_digest()
     for start in range(0, len(vectors), _CHECK_ROWS):
