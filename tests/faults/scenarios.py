@@ -43,7 +43,7 @@ _SMALL = {
     "_ROW_GROUP": 16,
     "_MERGED_TOGETHER": 3,
     "_BUILD_BATCH": 8,
-    "_ROWS": 8,
+    "ROWS_AT_ONCE": 8,
 }
 
 

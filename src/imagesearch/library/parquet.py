@@ -1,9 +1,9 @@
 """The file format of exports: Parquet, with one row per image.
 
 There is one column per field of :class:`~imagesearch.records.ImageRecord`, and the vectors in the column
-``vector``; pandas, DuckDB and others read it as it is. JSON under the key ``imagesearch`` of its metadata says what
-the file holds. Files may come from strangers, so types and lengths are checked before values are made of them: a
-text that is repeated a million times takes no room in a file, but gigabytes in memory.
+``vector``; pandas, DuckDB and others read it as it is. JSON under the key ``imagesearch`` of its metadata says
+what the file holds. Files may come from strangers, so types and lengths are checked before values are made of
+them: a text that is repeated a million times takes no room in a file, but gigabytes in memory.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def opened_export(file: Path) -> Iterator[tuple[Any, ExportedCollection]]:
 
     try:
         about = pq.read_metadata(file)
-        _check_sizes(file, about)
+        exported = _parse_about(file, about)
         # A text that many rows share is kept once, until its length is known to be right.
         there = about.schema.to_arrow_schema().names
         texts = [column.name for column in COLUMNS if column.kind is Kind.TEXT and column.name in there]
@@ -136,7 +136,7 @@ def opened_export(file: Path) -> Iterator[tuple[Any, ExportedCollection]]:
     except pa.ArrowException as error:
         raise TransferError(f"{str(file)!r} is not a Parquet file, or the end of it is missing") from error
     with parquet:
-        yield parquet, _parse_about(file, parquet)
+        yield parquet, exported
 
 
 def _check_sizes(file: Path, about: Any) -> None:
@@ -147,8 +147,10 @@ def _check_sizes(file: Path, about: Any) -> None:
         raise TransferError(f"{str(file)!r} would take {sum(sizes) / 1e9:,.1f} GB when unpacked: it is damaged")
 
 
-def _parse_about(file: Path, parquet: Any) -> ExportedCollection:
-    text = (parquet.schema_arrow.metadata or {}).get(_METADATA_KEY)
+def _parse_about(file: Path, stored: Any) -> ExportedCollection:
+    """What a file's metadata, ``pyarrow.parquet.FileMetaData``, says of it; checks its sizes and columns."""
+    _check_sizes(file, stored)
+    text = (stored.metadata or {}).get(_METADATA_KEY)
     if text is None:
         raise TransferError(f"{str(file)!r} is a Parquet file, but was not exported by imagesearch")
     try:
@@ -162,11 +164,11 @@ def _parse_about(file: Path, parquet: Any) -> ExportedCollection:
             )
         fingerprint = Fingerprint.from_json(json.dumps(about["fingerprint"]))
         exported = ExportedCollection(
-            str(about["collection"]), fingerprint, Metric(about["metric"]), parquet.metadata.num_rows
+            str(about["collection"]), fingerprint, Metric(about["metric"]), stored.num_rows
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise TransferError(f"{str(file)!r}: its metadata cannot be understood ({error})") from error
-    _check_columns(file, parquet.schema_arrow, fingerprint.dim)
+    _check_columns(file, stored.schema.to_arrow_schema(), fingerprint.dim)
     return exported
 
 
