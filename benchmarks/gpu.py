@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from imagesearch.images.files import load_image
 from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.images.sources import load_image
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.runtimes.base import RuntimeOptions

@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from imagesearch import ImageSearch
-from imagesearch.images.files import decode, describe, file_content, load_image, open_image
+from imagesearch.images.files import decode, describe, file_content, open_image
 from imagesearch.images.find import find_pictures
 from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.images.sources import load_image
 from imagesearch.models.embedder import Encoder
 from measuring import run_script
 from startup import make_graphs

@@ -34,8 +34,8 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from imagesearch.errors import ModelError
-from imagesearch.images.files import load_image
 from imagesearch.images.pipeline import batches, decode_ahead
+from imagesearch.images.sources import load_image
 from imagesearch.models import catalogue
 from imagesearch.models.classifier import Classifier
 from imagesearch.models.embedder import Embedder

@@ -28,6 +28,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "images.markers",
         "images.damage",
         "images.files",
+        "images.sources",
         "images.pipeline",
         "stores.base",
         "stores.files",

@@ -399,3 +399,38 @@ def test_a_database_of_one_file_serves_everything(
         assert [Path(skip.path).name for skip in second.skipped] == ["broken.png"]
         assert images.search(picture_folder / "0.png", k=1)[0].path == str(picture_folder / "0.png")
     assert (tmp_path / "pictures.sqlite").is_file()
+
+
+class TestManners:
+    def test_a_list_of_folders_is_as_good_as_folders(self, starter: Embedder, picture_folder: Path) -> None:
+        images = service(starter)
+        assert images.index([picture_folder], dry_run=True).found == images.index(picture_folder).found
+
+    @pytest.mark.parametrize("single", ["a.png", Path("a.png"), b"bytes", np.zeros((8, 8, 3), np.uint8), 5, None])
+    @pytest.mark.parametrize("method", ["embed", "search_all"])
+    def test_one_picture_where_a_list_belongs(self, indexed: ImageSearch, single: Any, method: str) -> None:
+        with pytest.raises(UsageError, match="expected a list of pictures, got a single"):
+            getattr(indexed, method)(single)
+
+    @pytest.mark.parametrize("k", ["3", 2.0, True, [3]])
+    def test_a_number_of_results_that_is_none(self, indexed: ImageSearch, picture_folder: Path, k: Any) -> None:
+        with pytest.raises(UsageError, match="must be a whole number"):
+            indexed.search(picture_folder / "0.png", k=k)
+
+    def test_bytes_and_open_files(self, indexed: ImageSearch, picture_folder: Path) -> None:
+        path = picture_folder / "0.png"
+        expected = indexed.search(path, k=3)
+        assert indexed.search(path.read_bytes(), k=3) == expected
+        with open(path, "rb") as stream:
+            assert indexed.search(stream, k=3) == expected
+            assert not stream.closed
+        with open(path, encoding="latin-1") as text, pytest.raises(UsageError, match="open for reading bytes"):
+            indexed.search(text, k=3)  # type: ignore[arg-type]
+        for nothing in (b"", b"no picture"):
+            with pytest.raises(PictureError, match="<picture in memory>"):
+                indexed.search(nothing, k=3)
+
+    def test_many_at_once(self, indexed: ImageSearch, picture_folder: Path) -> None:
+        paths = sorted(picture_folder.glob("*.png"))
+        assert indexed.search_all(paths, k=2) == [indexed.search(path, k=2) for path in paths]
+        assert indexed.search_all([]) == []

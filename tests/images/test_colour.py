@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from imagesearch.images import colour
 from imagesearch.images.colour import shrinking, to_rgb
-from imagesearch.images.files import load_image
+from imagesearch.images.sources import load_image
 
 from .samples import (
     BLUE,

@@ -18,13 +18,8 @@ from PIL import Image, features
 
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.images import files
-from imagesearch.images.files import (
-    decode,
-    describe,
-    examine,
-    load_image,
-    open_image,
-)
+from imagesearch.images.files import decode, describe, examine, open_image
+from imagesearch.images.sources import load_image
 
 from .samples import STORED_AS, UPRIGHT, corners, encoded, orientation_tag, png, quarters, write
 
@@ -233,7 +228,6 @@ class TestInMemory:
             np.zeros((1, 4, 4, 3), np.uint8),
             np.zeros((0, 4, 3), np.uint8),
             None,
-            b"bytes",
             [[1, 2]],
         ],
         ids=str,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from imagesearch.errors import PictureError, UsageError
-from imagesearch.images.files import examine, load_image
+from imagesearch.images.files import examine
 from imagesearch.images.find import EXTENSIONS, RAW_EXTENSIONS, FoundFile, Selection, Walk, find_pictures
+from imagesearch.images.sources import load_image
 from imagesearch.records import Skipped
 
 from ..conftest import draw_picture

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, features
 
 from imagesearch.errors import PictureError
-from imagesearch.images.files import load_image
+from imagesearch.images.sources import load_image
 
 from .samples import (
     BLACK_TO_WHITE,

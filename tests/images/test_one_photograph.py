@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from imagesearch.images.files import load_image
+from imagesearch.images.sources import load_image
 from imagesearch.models.embedder import Embedder
 
 from .samples import STORED_AS, encoded, orientation_tag, write

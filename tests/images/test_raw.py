@@ -10,8 +10,9 @@ from PIL import Image
 
 from imagesearch.errors import PictureError
 from imagesearch.images import raw
-from imagesearch.images.files import examine, load_image
+from imagesearch.images.files import examine
 from imagesearch.images.raw import is_raw
+from imagesearch.images.sources import load_image
 
 from .samples import STORED_AS, UPRIGHT, corners, dng, encoded, orientation_tag, quarters, write
 

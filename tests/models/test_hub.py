@@ -127,7 +127,7 @@ class TestCache:
     ["./mine", "../mine", "/nowhere/mine", "a/b/c", "mine/", "-x", "a--b/c", "org/na me", "~/mine", "", "a..b"],
 )
 def test_names_that_are_neither_folder_nor_hub_name(name: str, cache: Path, no_network: None) -> None:
-    with pytest.raises(ModelError, match=r"no model folder at .* not a hub name") as caught:
+    with pytest.raises(ModelError, match=r"no model folder at .* nor a hub name") as caught:
         find_checkpoint(name)
     assert not isinstance(caught.value, HubUnreachableError)
 

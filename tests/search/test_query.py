@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from imagesearch.errors import ModelMismatchError, PictureError, UsageError
-from imagesearch.images.files import ImageSource
+from imagesearch.images.sources import ImageSource
 from imagesearch.library.refresh import index_folders
 from imagesearch.records import Fingerprint
 from imagesearch.search import query as query_module
@@ -41,15 +41,28 @@ def test_the_closest_comes_first(collection: MemoryCollection, network: MeanColo
     reddish = Image.new("RGB", (30, 30), (200, 90, 0))
     sources: list[ImageSource] = [reddish, np.asarray(reddish)]
     for source in sources:
-        hits = search_collection(collection, network, Query(source, k=2))
+        (hits,) = search_collection(collection, network, [Query(source, k=2)])
         assert [os.path.basename(hit.path) for hit in hits] == ["red.png", "green.png"]
-    assert search_collection(collection, network, Query(tmp_path / "blue.png"))[0].score == pytest.approx(1)
+    assert search_collection(collection, network, [Query(tmp_path / "blue.png")])[0][0].score == pytest.approx(1)
+
+
+def test_several_at_once_with_numbers_of_their_own(
+    collection: MemoryCollection, network: MeanColour, tmp_path: Path
+) -> None:
+    queries = [Query(tmp_path / f"{name}.png", k) for name, k in (("blue", 1), ("red", 3), ("green", 2))]
+    found = search_collection(collection, network, queries)
+    assert [(os.path.basename(hits[0].path), len(hits)) for hits in found] == [
+        ("blue.png", 1),
+        ("red.png", 3),
+        ("green.png", 2),
+    ]
+    assert search_collection(collection, network, []) == []
 
 
 def test_another_models_collection_is_refused(collection: MemoryCollection, network: MeanColour) -> None:
     network.fingerprint = Fingerprint("another", "9", "cls", (8, 8), dim=3)
     with pytest.raises(ModelMismatchError, match=r"'c' holds vectors of model 'mean-colour'.*'another'"):
-        search_collection(collection, network, Query(Image.new("RGB", (8, 8))))
+        search_collection(collection, network, [Query(Image.new("RGB", (8, 8)))])
 
 
 def test_what_cannot_be_answered_is_refused_without_a_model(tmp_path: Path) -> None:
@@ -78,6 +91,6 @@ def test_a_query_that_is_never_read_ends(
     monkeypatch.setattr(query_module, "load_image", lambda *_: threading.Event().wait(20))
     started = time.monotonic()
     with pytest.raises(PictureError, match="took longer than") as caught:
-        search_collection(collection, network, Query(Image.new("RGB", (8, 8)), timeout=0.2))
+        search_collection(collection, network, [Query(Image.new("RGB", (8, 8)), timeout=0.2)])
     assert caught.value.retryable
     assert time.monotonic() - started < 5

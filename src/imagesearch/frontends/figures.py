@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from imagesearch.errors import UsageError
 from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.text import METRIC_CAPTIONS, columns, counted, printable, shorten_middle
-from imagesearch.images.files import MAX_MEGAPIXELS, load_image
+from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
+from imagesearch.images.sources import load_image
 from imagesearch.records import Hit, Metric, Prediction, Skipped
 
 if TYPE_CHECKING:

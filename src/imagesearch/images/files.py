@@ -19,9 +19,9 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from imagesearch.errors import PictureError, UsageError
+from imagesearch.errors import PictureError
 from imagesearch.images.colour import has_deep_planes, is_large, shrinking, to_rgb
 from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import reason_of
@@ -31,8 +31,6 @@ from imagesearch.images.raw import TURNS, is_raw, open_raw
 from imagesearch.records import ImageRecord
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
 T = TypeVar("T")
@@ -43,11 +41,9 @@ _MOST_BYTES_A_PIXEL = 8
 _METADATA_BYTES = 64 << 20
 
 # Errors of the file system that may be gone at the next try; everything else is in the file's bytes.
-_RETRYABLE = frozenset(
+RETRYABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 )
-
-ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
 # The path of a picture that is no file.
 IN_MEMORY = "<picture in memory>"
@@ -174,13 +170,9 @@ def file_content(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[
     status = _attempt(path, os.stat)
     if not stat.S_ISREG(status.st_mode):
         raise PictureError(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
-    most = int(max_megapixels * 1e6) * _MOST_BYTES_A_PIXEL + _METADATA_BYTES
+    most = most_bytes(max_megapixels)
     if status.st_size > most:
-        raise PictureError(
-            path,
-            f"{status.st_size / 1e9:,.1f} GB are more than the {most / 1e9:,.1f} GB that a picture of"
-            f" {max_megapixels:g} megapixels (data.max_megapixels) can have",
-        )
+        raise PictureError(path, too_many_bytes(status.st_size, most, max_megapixels))
     with LARGE_PICTURES.passing() if status.st_size > _LARGE_FILE else contextlib.nullcontext():
         data = _attempt(path, lambda name: _read(name, status.st_size))
         if not data:
@@ -275,21 +267,26 @@ def decode(image: Image.Image, path: str, shortest: int | None = None) -> Image.
     if shortest is not None:
         image.draft(None, (shortest, shortest))  # does nothing to other formats than JPEG
     if not (is_large(image.size) or image.format in _LISTS):
-        return _upright_rgb(image, path)
+        return upright_rgb(image, path)
     with LARGE_PICTURES.passing():
         factor = shrinking(image.size)
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size at once.
         image.draft(None, (image.width // factor, image.height // factor))
         rgb = None
         try:
-            rgb = _upright_rgb(image, path)
+            rgb = upright_rgb(image, path)
         finally:
             if rgb is not image:  # what was RGB and upright comes back itself
                 image.close()
         return rgb
 
 
-def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
+def upright_rgb(image: Image.Image, path: str) -> Image.Image:
+    """Decode an opened picture of any size: first frame, upright, 8-bit sRGB, transparency over white.
+
+    Raises:
+        PictureError: it is truncated or damaged.
+    """
     from PIL.Image import DecompressionBombError
 
     try:
@@ -305,39 +302,17 @@ def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
         raise PictureError(path, damage(error)) from error
 
 
-def load_image(
-    source: ImageSource, max_megapixels: float = MAX_MEGAPIXELS, shortest: int | None = None
-) -> Image.Image:
-    """A picture, in any form that is accepted, as an upright RGB :class:`PIL.Image.Image`.
+def most_bytes(max_megapixels: float) -> int:
+    """What a file of a picture within the bound can have."""
+    return int(max_megapixels * 1e6) * _MOST_BYTES_A_PIXEL + _METADATA_BYTES
 
-    Args:
-        source: a path, a Pillow image (which stays open), or a uint8 array of shape (height, width) or
-            (height, width, 3 or 4).
-        max_megapixels: larger files are refused.
-        shortest: for files: see :func:`decode`.
 
-    Raises:
-        PictureError: it cannot be read or decoded, or the file exceeds the bound.
-        UsageError: it is of another type, or an array of another type or shape.
-    """
-    import numpy as np
-    from PIL import Image
-
-    if isinstance(source, (str, os.PathLike)):
-        name = os.fsdecode(source)
-        with file_content(name, max_megapixels) as (data, _), open_image(data, name, max_megapixels) as image:
-            return decode(image, name, shortest)
-    if isinstance(source, np.ndarray):
-        shape_is_right = source.ndim in (2, 3) and source.shape[2:] in ((), (3,), (4,)) and source.size
-        if source.dtype != np.uint8 or not shape_is_right:
-            raise UsageError(
-                f"expected a uint8 array of shape (height, width) or (height, width, 3 or 4), got {source.dtype}"
-                f" {source.shape}"
-            )
-        source = Image.fromarray(source)
-    if not isinstance(source, Image.Image):
-        raise UsageError(f"expected a path, a Pillow image or a uint8 array, got {type(source).__name__}")
-    return _upright_rgb(source, IN_MEMORY)
+def too_many_bytes(size: int, most: int, max_megapixels: float) -> str:
+    """Why a larger file is refused."""
+    return (
+        f"{size:,} bytes are more than the {most:,} that a picture of {max_megapixels:g} megapixels"
+        " (data.max_megapixels) can have"
+    )
 
 
 @lru_cache
@@ -361,6 +336,6 @@ def _attempt(path: str, action: Callable[[str], T]) -> T:
     try:
         return action(path)
     except OSError as error:
-        raise PictureError(path, reason_of(error), retryable=error.errno in _RETRYABLE) from error
+        raise PictureError(path, reason_of(error), retryable=error.errno in RETRYABLE) from error
     except ValueError as error:  # an embedded null byte
         raise PictureError(path, str(error)) from error

@@ -101,7 +101,7 @@ class _Job(Generic[Item, Loaded]):
     def begin(self) -> None:
         self.thread = threading.current_thread()
         self._waited_before = LARGE_PICTURES.waited(self.thread)
-        self._computed_before = _cpu_seconds(self.thread)
+        self._computed_before = time.thread_time()
         self.began = time.monotonic()
 
     def seconds(self, thread: threading.Thread) -> float:

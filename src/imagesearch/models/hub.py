@@ -83,7 +83,8 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         return Checkpoint(name, path, *_revisions(path))
     if path.is_absolute() or not _HUB_NAME.fullmatch(name):
         raise ModelError(
-            f"no model folder at {name!r}, and it is not a hub name such as 'google/vit-base-patch16-224'"
+            f"no model folder at {name!r}, and it is neither a preset ('imagesearch models' lists them) nor a hub"
+            " name such as 'google/vit-base-patch16-224'"
         )
     folder = _cached(name, revision) or _download(name, revision)
     return Checkpoint(name, folder, folder.name)
@@ -210,8 +211,8 @@ def _download(name: str, revision: str | None) -> Path:
     )
 
     unreachable = (
-        f"{name!r} is not on this machine and the Hugging Face hub ({constants.ENDPOINT}) {{why}}. "
-        + _WAYS_OUT.format(name=name)
+        f"{name!r} is not on this machine (no preset, no folder, not in the hub's cache) and the Hugging Face hub"
+        f" ({constants.ENDPOINT}) {{why}}. " + _WAYS_OUT.format(name=name)
     )
     if constants.is_offline_mode():
         raise HubUnreachableError(unreachable.format(why="is switched off (HF_HUB_OFFLINE)"))

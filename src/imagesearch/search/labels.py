@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from imagesearch.errors import UsageError
-from imagesearch.images.files import MAX_MEGAPIXELS, ImageSource, load_image
+from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
+from imagesearch.images.sources import ImageSource, load_image
 from imagesearch.records import Prediction, Skipped
 
 if TYPE_CHECKING:

@@ -6,15 +6,16 @@ Works on any collection and model; :class:`imagesearch.service.ImageSearch` supp
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imagesearch.errors import UsageError
-from imagesearch.images.files import MAX_MEGAPIXELS, ImageSource, examine, load_image
+from imagesearch.images.files import MAX_MEGAPIXELS, examine
 from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
+from imagesearch.images.sources import ImageSource, load_image
 from imagesearch.records import Hit, Skipped
 from imagesearch.stores.base import Collection, Vectors, require_same_model
 
@@ -28,7 +29,8 @@ class Query:
     """What a user looks for, and how many results.
 
     Attributes:
-        image: a path, a Pillow image, or a uint8 array of shape (height, width, 3).
+        image: a path, the bytes of a file, an open file, a Pillow image, or a uint8 array of shape (height, width,
+            3).
         k: number of results, at least 1.
         max_megapixels: a larger file is refused.
         timeout: seconds that reading and decoding it may take.
@@ -43,35 +45,38 @@ class Query:
         """Refuse what cannot be answered, before a model is loaded for it.
 
         Raises:
-            UsageError: ``k`` is less than 1.
+            UsageError: ``k`` is no whole number of at least 1.
             PictureError: the image is a file that cannot be read.
         """
+        if isinstance(self.k, bool) or not isinstance(self.k, (int, np.integer)):
+            raise UsageError(f"k = {self.k!r}: the number of results must be a whole number")
         if self.k < 1:
             raise UsageError(f"k = {self.k}: the number of results must be at least 1")
         if isinstance(self.image, (str, os.PathLike)):
             examine(os.fsdecode(self.image), max_megapixels=self.max_megapixels)
 
-    def vector(self, embedder: Encoder) -> Vectors:
-        """The query as float32 of shape (1, dimension).
 
-        Raises:
-            PictureError: the image cannot be read.
-        """
-        return embed_images(embedder, [self.image], max_megapixels=self.max_megapixels, timeout=self.timeout)
+def search_collection(collection: Collection, embedder: Encoder, queries: Sequence[Query]) -> list[list[Hit]]:
+    """For each query the image records of a collection that are closest to it, closest first.
 
-
-def search_collection(collection: Collection, embedder: Encoder, query: Query) -> list[Hit]:
-    """The image records of a collection that are closest to a query, closest first.
-
-    A collection with fewer than ``query.k`` rows gives them all.
+    A collection with fewer than ``query.k`` rows gives them all. Of the queries' limits, the most generous hold.
 
     Raises:
         ModelMismatchError: the collection holds vectors of another model.
-        PictureError: the image cannot be read.
+        PictureError: an image cannot be read.
         StoreError: the database fails.
     """
     require_same_model(collection.spec.name, embedder.fingerprint, collection.fingerprint)
-    return collection.search(query.vector(embedder), query.k)[0]
+    if not queries:
+        return []
+    vectors = embed_images(
+        embedder,
+        [query.image for query in queries],
+        max_megapixels=max(query.max_megapixels for query in queries),
+        timeout=max(query.timeout for query in queries),
+    )
+    found = collection.search(vectors, max(query.k for query in queries))
+    return [hits[: query.k] for query, hits in zip(queries, found, strict=True)]
 
 
 def embed_images(

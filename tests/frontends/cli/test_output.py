@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Iterator
@@ -93,3 +94,24 @@ def test_lists_are_printed_as_they_come(output: Format) -> None:
     print_results(rows(), output, fail, ("number", "unknown"), stream=stream)
     if output is Format.CSV:
         assert stream.getvalue() == "number,unknown\n1,\n2,\n"
+
+
+def test_csv_holds_nothing_that_a_terminal_or_a_spreadsheet_acts_on() -> None:
+    class Row:
+        def __init__(self, *values: object) -> None:
+            self.values = values
+
+        def to_dict(self) -> dict[str, object]:
+            return dict(zip("abc", self.values, strict=True))
+
+    rows = [Row("=1+1", "\x1b[31mred", -5), Row("@SUM(A1)", "two\nlines", 0.5), Row("/a, b", "caf\udce9", "-x")]
+    stream = io.StringIO()
+    print_results(rows, Format.CSV, lambda _: None, "abc", stream=stream)
+    assert list(csv.reader(io.StringIO(stream.getvalue())))[1:] == [
+        ["'=1+1", "\\x1b[31mred", "-5"],
+        ["'@SUM(A1)", "two\nlines", "0.5"],
+        ["/a, b", "caf\\udce9", "'-x"],
+    ]
+    stream = io.StringIO()
+    print_results(rows, Format.JSON, lambda _: None, stream=stream)
+    assert json.loads(stream.getvalue()) == [row.to_dict() for row in rows]

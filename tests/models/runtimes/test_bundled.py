@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,28 @@ def test_pictures_of_all_sizes() -> None:
     with ImageSearch() as images:
         vectors = images.embed([Image.new("RGB", size, "red") for size in ((1, 1), (3000, 10), (64, 64))])
     assert np.isfinite(vectors).all()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals here")
+def test_signals_do_no_harm_after_networks_are_gone() -> None:
+    """Each OpenVINO core sets another stack for signals, and the one that was there before when it goes."""
+    program = """
+import gc, signal
+from imagesearch.models import catalogue
+from imagesearch.models.hub import find_checkpoint
+from imagesearch.models.runtimes.base import RuntimeOptions
+from imagesearch.models.runtimes.selection import open_classifier, open_embedder
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+options, starter = RuntimeOptions("cpu", "float32", "openvino"), find_checkpoint(str(catalogue.STARTER_FOLDER))
+for _ in range(2):
+    first, second = open_embedder(starter, options), open_classifier(starter, options)
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+    signal.raise_signal(signal.SIGUSR1)
+assert came == [1, 1]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from imagesearch.config import ModelSettings
 from imagesearch.errors import ModelError
-from imagesearch.images.files import load_image
+from imagesearch.images.sources import load_image
 from imagesearch.models import catalogue
 from imagesearch.models.digests import file_digest
 from imagesearch.models.embedder import Embedder

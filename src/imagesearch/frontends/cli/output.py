@@ -85,9 +85,23 @@ def print_results(
     elif output is Format.CSV:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([row.get(name, "") for name in columns] for result in results for row in rows_of(result))
+        writer.writerows(
+            [_cell(row.get(name, "")) for name in columns] for result in results for row in rows_of(result)
+        )
     else:
         show(make_console(stream))
+
+
+# What spreadsheets take for the beginning of a formula.
+_FORMULAS = ("=", "+", "-", "@")
+
+
+def _cell(value: Any) -> Any:
+    """A value that neither a terminal nor a spreadsheet acts on; JSON has it as it is."""
+    if not isinstance(value, str):
+        return value
+    text = "\n".join(map(printable, value.split("\n")))  # line ends are harmless between quotes
+    return f"'{text}" if value.startswith(_FORMULAS) else text
 
 
 def _write_json_array(values: Iterable[Any], stream: TextIO) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesearch.errors import UsageError
-from imagesearch.images.files import load_image
+from imagesearch.images.sources import load_image
 
 if TYPE_CHECKING:
     from PIL import Image

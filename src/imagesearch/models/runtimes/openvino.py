@@ -21,6 +21,10 @@ _FILE = "graph.xml"
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
+_making_it = threading.Lock()
+_the_core: Any = None
+
+
 def _openvino() -> Any:
     """The library, without its telemetry.
 
@@ -33,6 +37,19 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def _core() -> Any:
+    """The only one of this process, never let go of.
+
+    Each gives its thread a stack for signals, and at its end puts back the one from before, which may be that of
+    another core that is gone by then: the next signal would end the process.
+    """
+    global _the_core  # noqa: PLW0603 - state of the process
+    with _making_it:
+        if _the_core is None:
+            _the_core = _openvino().Core()
+        return _the_core
 
 
 def convert(
@@ -53,7 +70,7 @@ def convert(
 
 def multiplies_bfloat16() -> bool:
     """Whether this CPU does (AMX or AVX512-BF16); others emulate it, and are slower with it."""
-    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINORuntime:
@@ -71,7 +88,7 @@ class OpenVINORuntime:
         """
         # One batch at a time on all cores; batches side by side would each need their own activations.
         options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-        core = _openvino().Core()
+        core = _core()
         model = core.read_model(folder / _FILE)
         if len(model.outputs) > 1:  # what the others need besides is not computed then
             model = _openvino().Model([model.output(output)], model.get_parameters())
