@@ -123,14 +123,24 @@ def environment(tree: Path | None = None) -> dict[str, str]:
     return {**found, "PYTHONPATH": os.pathsep.join(folders), "PYTHONPYCACHEPREFIX": _BYTECODE.name}
 
 
+# Where no config.yaml is found: an earlier program refuses the settings of a later one.
+_ELSEWHERE = tempfile.gettempdir()
+
+
+def _absolute(argument: str | os.PathLike[str]) -> str:
+    return argument if isinstance(argument, str) else os.path.abspath(argument)
+
+
 def run_script(script: str, *arguments: str | os.PathLike[str], tree: Path | None = None) -> str:
     """Run a Python script as a new process; what it prints.
 
     Raises:
         RuntimeError: it failed; with what it said.
     """
-    command = [sys.executable, "-c", script, *[os.fspath(argument) for argument in arguments]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(tree))
+    command = [sys.executable, "-c", script, *map(_absolute, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(tree), cwd=_ELSEWHERE
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, arguments))}: {done.stderr}")
     return done.stdout
@@ -144,11 +154,12 @@ def run_cli(*arguments: str | os.PathLike[str], tree: Path | None = None) -> Run
     """
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *[os.fspath(argument) for argument in arguments]],
+        [sys.executable, "-c", MEASURED, *map(_absolute, arguments)],
         capture_output=True,
         text=True,
         check=False,
         env=environment(tree),
+        cwd=_ELSEWHERE,
     )
     seconds = time.perf_counter() - started
     if done.returncode:
