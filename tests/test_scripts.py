@@ -79,11 +79,20 @@ def test_visualize_saves_a_figure_where_there_is_no_display(
     assert Path("imagesearch-classify-1.png").is_file()
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "many", "2.5"])
+def test_a_number_of_results_that_is_none_is_a_line_of_the_script(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        scripts.run_similarity_search(["-q", "gone.png", f"-k={number}"])
+    assert left.value.code == 2
+    assert "is not a whole number of at least 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "argv", "code"),
     [
         ("run_similarity_search", ["-q", "gone.png"], 1),
-        ("run_similarity_search", ["-q", "gone.png", "-k", "0"], 2),
         ("run_similarity_search", ["-q", "gone.png", "--config", "none.yaml"], 2),
         ("run_classification", ["-i", "gone.png"], 1),
         ("run_classification", ["-i", "."], 1),

@@ -373,7 +373,7 @@ def _shown(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name}: ..." for name in value) + "}"
     whole_section = len(names) == 1 and isinstance(value, (str, list))
-    like_token = difflib.get_close_matches(names[-1], ["token", "password", "api_key"], n=1)
+    like_token = difflib.get_close_matches(names[-1], ["token", "password", "api_key"], n=1, cutoff=0.75)
     secret = names[-1] == "token" or (like_token and _field(".".join(names[:-1]), names[-1]) is None)
     return "***" if secret or whole_section else f"{value!r:.200}"
 

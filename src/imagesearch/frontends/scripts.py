@@ -39,7 +39,9 @@ def run_similarity_search(argv: Sequence[str] | None = None) -> int:
     """The indexed pictures most like one picture, with their scores."""
     parser = _parser("Find the indexed pictures that look most like a picture.")
     parser.add_argument("-q", "--query_image", required=True, metavar="FILE", help="the picture to look for")
-    parser.add_argument("-k", "--top_k", metavar="N", help="number of results; default: search.top_k, then 10")
+    parser.add_argument(
+        "-k", "--top_k", metavar="N", type=_positive, help="number of results; default: search.top_k, then 10"
+    )
     _add_visualize(parser)
     given = _given(parser, argv)
     count = [f"--top-k={given.top_k}"] if given.top_k is not None else []
@@ -71,6 +73,12 @@ def _classify(image: str, config: str | None, figure: FigureRequest) -> None:
         from imagesearch.frontends.figures import default_name, labels_figure
 
         figure.deliver(labels_figure([(image, predictions)]), default_name("classify", image))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
