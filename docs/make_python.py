@@ -66,7 +66,7 @@ def _members(owner: type) -> Iterator[str]:
 
 def _signature(function: Any) -> str:
     """Names and defaults; types are in the text, where they matter."""
-    shown = []
+    shown: list[str] = []
     for parameter in list(inspect.signature(function).parameters.values())[inspect.ismethod(function) :]:
         if parameter.name == "self":
             continue
