@@ -20,7 +20,9 @@ from .models.conftest import save_checkpoint
 
 
 @pytest.fixture
-def networks() -> Networks:
+def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
+    """The bundled model's, as if no graph came with it."""
+    monkeypatch.setattr(selection, "has_bundled_graph", lambda *_: False)
     return Networks(load_config(overrides={"model": {"device": "cpu"}}))
 
 
