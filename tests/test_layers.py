@@ -104,6 +104,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.ledger",
         "library.plan",
         "library.refresh",
+        "library.forgetting",
         "library.checking",
         "library.parquet",
         "library.transfer",

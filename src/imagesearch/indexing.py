@@ -13,7 +13,7 @@ from imagesearch.errors import UsageError
 from imagesearch.images.find import resolved_roots
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
-from imagesearch.records import IndexReport, Progress
+from imagesearch.records import ForgetReport, IndexReport, Progress
 from imagesearch.stores.base import CollectionSpec, find
 
 if TYPE_CHECKING:
@@ -76,6 +76,15 @@ class Indexer:
         if name != self._config.collection_spec.name and find(self._handle.open(), spec) is None:
             raise UsageError("it is not known which model it was made with")
         return self.refresh(name, sorted(set(known)), RefreshOptions(), progress)
+
+    def forget(self, folders: Sequence[str | os.PathLike[str]], *, dry_run: bool) -> ForgetReport:
+        """Take folders out of the configured collection: see :func:`library.forgetting.forget_folders`."""
+        from imagesearch.library.forgetting import forget_folders
+
+        collection = self._handle.open().open(self._config.collection_spec)
+        paths = [os.path.abspath(root) for root in resolved_roots(folders, may_be_offline=True)]
+        ledger = self._collections.ledger(collection.spec.name)
+        return forget_folders(collection, ledger, paths, dry_run=dry_run)
 
     @property
     def reading(self) -> ReadOptions:

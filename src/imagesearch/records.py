@@ -303,6 +303,30 @@ class IndexReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetReport:
+    """What forgetting folders did.
+
+    Attributes:
+        collection: the collection's name.
+        removed: rows taken out.
+        folders: below which they were.
+        still_indexed: folders that are indexed as a whole and hold some of these: indexing them again brings
+            their pictures back.
+        dry_run: whether nothing was removed, and the number says what would be.
+    """
+
+    collection: str
+    removed: int
+    folders: tuple[str, ...]
+    still_indexed: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class TransferReport:
     """What copying, exporting, importing or migrating a collection did.
 

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from imagesearch.config import Config, load_config
-from imagesearch.errors import UsageError
-from imagesearch.images.sources import ImageSource, is_single
+from imagesearch.images.find import list_of
+from imagesearch.images.sources import ImageSource, several
 from imagesearch.indexing import Indexer
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
@@ -18,6 +18,7 @@ from imagesearch.records import (
     CheckReport,
     CollectionInfo,
     ExtractReport,
+    ForgetReport,
     Hit,
     IndexReport,
     Prediction,
@@ -108,8 +109,21 @@ class ImageSearch:
         from imagesearch.library.plan import RefreshOptions
 
         options = RefreshOptions(prune, retry_skipped, dry_run)
-        roots = self._indexer.roots_to_refresh([path for entry in folders for path in _paths(entry)])
+        roots = self._indexer.roots_to_refresh(list_of(*folders))
         return self._indexer.refresh(self.spec.name, roots, options, progress)
+
+    def forget(self, *folders: str | os.PathLike[str], dry_run: bool = False) -> ForgetReport:
+        """Take the pictures below folders, or single ones, out of the collection; the files stay.
+
+        Args:
+            folders: they need not be there any more.
+            dry_run: change nothing; the report says what would be done.
+
+        Raises:
+            CollectionNotFoundError: nothing has been indexed with this model yet.
+            StoreError: the database fails.
+        """
+        return self._indexer.forget(folders, dry_run=dry_run)
 
     def skipped(self) -> list[Skipped]:
         """Files that indexing into the configured collection could not read, why, and whether a retry can help."""
@@ -129,7 +143,7 @@ class ImageSearch:
         """
         from imagesearch.library.extraction import extract_folders
 
-        roots = self._indexer.roots(_paths(folder))
+        roots = self._indexer.roots(list_of(folder))
         embedder = partial(self._networks.embedder_for, progress=progress)
         return extract_folders(embedder, roots, prefix, self._indexer.reading, progress)
 
@@ -180,7 +194,7 @@ class ImageSearch:
             UsageError, PictureError, CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
         """
         wanted, data = (self.config.search.top_k if k is None else k), self.config.data
-        queries = [Query(image, wanted, data.max_megapixels, data.read_timeout) for image in _several(images)]
+        queries = [Query(image, wanted, data.max_megapixels, data.read_timeout) for image in several(images)]
         for query in queries:
             query.check()
         return search_collection(self.collection(), self.embedder, queries)
@@ -198,7 +212,7 @@ class ImageSearch:
             UsageError: a single picture was given, or one of them is of another type.
             PictureError: one of them cannot be read.
         """
-        return embed_images(self.embedder, _several(images), **self._reading())
+        return embed_images(self.embedder, several(images), **self._reading())
 
     def classify(self, image: ImageSource, top: int = 5) -> list[Prediction]:
         """What is in the picture: the most probable labels, most probable first.
@@ -223,7 +237,7 @@ class ImageSearch:
             ModelError: the configured checkpoint has no labels.
         """
         check_top(top)
-        yield from label_images(self.classifier, _several(images), top, **self._reading())
+        yield from label_images(self.classifier, several(images), top, **self._reading())
 
     def _reading(self) -> dict[str, Any]:
         """How images that are not indexed are read."""
@@ -379,19 +393,3 @@ class ImageSearch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
-    return [given] if isinstance(given, (str, os.PathLike)) else list(given)
-
-
-def _several(images: Iterable[ImageSource]) -> Iterable[ImageSource]:
-    """The same, if it is more than a single picture.
-
-    Raises:
-        UsageError: it is one, or nothing to iterate over.
-    """
-    if is_single(images) or not isinstance(images, Iterable):
-        kind = type(images).__name__
-        raise UsageError(f"expected a list of pictures, got a single {kind}: put it into brackets")
-    return images

@@ -220,6 +220,14 @@ def find_pictures(root: str | os.PathLike[str], selection: Selection = Selection
         raise UsageError(f"cannot read {missing!r}: {reason}")
 
 
+def list_of(*given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+    """Paths, and those of lists of paths."""
+    paths: list[str | os.PathLike[str]] = []
+    for entry in given:
+        paths += [entry] if isinstance(entry, (str, os.PathLike)) else entry
+    return paths
+
+
 def resolved_roots(folders: Iterable[str | os.PathLike[str]], may_be_offline: bool) -> list[str]:
     """Folders and files as paths, with ``~`` replaced.
 

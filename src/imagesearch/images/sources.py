@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from imagesearch.errors import PictureError, UsageError
@@ -68,12 +69,20 @@ def load_image(
     return upright_rgb(source, IN_MEMORY)
 
 
-def is_single(source: object) -> bool:
-    """Whether this is one picture, in a form that :func:`load_image` takes, and not a list of them."""
+def several(images: Iterable[ImageSource]) -> Iterable[ImageSource]:
+    """The same, if it is not a single picture, of which some could be iterated over, too.
+
+    Raises:
+        UsageError: it is one, or nothing to iterate over.
+    """
     from PIL import Image
 
     one = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
-    return isinstance(source, one) or hasattr(source, "read") or 0 < getattr(source, "ndim", 0) < 4
+    is_array = 0 < getattr(images, "ndim", 0) < 4
+    if isinstance(images, one) or is_array or hasattr(images, "read") or not isinstance(images, Iterable):
+        kind = type(images).__name__
+        raise UsageError(f"expected a list of pictures, got a single {kind}: put it into brackets")
+    return images
 
 
 def _bytes_of(source: Any, max_megapixels: float) -> bytes:

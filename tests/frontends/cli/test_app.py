@@ -123,7 +123,19 @@ def test_unknown_command_and_flag_are_wrong_usage(run: Run) -> None:
 
 
 COMMANDS = (
-    *("index", "search", "classify", "watch", "extract", "build", "info", "collections", "copy", "rename"),
+    *(
+        "index",
+        "search",
+        "classify",
+        "watch",
+        "forget",
+        "extract",
+        "build",
+        "info",
+        "collections",
+        "copy",
+        "rename",
+    ),
     *("drop", "export", "import", "migrate", "check", "models", "config", "demo"),
 )
 
@@ -294,6 +306,26 @@ def test_search_before_indexing(run: Run, library: Library, tmp_path: Path) -> N
     ran = run("search", library.folder / "plain.png", "--uri", tmp_path / "new.db")
     assert (ran.code, ran.out) == (1, "")
     assert "images_starter" in ran.err
+
+
+def test_several_pictures_are_searched_for_in_one_go(run: Run, library: Library) -> None:
+    first, second = library.folder / "plain.png", library.folder / "two words.png"
+    alone = [
+        json.loads(run("search", path, "-k", "2", "--uri", library.uri, "--json").out) for path in (first, second)
+    ]
+    together = run("search", first, second, "-k", "2", "--uri", library.uri, "--json")
+    assert json.loads(together.out) == [
+        {"query": str(first), "hits": alone[0]},
+        {"query": str(second), "hits": alone[1]},
+    ]
+    rows = list(csv.DictReader(io.StringIO(run("search", first, second, "--uri", library.uri, "--csv").out)))
+    assert {row["query"] for row in rows} == {str(first), str(second)}
+    assert [row["path"] for row in rows if row["rank"] == "1"] == [str(first), str(second)]
+    text = run("search", first, second, "-k", "1", "--uri", library.uri).out
+    assert text.index(f"most like {first}") < text.index(f"most like {second}")
+    refused = run("search", first, second, "--uri", library.uri, "--save", "a.png")
+    assert refused.code == 2
+    assert "a figure shows one search" in refused.err
 
 
 def test_json_and_csv_exclude_each_other(run: Run, library: Library) -> None:

@@ -23,6 +23,7 @@ from imagesearch.frontends.cli.commands import (
     config,
     demo,
     extract,
+    forget,
     index,
     info,
     models,
@@ -39,6 +40,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "search": search.search,
         "classify": classify.classify,
         "watch": watch.watch,
+        "forget": forget.forget,
     },
     "Vectors in files": {
         "extract": extract.extract,

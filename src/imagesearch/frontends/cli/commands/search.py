@@ -1,10 +1,10 @@
-"""``imagesearch search``: find the indexed pictures that look most like one picture."""
+"""``imagesearch search``: find the indexed pictures that look most like a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from imagesearch.frontends.cli.options import (
 )
 from imagesearch.frontends.cli.output import Format, note, print_line, print_results
 from imagesearch.frontends.cli.progress import Stopwatch
+from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.text import METRIC_CAPTIONS, counted
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
     from imagesearch.records import CollectionInfo, Hit
     from imagesearch.service import ImageSearch
 
-Query = Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to look for.", show_default=False)]
+Queries = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...", help="The picture to look for; several are answered together.", show_default=False
+    ),
+]
 TopK = Annotated[
     int | None,
     typer.Option("-k", "--top-k", metavar="N", min=1, help="Number of results. Default: search.top_k."),
@@ -46,25 +52,48 @@ def search(
     output: Format,
     figure: FigureRequest,
     watch: Stopwatch,
-    image: Query,
+    images: Queries,
     top_k: TopK = None,
 ) -> None:
-    """Find the indexed pictures that look most like one picture."""
+    """Find the indexed pictures that look most like a picture."""
+    if figure.is_wanted and len(images) > 1:
+        raise WrongUsageError("a figure shows one search: name one picture with --visualize or --save")
     wanted = top_k or settings.search.top_k
-    with opened(settings) as images:
+    with opened(settings) as library:
         watch.lap("settings")
         if watch.is_wanted:
-            _open_by_stages(images, watch)
-        hits, info = images.search(image, wanted), images.describe()
+            _open_by_stages(library, watch)
+        found, info = library.search_all(images, wanted), library.describe()
         watch.lap("search")
         watch.report()
-        _note_differences(images, info, wanted - len(hits), wanted)
-    print_results(hits, output, partial(_show, image, hits, info), ("rank", "score", "path"))
+        _note_differences(library, info, wanted - len(found[0]), wanted)
+    if len(images) == 1:
+        print_results(found[0], output, partial(_show, images[0], found[0], info), ("rank", "score", "path"))
+    else:
+        answers = [Answer(image, hits) for image, hits in zip(images, found, strict=True)]
+        columns = ("query", "rank", "score", "path")
+        print_results(answers, output, partial(_show_all, answers, info), columns, rows_of=Answer.rows)
     if figure.is_wanted:
         from imagesearch.frontends.figures import default_name, results_figure
 
-        drawn = results_figure(image, hits, info.metric, settings.data.max_megapixels)
-        figure.deliver(drawn, default_name("search", image))
+        drawn = results_figure(images[0], found[0], info.metric, settings.data.max_megapixels)
+        figure.deliver(drawn, default_name("search", images[0]))
+
+
+class Answer:
+    """What was found for one of several pictures."""
+
+    def __init__(self, query: str, hits: Sequence[Hit]) -> None:
+        self.query, self.hits = query, hits
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"query": self.query, "hits": [hit.to_dict() for hit in self.hits]}
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row per hit."""
+        for hit in self.hits:
+            yield {"query": self.query, **hit.to_dict()}
 
 
 def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:
@@ -82,6 +111,13 @@ def _note_differences(images: ImageSearch, info: CollectionInfo, missing: int, w
     if other_index := images.index_mismatch():
         built, configured = other_index
         note(f"the index is {built}, but milvus.index_type is {configured}: run 'imagesearch index' to rebuild it")
+
+
+def _show_all(answers: Sequence[Answer], info: CollectionInfo, out: Console) -> None:
+    for number, answer in enumerate(answers):
+        if number:
+            print_line(out, ("", ""))
+        _show(answer.query, answer.hits, info, out)
 
 
 def _show(query: str, hits: Sequence[Hit], info: CollectionInfo, out: Console) -> None:
