@@ -160,3 +160,14 @@ def test_a_display_opens_a_window(plain: list[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", None, raising=False)
     assert figures.show_or_save(figure, "used.png") == Path("used.png")
     assert plt.get_fignums() == []
+
+
+def test_a_second_figure_of_the_same_name_does_not_replace_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "show", lambda figure: False)
+    page = figures.labels_figure([])
+    saved = [figures.show_or_save(page, "imagesearch-search-1.png") for _ in range(3)]
+    assert [str(path) for path in saved] == [
+        "imagesearch-search-1.png",
+        "imagesearch-search-1-2.png",
+        "imagesearch-search-1-3.png",
+    ]

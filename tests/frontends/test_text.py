@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from imagesearch.frontends.text import columns, printable, shorten_middle
+import pytest
+
+from imagesearch.frontends.text import columns, printable, shorten_middle, shortest_names
 
 
 def test_printable_leaves_ordinary_text_alone() -> None:
@@ -21,3 +23,18 @@ def test_shortened_names_keep_both_ends_and_the_width() -> None:
         assert "…" in short
         assert short.startswith("I")
         assert short.endswith("g")
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/a/1.jpg"], ["1.jpg"]),
+        (["/a/b/1.jpg", "/a/c/1.jpg"], ["b/1.jpg", "c/1.jpg"]),
+        (["/x/b/1.jpg", "/y/b/1.jpg", "/y/2.jpg"], ["x/b/1.jpg", "y/b/1.jpg", "2.jpg"]),
+        (["/1.jpg", "/a/1.jpg"], ["1.jpg", "a/1.jpg"]),
+        ([], []),
+        (["/"], ["/"]),
+    ],
+)
+def test_names_tell_pictures_apart(paths: list[str], names: list[str]) -> None:
+    assert shortest_names(paths) == names

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
 import warnings
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesearch.errors import UsageError
 from imagesearch.frontends.errors import WrongUsageError
-from imagesearch.frontends.text import METRIC_CAPTIONS, columns, counted, printable, shorten_middle
+from imagesearch.frontends.text import METRIC_CAPTIONS, columns, counted, printable, shorten_middle, shortest_names
 from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
 from imagesearch.images.sources import load_image
@@ -65,7 +66,7 @@ _FALLBACK_FONTS = (
 def results_figure(
     query: str, hits: Sequence[Hit], metric: Metric, max_megapixels: float = MAX_MEGAPIXELS
 ) -> Figure:
-    """The query in a coloured frame beside its results in ranked order, each with score and file name.
+    """The query in a coloured frame beside its results in ranked order, each with score and name.
 
     A file that cannot be read any more is a grey box with the reason. At most :data:`MAX_DRAWN` results are drawn.
     """
@@ -92,13 +93,14 @@ def results_figure(
     page.text(
         _MARGIN + _QUERY / 2, _HEADER + query_height + 0.13, _name(query), size=9, align="center", room=_QUERY
     )
-    for place, (hit, picture) in enumerate(zip(drawn, pictures, strict=True)):
+    names = shortest_names([hit.path for hit in drawn])
+    for place, (hit, name, picture) in enumerate(zip(drawn, names, pictures, strict=True)):
         left, row = grid_left + place % across * (_CELL + _GAP), place // across
         under = tops[row] + heights[row]
         page.picture(left, tops[row], (_CELL, heights[row]), picture)
         page.text(left, under + 0.09, f"{hit.rank}", size=9.5, weight="bold", color=_FAINT)
         page.text(left + _CELL, under + 0.09, f"{hit.score:.3f}", size=9.5, weight="bold", align="right")
-        page.text(left, under + 0.28, _name(hit.path), size=7.5, color=_FAINT, room=_CELL)
+        page.text(left, under + 0.28, name, size=7.5, color=_FAINT, room=_CELL)
     return page.figure
 
 
@@ -124,11 +126,12 @@ def labels_figure(
     height = sum(max(side + 0.35, bars) + _MARGIN for side, bars in heights) + _MARGIN
     page = _Page(left + _BARS + _MARGIN, height)
     top = _MARGIN
-    for (path, result), picture, (high, bars) in zip(drawn, pictures, heights, strict=True):
+    names = shortest_names([path for path, _ in drawn])
+    for (_, result), name, picture, (high, bars) in zip(drawn, names, pictures, heights, strict=True):
         start = top + max(0.0, (bars - high) / 2)
         page.picture(_MARGIN, start, (_SIDE, high), picture)
         middle, under = _MARGIN + _SIDE / 2, start + high + 0.12
-        page.text(middle, under, _name(path), size=9, color=_FAINT, align="center", room=_SIDE)
+        page.text(middle, under, name, size=9, color=_FAINT, align="center", room=_SIDE)
         start = top + max(0.0, (high - bars) / 2)
         for place, prediction in enumerate(() if isinstance(result, Skipped) else result):
             page.bar(left, start + place * _LINE, _BARS, prediction, first=place == 0)
@@ -142,7 +145,13 @@ def show_or_save(figure: Figure, default_name: str) -> Path | None:
     Returns:
         The file, None if a window was opened.
     """
-    return None if show(figure) else save_figure(figure, default_name)
+    return None if show(figure) else save_figure(figure, _free_name(default_name))
+
+
+def _free_name(name: str) -> str:
+    """The name, or with a number the first that no file has: two pictures may be called the same."""
+    numbered = (name if number == 1 else f"{Path(name).stem}-{number}.png" for number in itertools.count(1))
+    return next(candidate for candidate in numbered if not os.path.lexists(candidate))
 
 
 def default_name(command: str, picture: str) -> str:

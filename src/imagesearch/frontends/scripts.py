@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from imagesearch.frontends.cli.app import app
+from imagesearch.frontends.cli.commands.classify import note_labels
 from imagesearch.frontends.cli.options import FigureRequest, load_settings, opened
 from imagesearch.frontends.cli.output import tolerant_streams
 from imagesearch.frontends.cli.process import errors_as_exit_codes, tune_process
@@ -65,7 +66,9 @@ def run_classification(argv: Sequence[str] | None = None) -> int:
 
 
 def _classify(image: str, config: str | None, figure: FigureRequest) -> None:
-    with opened(load_settings(config)) as images:
+    settings = load_settings(config)
+    note_labels(settings)
+    with opened(settings) as images:
         predictions = images.classify(image)
     typer.echo(f"Predicted label: {predictions[0].label}")
     typer.echo(f"Confidence: {predictions[0].score:.4f}")

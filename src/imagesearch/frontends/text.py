@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 # What the scores of each metric (by its Milvus name) mean.
 METRIC_CAPTIONS = {
@@ -34,6 +37,29 @@ def printable(text: str) -> str:
 
 def _is_harmless(character: str) -> bool:
     return character.isprintable() or character == _JOINER or unicodedata.category(character) == "Zs"
+
+
+def shortest_names(paths: Sequence[str]) -> list[str]:
+    """The end of each path, from its file name on as far up as it takes to tell it from the others.
+
+    Examples:
+        >>> shortest_names(["/a/2024/1.jpg", "/a/2025/1.jpg", "/a/2025/2.jpg"])
+        ['2024/1.jpg', '2025/1.jpg', '2.jpg']
+        >>> shortest_names(["/a/1.jpg", "/a/1.jpg"])
+        ['a/1.jpg', 'a/1.jpg']
+    """
+    parts = [[part for part in os.path.abspath(path).split(os.sep) if part] or [os.sep] for path in paths]
+    lengths = [1] * len(parts)
+    while True:
+        names = ["/".join(own[-length:]) for own, length in zip(parts, lengths, strict=True)]
+        times = Counter(names)
+        longer = [
+            length + 1 if times[name] > 1 and length < len(own) else length
+            for own, length, name in zip(parts, lengths, names, strict=True)
+        ]
+        if longer == lengths:
+            return names
+        lengths = longer
 
 
 def shorten_middle(text: str, width: int) -> str:

@@ -51,11 +51,11 @@ def require_plausible(checkpoint: Checkpoint) -> None:
 
 def _problem(name: str, key: str, value: float, layers: int) -> str | None:
     last = key.rpartition(".")[2]
-    if not math.isfinite(value):
-        return "not a number"
     if name == "config.json":
         too_many = _LAYERS.search(last) and isinstance(value, int) and value > layers
         return f"more layers than its weights can have ({layers})" if too_many else None
+    if not math.isfinite(value):
+        return "not a number"
     if last == "resample" and value not in _FILTERS:
         return "no such filter (0 to 5)"
     if last in ("height", "width", "shortest_edge", "size", "crop_size") and not 0 < value <= _MOST_PIXELS:

@@ -559,3 +559,18 @@ def test_what_libraries_print_goes_to_stderr(run: Run, library: Library, monkeyp
     ran = run("search", library.folder / "plain.png", "--uri", library.uri, "--json")
     assert json.loads(ran.out) == []
     assert "Downloading" in ran.err
+
+
+def test_words_are_not_taken_for_a_missing_file(run: Run, library: Library) -> None:
+    ran = run("search", "a red car", "--uri", library.uri)
+    assert ran.code == 1
+    assert "words cannot be searched for" in ran.err
+    assert "no such file" in run("search", "a red car.jpg", "--uri", library.uri).err
+
+
+@pytest.mark.parametrize(("model", "is_said"), [("starter", True), ("/nowhere", False)])
+def test_classify_says_how_little_the_bundled_model_knows(
+    run: Run, library: Library, model: str, is_said: bool
+) -> None:
+    ran = run("classify", library.folder / "plain.png", "--model", model, "--json")
+    assert ("knows 200 labels" in ran.err) == is_said

@@ -338,6 +338,9 @@ class FigureRequest:
         from imagesearch.frontends import figures
 
         if self._save is not None:
+            folder = os.path.dirname(os.path.abspath(os.path.expanduser(self._save)))
+            if not os.path.isdir(folder):
+                note(f"making the folder {folder}")
             note(f"figure saved to {figures.save_figure(figure, self._save)}")
             if self._visualize:
                 figures.show(figure)

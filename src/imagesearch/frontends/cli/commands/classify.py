@@ -44,6 +44,7 @@ def classify(*, settings: Config, output: Format, figure: FigureRequest, picture
     from imagesearch.frontends.figures import MAX_DRAWN, default_name, labels_figure
 
     stdout = sys.stdout
+    note_labels(settings)
     with opened(settings) as images:
         keep = MAX_DRAWN if figure.is_wanted else 0
         # Lines on the terminal are progress enough, and would run through a bar.
@@ -55,6 +56,14 @@ def classify(*, settings: Config, output: Format, figure: FigureRequest, picture
         figure.deliver(drawn, default_name("classify", pictures[0]))
     if labels.failed:
         raise typer.Exit(FAILED)
+
+
+def note_labels(settings: Config) -> None:
+    """Say that the bundled model knows few labels, where it is what classifies."""
+    from imagesearch.models.catalogue import labels_checkpoint
+
+    if labels_checkpoint(settings.model.name, settings.model.classifier) == labels_checkpoint("starter", None):
+        note("starter, the bundled model, knows 200 labels; --model vit (346 MB, downloaded once) knows 1,000")
 
 
 class LabelledPicture:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.options import (
     COLLECTION,
     COMPUTING,
@@ -58,6 +60,7 @@ def search(
     """Find the indexed pictures that look most like a picture."""
     if figure.is_wanted and len(images) > 1:
         raise WrongUsageError("a figure shows one search: name one picture with --visualize or --save")
+    _refuse_words(images)
     wanted = top_k or settings.search.top_k
     with opened(settings) as library:
         watch.lap("settings")
@@ -94,6 +97,15 @@ class Answer:
         """One row per hit."""
         for hit in self.hits:
             yield {"query": self.query, **hit.to_dict()}
+
+
+def _refuse_words(images: Sequence[str]) -> None:
+    """Say what is not possible where somebody looks for words, instead of that there is no such file."""
+    for image in images:
+        if " " in image and not os.path.splitext(image)[1] and not os.path.lexists(image):
+            raise UsageError(
+                f"there is no picture {image!r}; searching for words is not possible, only for pictures"
+            )
 
 
 def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:
