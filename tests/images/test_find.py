@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.files import examine
@@ -202,3 +203,16 @@ class TestRaw:
     def test_unless_the_processed_file_is_left_out(self, tmp_path: Path) -> None:
         root = tree(tmp_path / "in", "1.cr2", "1.jpg")
         assert names(root, Selection(exclude=("*.jpg",))) == ["1.cr2"]
+
+
+@pytest.mark.skipif(not os.path.ismount("/proc"), reason="no /proc here")
+@pytest.mark.timeout(20)
+def test_links_out_of_the_tree_do_not_lead_into_the_system(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "processes").symlink_to("/proc")
+    (tmp_path / "devices").symlink_to("/dev")
+    walk = Walk.of([tmp_path])
+    assert [os.path.basename(found.path) for found in walk] == ["a.png"]
+    assert {skip.path for skip in walk.closed} == {str(tmp_path / "processes"), str(tmp_path / "devices")}
+    assert all("belongs to the system" in skip.reason for skip in walk.closed)
+    assert not Walk.of(["/proc"]).closed  # as a root somebody wants it

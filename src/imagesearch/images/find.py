@@ -59,6 +59,10 @@ class Selection:
         return not _rules(self.exclude).match(name, below_root)
 
 
+# Where the kernel shows its own state: files without end, and devices.
+_SYSTEM = ("/proc", "/sys", "/dev")
+
+
 class _Rules(NamedTuple):
     """Patterns made ready for comparison with millions of names: plain ones in a set, the others as one regex."""
 
@@ -107,13 +111,20 @@ class FoundFile(NamedTuple):
     mtime_ns: int
 
 
+@lru_cache(maxsize=1)
+def _system_devices() -> frozenset[int]:
+    """Numbers of the file systems that hold no files but what the kernel makes up."""
+    return frozenset(os.stat(path).st_dev for path in _SYSTEM if os.path.ismount(path))
+
+
 @dataclass(slots=True)
 class Walk:
     """One walk over several roots; iterate over it once, then look at what it could not read.
 
     Symbolic links are followed. A folder is entered once, by its real path rather than through a link if both
     are below the roots; so loops end and overlapping roots give each file once. A root that is a link stands for
-    the folder it points to. A raw file beside a processed one of the same name is left out.
+    the folder it points to. Folders that the kernel makes up (``/proc``) are entered only as roots. A raw file
+    beside a processed one of the same name is left out.
 
     Attributes:
         roots: folders and single files, as absolute paths; folders without links.
@@ -172,6 +183,9 @@ class Walk:
             if key in self._visited and status.st_ino:  # some file systems number nothing
                 return []
             self._visited.add(key)
+            if folder != root and status.st_dev in _system_devices() and os.stat(root).st_dev != status.st_dev:
+                self.closed.append(Skipped(folder, "belongs to the system and is no disk: not entered"))
+                return []
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=attrgetter("name"))
         except OSError as error:

@@ -157,7 +157,7 @@ def make_plan(
         offline=offline,
         settled=compared.settled,
         unreadable=[*((FoundFile(folder.path, "", -1, 0), folder) for folder in walk.closed), *unreadable],
-        forget=_to_forget(compared.listed, walk, ledger),
+        forget=_to_forget(compared, walk, ledger, prune=options.prune),
     )
 
 
@@ -173,6 +173,7 @@ class _Comparison:
         changed: files that have to be read.
         found_below: number of files by unit: see :class:`Snapshot`.
         listed: paths of those that the ledger lists.
+        roots: folders of the walk that hold any.
     """
 
     found: int = 0
@@ -181,6 +182,7 @@ class _Comparison:
     changed: list[FoundFile] = field(default_factory=list)
     found_below: Counter[str] = field(default_factory=Counter)
     listed: set[str] = field(default_factory=set)
+    roots: set[str] = field(default_factory=set)
 
 
 def _compare(
@@ -206,6 +208,7 @@ def _compare(
         done.found_below.update(unit for unit in map(units.holding, paths) if unit is not None)
         if len(ledger):
             done.listed.update(path for path in paths if path in ledger)
+            done.roots.update(file.root for file in files)
         unchanged = snapshot.see(files)
         done.unchanged += int(unchanged.sum())
         for number in np.flatnonzero(~unchanged).tolist():
@@ -219,10 +222,13 @@ def _compare(
     return done
 
 
-def _to_forget(listed: set[str], walk: Walk, ledger: Ledger) -> list[str]:
-    """Paths in the ledger that were not found, where the walk would have found them."""
-    there = [root for root in walk.roots if root not in walk.missing]
-    return ledger.not_found(listed, there, [folder.path for folder in walk.closed])
+def _to_forget(compared: _Comparison, walk: Walk, ledger: Ledger, *, prune: bool) -> list[str]:
+    """Paths in the ledger that were not found, where the walk would have found them.
+
+    A folder without any picture may be where an unplugged disk belongs, so nothing below it is forgotten.
+    """
+    there = [root for root in walk.roots if root not in walk.missing and (prune or root in compared.roots)]
+    return ledger.not_found(compared.listed, there, [folder.path for folder in walk.closed])
 
 
 def _refuse_nothing(found: int, walk: Walk, snapshot: Snapshot) -> None:

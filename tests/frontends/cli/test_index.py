@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from imagesearch.frontends.cli.commands.info import show_skipped
 from imagesearch.frontends.cli.output import make_console
@@ -182,3 +183,19 @@ def test_retry_skipped_tries_again(run: Run, indexed: Path, uri: str, monkeypatc
     assert len(json.loads(run("index", indexed, "--uri", uri, "--json").out)["skipped"]) == 1
     report = json.loads(run("index", indexed, "--uri", uri, "--retry-skipped", "--json").out)
     assert (report["indexed"], report["skipped"]) == (1, [])
+
+
+def test_an_empty_mount_point_does_not_wipe_the_list_of_skipped_files(run: Run, uri: str, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert run("index", disk, tmp_path / "a.png", "--uri", uri).code == 0
+    skipped = ("info", "--skipped", "--json", "--uri", uri)
+    before = run(*skipped).out
+    assert "broken.png" in before
+    (disk / "broken.png").rename(tmp_path / "kept.png")
+    run("index", disk, tmp_path / "a.png", "--uri", uri)
+    assert run(*skipped).out == before
+    run("index", disk, tmp_path / "a.png", "--prune", "--uri", uri)
+    assert "broken.png" not in run(*skipped).out

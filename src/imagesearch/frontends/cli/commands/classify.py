@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 Pictures = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.", show_default=False)
 ]
-Top = Annotated[int, typer.Option(metavar="N", min=1, help="Number of labels per picture.")]
+Top = Annotated[
+    int, typer.Option("-k", "--top", "--top-k", metavar="N", min=1, help="Number of labels per picture.")
+]
 
 
 @prints(csv=True)

@@ -40,7 +40,7 @@ Queries = Annotated[
 ]
 TopK = Annotated[
     int | None,
-    typer.Option("-k", "--top-k", metavar="N", min=1, help="Number of results. Default: search.top_k."),
+    typer.Option("-k", "--top-k", "--top", metavar="N", min=1, help="Number of results. Default: search.top_k."),
 ]
 
 
