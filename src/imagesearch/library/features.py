@@ -21,7 +21,6 @@ import io
 import json
 import os
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,8 +199,8 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise FeaturesError(f"no features file at {str(path)!r}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise FeaturesError(f"{str(path)!r} is not a whole .npy file: {error}") from error
+    except Exception as error:  # NumPy reads the header as Python source: garbage raises anything
+        raise FeaturesError(f"{str(path)!r} is not a whole .npy file: {_line(error)}") from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
         found = f"{vectors.dtype} of shape {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
         raise FeaturesError(f"{str(path)!r}: expected floats of shape (pictures, dimension), found {found}")
@@ -210,6 +209,10 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
         if rows.size:
             raise FeaturesError(f"{str(path)!r}: row {start + int(rows[0])} is not finite (NaN or infinity)")
     return vectors
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -133,7 +133,7 @@ def opened_export(file: Path) -> Iterator[tuple[Any, ExportedCollection]]:
         parquet = pq.ParquetFile(file, page_checksum_verification=True, read_dictionary=texts, metadata=about)
     except OSError as error:
         raise TransferError(f"cannot read {str(file)!r}: {(error.strerror or str(error)).lower()}") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, KeyError, IndexError, OverflowError) as error:  # names that are no text
         raise TransferError(f"{str(file)!r} is not a Parquet file, or the end of it is missing") from error
     with parquet:
         yield parquet, exported

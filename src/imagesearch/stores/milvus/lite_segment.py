@@ -127,8 +127,10 @@ class Segment:
     def _mapped(self, file: Path) -> Vectors:
         try:
             mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-        except ValueError:
-            raise DamagedError(file, "is not as it was written") from None
+        except OSError:
+            raise
+        except Exception as error:  # NumPy reads the header as Python source: garbage raises anything
+            raise DamagedError(file, "is not as it was written") from error
         if len(mapped) != len(self):
             raise DamagedError(file, f"has {len(mapped):,} vectors instead of {len(self):,}")
         vectors: Vectors = mapped.view(np.ndarray)
@@ -142,7 +144,7 @@ class Segment:
                 return file.read(columns=names, use_threads=False)
         except FileNotFoundError:
             raise DamagedError(self.path, "is missing") from None
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise DamagedError(self.path, "cannot be read") from error
@@ -150,7 +152,7 @@ class Segment:
     def _file_schema(self) -> pa.Schema:
         try:
             return pq.read_schema(self.path)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, ValueError) as error:
             raise DamagedError(self.path, "cannot be read") from error
 
 

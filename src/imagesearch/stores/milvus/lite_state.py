@@ -7,6 +7,7 @@ model the vectors are of. Nothing is changed here.
 from __future__ import annotations
 
 import logging
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from imagesearch.stores.milvus.schema import RECORD_PROPERTY
 NOTHING = "nothing is lost"
 
 # What Arrow, FAISS and NumPy raise at files that hold something else.
-UNREADABLE = (pa.ArrowException, RuntimeError, ValueError, EOFError)
+UNREADABLE = (pa.ArrowException, RuntimeError, ValueError, EOFError, SyntaxError, tokenize.TokenError)
 
 
 @dataclass(frozen=True, slots=True)
