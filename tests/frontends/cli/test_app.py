@@ -551,11 +551,11 @@ def test_streams_that_cannot_hold_a_name(library: Library) -> None:
 
 
 def test_what_libraries_print_goes_to_stderr(run: Run, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(*_: object, **__: object) -> list[object]:
+    def noisy(*_: object, **__: object) -> list[list[object]]:
         print("Downloading shards: 100%")
-        return []
+        return [[]]
 
-    monkeypatch.setattr("imagesearch.service.ImageSearch.search", noisy)
+    monkeypatch.setattr("imagesearch.service.ImageSearch.search_all", noisy)
     ran = run("search", library.folder / "plain.png", "--uri", library.uri, "--json")
     assert json.loads(ran.out) == []
     assert "Downloading" in ran.err

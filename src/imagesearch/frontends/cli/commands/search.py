@@ -103,9 +103,7 @@ def _refuse_words(images: Sequence[str]) -> None:
     """Say what is not possible where somebody looks for words, instead of that there is no such file."""
     for image in images:
         if " " in image and not os.path.splitext(image)[1] and not os.path.lexists(image):
-            raise UsageError(
-                f"there is no picture {image!r}; searching for words is not possible, only for pictures"
-            )
+            raise UsageError(f"there is no picture {image!r}; words cannot be searched for, only pictures")
 
 
 def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:
