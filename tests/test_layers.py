@@ -18,7 +18,7 @@ PACKAGE = Path(imagesearch.__file__).parent
 
 # Level by level, from the ground up; within a level and folder a module imports only earlier lines.
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "atomic", "yaml_files"),
+    ("errors", "records", "reports", "atomic", "yaml_files"),
     (
         "images.paths",
         "images.find",

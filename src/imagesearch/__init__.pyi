@@ -19,20 +19,8 @@ from .errors import (
     UnsupportedIndexError,
     UsageError,
 )
-from .records import (
-    CollectionInfo,
-    ExtractReport,
-    Fingerprint,
-    ForgetReport,
-    Hit,
-    ImageRecord,
-    IndexReport,
-    Metric,
-    OfflineRoot,
-    Prediction,
-    Skipped,
-    TransferReport,
-)
+from .records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
+from .reports import ExtractReport, ForgetReport, IndexReport, OfflineRoot, TransferReport
 from .service import ImageSearch
 
 __all__ = [  # noqa: RUF022 - in the order a newcomer needs them

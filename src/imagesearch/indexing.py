@@ -13,7 +13,8 @@ from imagesearch.errors import UsageError
 from imagesearch.images.find import resolved_roots
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
-from imagesearch.records import ForgetReport, IndexReport, Progress
+from imagesearch.records import Progress
+from imagesearch.reports import ForgetReport, IndexReport
 from imagesearch.stores.base import CollectionSpec, find
 
 if TYPE_CHECKING:

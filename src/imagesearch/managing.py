@@ -14,7 +14,8 @@ from imagesearch.config import Config
 from imagesearch.credentials import token_for
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, UsageError
 from imagesearch.library.ledger import Ledger, delete_ledger, rename_ledger
-from imagesearch.records import CollectionInfo, Progress, TransferReport, no_progress
+from imagesearch.records import CollectionInfo, Progress, no_progress
+from imagesearch.reports import TransferReport
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, check_name
 

@@ -14,18 +14,8 @@ from imagesearch.images.sources import ImageSource, several
 from imagesearch.indexing import Indexer
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
-from imagesearch.records import (
-    CheckReport,
-    CollectionInfo,
-    ExtractReport,
-    ForgetReport,
-    Hit,
-    IndexReport,
-    Prediction,
-    Progress,
-    Skipped,
-    no_progress,
-)
+from imagesearch.records import CollectionInfo, Hit, Prediction, Progress, Skipped, no_progress
+from imagesearch.reports import CheckReport, ExtractReport, ForgetReport, IndexReport
 from imagesearch.search.labels import check_top, label_images
 from imagesearch.search.query import Query, embed_images, search_collection
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors, find

@@ -15,7 +15,8 @@ from PIL import Image
 
 from imagesearch import ImageSearch
 from imagesearch.library.checking import check_database
-from imagesearch.records import Finding, ImageRecord
+from imagesearch.records import ImageRecord
+from imagesearch.reports import Finding
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.memory import MemoryDatabase
 

@@ -23,7 +23,8 @@ from imagesearch.library import encoding, plan, refresh
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.plan import RefreshOptions, make_plan
 from imagesearch.library.refresh import index_folders
-from imagesearch.records import ImageRecord, IndexReport
+from imagesearch.records import ImageRecord
+from imagesearch.reports import IndexReport
 from imagesearch.stores.base import find
 from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 

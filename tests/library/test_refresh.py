@@ -18,7 +18,8 @@ from imagesearch.library.encoding import ReadOptions
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.plan import RefreshOptions
 from imagesearch.library.refresh import index_folders
-from imagesearch.records import Fingerprint, IndexReport, OfflineRoot
+from imagesearch.records import Fingerprint
+from imagesearch.reports import IndexReport, OfflineRoot
 from imagesearch.stores.base import find
 from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from imagesearch.errors import StoreError
-from imagesearch.records import Finding, ImageRecord
+from imagesearch.records import ImageRecord
+from imagesearch.reports import Finding
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.milvus import lite_index, lite_reader, lite_segment
 from imagesearch.stores.milvus.lite import LiteDatabase

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, ImageSearchError, StoreError
 from imagesearch.library.ledger import Entry, Ledger
-from imagesearch.records import CheckReport, Finding, Hit, IndexReport, Metric, Progress, no_progress, picture_id
+from imagesearch.records import Hit, Metric, Progress, no_progress, picture_id
+from imagesearch.reports import CheckReport, Finding, IndexReport
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors
 from imagesearch.stores.files import HasFiles
 

@@ -15,15 +15,8 @@ from imagesearch.library.encoding import ReadOptions, encode_files, find_all
 from imagesearch.library.features import Features, FeaturesWriter
 from imagesearch.models.embedder import Encoder
 from imagesearch.models.pooling import unit_vectors
-from imagesearch.records import (
-    ExtractReport,
-    Fingerprint,
-    ImageRecord,
-    IndexReport,
-    Progress,
-    Skipped,
-    no_progress,
-)
+from imagesearch.records import Fingerprint, ImageRecord, Progress, Skipped, no_progress
+from imagesearch.reports import ExtractReport, IndexReport
 from imagesearch.stores.base import CollectionSpec, VectorDatabase
 
 # Rows per call to the database when the vectors exist already: enough to amortise a call, few enough for progress.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from imagesearch.images.find import below
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.snapshot import roots_of
-from imagesearch.records import ForgetReport
+from imagesearch.reports import ForgetReport
 from imagesearch.stores.base import Collection
 from imagesearch.stores.columns import ID
 

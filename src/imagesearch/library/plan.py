@@ -19,7 +19,8 @@ from imagesearch.images.pipeline import batches
 from imagesearch.library.encoding import ReadOptions, identify_files, nothing_found, refuse_missing
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.snapshot import Snapshot
-from imagesearch.records import ImageRecord, OfflineRoot, Progress, Skipped, no_progress
+from imagesearch.records import ImageRecord, Progress, Skipped, no_progress
+from imagesearch.reports import OfflineRoot
 from imagesearch.stores.base import Collection
 
 # A folder that lost a larger share of its pictures at once looks like an unplugged disk, not like tidying.

@@ -21,7 +21,8 @@ from imagesearch.library.encoding import ReadOptions, encode_files
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.plan import KeptVector, Plan, RefreshOptions, Tried, make_plan
 from imagesearch.models.embedder import Encoder
-from imagesearch.records import Fingerprint, IndexReport, Progress, Skipped, no_progress, picture_id
+from imagesearch.records import Fingerprint, Progress, Skipped, no_progress, picture_id
+from imagesearch.reports import IndexReport
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, find, require_same_model
 
 # Rows read and written in one call when their content is known.

@@ -31,7 +31,8 @@ from imagesearch.library.parquet import (
     read_rows,
     to_batch,
 )
-from imagesearch.records import CollectionInfo, ImageRecord, Progress, TransferReport, no_progress
+from imagesearch.records import CollectionInfo, ImageRecord, Progress, no_progress
+from imagesearch.reports import TransferReport
 from imagesearch.stores.base import Collection, CollectionSpec, Columns, VectorDatabase, require_same_metric
 from imagesearch.stores.columns import ID
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from imagesearch.records import Finding, Progress, no_progress
+from imagesearch.records import Progress, no_progress
+from imagesearch.reports import Finding
 from imagesearch.stores.base import VectorDatabase
 
 

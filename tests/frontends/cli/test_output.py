@@ -15,18 +15,8 @@ from imagesearch.frontends.cli.commands.classify import LabelledPicture
 from imagesearch.frontends.cli.commands.collections import Dropped, ListedCollection, Renamed
 from imagesearch.frontends.cli.commands.index import IndexResult
 from imagesearch.frontends.cli.output import Format, print_results
-from imagesearch.records import (
-    CollectionInfo,
-    ExtractReport,
-    Fingerprint,
-    Hit,
-    ImageRecord,
-    IndexReport,
-    Metric,
-    Prediction,
-    Skipped,
-    TransferReport,
-)
+from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
+from imagesearch.reports import ExtractReport, IndexReport, TransferReport
 
 MARK = Fingerprint("toy", "1", "cls", (8, 8), 2)
 INFO = CollectionInfo("mine", 3, Metric.COSINE, "", MARK)

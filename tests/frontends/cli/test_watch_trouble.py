@@ -16,7 +16,8 @@ from imagesearch.config import config_of
 from imagesearch.errors import StoreError, StoreLockedError, StoreUnreachableError, UsageError
 from imagesearch.frontends.cli.commands import watch
 from imagesearch.frontends.cli.output import make_console
-from imagesearch.records import IndexReport, OfflineRoot, Progress, Skipped
+from imagesearch.records import Progress, Skipped
+from imagesearch.reports import IndexReport, OfflineRoot
 
 
 class Library:

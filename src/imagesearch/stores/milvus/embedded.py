@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from imagesearch.records import Finding, Progress, no_progress
+from imagesearch.records import Progress, no_progress
+from imagesearch.reports import Finding
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions
 from imagesearch.stores.milvus import lite_session

@@ -19,7 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from imagesearch.errors import StoreError, UnsupportedIndexError
-from imagesearch.records import Finding, Fingerprint, Progress, no_progress
+from imagesearch.records import Fingerprint, Progress, no_progress
+from imagesearch.reports import Finding
 from imagesearch.stores.base import (
     Collection,
     CollectionSpec,

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from imagesearch.errors import DamagedError
 from imagesearch.images.paths import decode_path
-from imagesearch.records import Finding, Progress, no_progress, picture_id
+from imagesearch.records import Progress, no_progress, picture_id
+from imagesearch.reports import Finding
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.milvus import lite_log
 from imagesearch.stores.milvus.lite_index import EXACT, IndexSpec, LiteIndex

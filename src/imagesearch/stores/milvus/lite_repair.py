@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from imagesearch.records import Finding, Progress, no_progress
+from imagesearch.records import Progress, no_progress
+from imagesearch.reports import Finding
 from imagesearch.stores.columns import ID
 from imagesearch.stores.milvus import lite_log, lite_schema
 from imagesearch.stores.milvus.lite_check import (

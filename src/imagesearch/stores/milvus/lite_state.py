@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from imagesearch.errors import DamagedError, ForeignCollectionError
 from imagesearch.images.paths import decode_path
-from imagesearch.records import Finding
+from imagesearch.reports import Finding
 from imagesearch.stores.milvus import lite_log, lite_manifest, lite_schema
 from imagesearch.stores.milvus.lite_manifest import Manifest
 from imagesearch.stores.milvus.lite_salvage import Salvaged

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
-    from imagesearch.records import CheckReport
+    from imagesearch.reports import CheckReport
 
 # Lost images that are named one by one, of each finding; --json names all.
 _SHOWN_PATHS = 5

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
-    from imagesearch.records import CollectionInfo, TransferReport
+    from imagesearch.records import CollectionInfo
+    from imagesearch.reports import TransferReport
 
 FOREIGN = "not made by imagesearch"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
-    from imagesearch.records import ExtractReport
+    from imagesearch.reports import ExtractReport
 
 NewFolders = Annotated[
     list[str] | None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
-    from imagesearch.records import ForgetReport
+    from imagesearch.reports import ForgetReport
 
 Forgotten = Annotated[
     list[str],

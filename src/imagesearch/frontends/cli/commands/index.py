@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
-    from imagesearch.records import IndexReport, OfflineRoot
+    from imagesearch.reports import IndexReport, OfflineRoot
     from imagesearch.service import ImageSearch
 
 STARTER_NOTE = (

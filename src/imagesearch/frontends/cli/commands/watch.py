@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from imagesearch.config import Config
     from imagesearch.frontends.cli.watched_folders import WatchedFolders
     from imagesearch.images.find import Selection
-    from imagesearch.records import IndexReport
+    from imagesearch.reports import IndexReport
     from imagesearch.service import ImageSearch
 
 # Seconds after which changes are read although new ones keep coming.

@@ -1,0 +1,182 @@
+"""What operations on collections did, as values: for programs by ``to_dict()``, for people by the front ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from imagesearch.records import Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineRoot:
+    """A folder whose pictures are missing in a way that looks like an unplugged disk; their rows were kept.
+
+    Attributes:
+        root: the folder.
+        reason: what was found there, such as ``"no such file or directory"`` or ``"is empty"``.
+        pictures: number of rows that were kept although their files are not there.
+    """
+
+    root: str
+    reason: str
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What indexing did. ``found == indexed + unchanged + len(skipped)`` always holds.
+
+    Attributes:
+        found: picture files (and unreadable folders) below the roots.
+        indexed: new or changed files whose rows were written.
+        unchanged: files whose size and time are those of their rows.
+        skipped: files without a row, and folders, that could not be read.
+        collection: the collection's name.
+        seconds: how long it took.
+        reused: of ``indexed``, those whose content was known (moved, renamed, copied, touched): they kept
+            their vector, and the network did not see them.
+        removed: rows taken out because their files are gone.
+        offline: folders whose rows were kept although files are missing.
+        dry_run: whether nothing was written, and the numbers say what would be.
+    """
+
+    found: int
+    indexed: int
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+    collection: str
+    seconds: float
+    reused: int = 0
+    removed: int = 0
+    offline: tuple[OfflineRoot, ...] = ()
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetReport:
+    """What forgetting folders did.
+
+    Attributes:
+        collection: the collection's name.
+        removed: rows taken out.
+        folders: below which they were.
+        still_indexed: folders that are indexed as a whole and hold some of these: indexing them again brings
+            their pictures back.
+        dry_run: whether nothing was removed, and the number says what would be.
+    """
+
+    collection: str
+    removed: int
+    folders: tuple[str, ...]
+    still_indexed: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    """What copying, exporting, importing or migrating a collection did.
+
+    Attributes:
+        collection: the collection's name, at the target where there is one.
+        target: where the rows went: a file or a database.
+        rows: rows written now.
+        already_there: rows that the target held already.
+        seconds: how long it took.
+    """
+
+    collection: str
+    target: str
+    rows: int
+    already_there: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractReport:
+    """What extraction wrote, and what it skipped.
+
+    Attributes:
+        extracted: number of images whose vectors were written.
+        skipped: files and folders that could not be read.
+        features, paths: the files that were written.
+        dim: length of a vector.
+    """
+
+    extracted: int
+    skipped: tuple[Skipped, ...]
+    features: str
+    paths: str
+    dim: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with a database.
+
+    Attributes:
+        collection: where.
+        file: the file, relative to the database's folder; empty if it is no single file.
+        problem: what is wrong, in words that complete "<file> ...".
+        consequence: what that means, and what repairing it does.
+        can_be_repaired: whether ``check --repair`` can put it right, if pictures that are lost are still there.
+        is_repaired: whether it was put right now.
+        lost: number of pictures, at most, whose rows are lost; None: nobody can tell.
+        paths: those of them that are known.
+        folders: where the others were found, as far as known.
+    """
+
+    collection: str
+    file: str
+    problem: str
+    consequence: str
+    can_be_repaired: bool = True
+    is_repaired: bool = False
+    lost: int | None = 0
+    paths: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was found wrong with a database, and what was done about it.
+
+    Attributes:
+        collections: number of collections looked at.
+        pictures: rows in those that can be opened.
+        findings: what is wrong, or was.
+        encoded: pictures whose rows were lost or in doubt, and were encoded again.
+        seconds: how long it took.
+    """
+
+    collections: int
+    pictures: int
+    findings: tuple[Finding, ...]
+    encoded: int
+    seconds: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return all(finding.is_repaired for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**dataclasses.asdict(self), "sound": self.is_sound}
