@@ -42,6 +42,7 @@ from synthetic import ROWS_A_CALL, clustered, number_of, numbered, queries_near
 
 BATCH = 100
 KS = (10, 100)
+_GRAPH = "FAISS HNSW"
 M, EF_CONSTRUCTION, EF = 16, 200, 64
 
 # A new process: opens what is there, searches, and tells seconds and memory.
@@ -185,14 +186,16 @@ def graph_of(vectors: NDArray[np.float32], cache: Path | None) -> tuple[Any, flo
     return graph, seconds
 
 
-def faiss_sides(vectors: NDArray[np.float32], cache: Path | None, place: Path) -> list[Side]:
+def faiss_sides(vectors: NDArray[np.float32], cache: Path | None, place: Path, *, graph_too: bool) -> list[Side]:
     """Exact search, and the graph."""
     flat = faiss.IndexFlatIP(vectors.shape[1])
     started = time.perf_counter()
     flat.add(vectors)
     exact = faiss_side("FAISS flat", "FLAT", flat, time.perf_counter() - started, place)
+    if not graph_too:
+        return [exact]
     graph, seconds = graph_of(vectors, cache)
-    return [exact, faiss_side("FAISS HNSW", "HNSW", graph, seconds, place)]
+    return [exact, faiss_side(_GRAPH, "HNSW", graph, seconds, place)]
 
 
 # --- databases ---
@@ -292,7 +295,7 @@ def measure(sides: Sequence[Side], queries: NDArray[np.float32]) -> list[dict[st
             side.ask(query[None], KS[0])
             side.milliseconds.append((time.perf_counter() - started) * 1e3)
     truth = {k: sides[0].ask(together, k) for k in KS}
-    rival = float(np.median(sides[1].milliseconds))
+    rivals = [float(np.median(side.milliseconds)) for side in sides if side.name == _GRAPH]
     rows = []
     for side in sides:
         started = time.perf_counter()
@@ -303,7 +306,7 @@ def measure(sides: Sequence[Side], queries: NDArray[np.float32]) -> list[dict[st
         recall, recall_100 = (share_found(found[k], truth[k]) for k in KS)
         figures = {key: getattr(side, key) for key in ("name", "index", "inserts_per_second", "build_seconds")}
         figures |= {"p50": p50, "p95": p95, "batch": batch, "recall": recall, "recall_100": recall_100}
-        rows.append({**figures, "ratio": p50 / rival})
+        rows.append({**figures, **({"ratio": p50 / rivals[0]} if rivals else {})})
     return [{**row, **side.measure_cold(together)} for side, row in zip(sides, rows, strict=True)]
 
 
@@ -321,7 +324,7 @@ def run(
     queries = queries_near(vectors, 1 + options.queries + BATCH)
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sides = faiss_sides(vectors, options.hnsw_cache, place)
+        sides = faiss_sides(vectors, options.hnsw_cache, place, graph_too=not options.without_hnsw)
         for index in options.index:
             folder = place / f"{index}.db"
             sides.append(stack.enter_context(milvus_side(str(folder), index, vectors, folder)))
@@ -332,7 +335,8 @@ def run(
         found = measure(sides, queries)
         if options.before:
             last = before_side(options.before, rows, dim, queries[1:-BATCH], place)
-            found.append({**last, "ratio": last["p50"] / found[1]["p50"]})
+            rivals = [row["p50"] for row in found if row["name"] == _GRAPH]
+            found.append({**last, **({"ratio": last["p50"] / rivals[0]} if rivals else {})})
         return [{"rows": rows, "dim": dim, **row} for row in found]
 
 
@@ -355,6 +359,9 @@ def main() -> None:
     parser.add_argument("--server", metavar="URI", help="a Milvus server as well; 'start' starts one")
     parser.add_argument(
         "--before", type=Path, metavar="FOLDER", help="Milvus Lite by an earlier source tree as well"
+    )
+    parser.add_argument(
+        "--without-hnsw", action="store_true", help="leave FAISS's graph out, and the ratios to it"
     )
     parser.add_argument("--hnsw-cache", type=Path, metavar="FILE", help="keep FAISS's graph (FILE-ROWSxDIM.faiss)")
     parser.add_argument("--json", type=Path, help="where to write the figures")
