@@ -18,10 +18,11 @@ from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.network import Network, Task
 from imagesearch.models.runtimes import openvino
-from imagesearch.models.runtimes.export import difference, load_graph, trial_pictures
+from imagesearch.models.runtimes.export import load_graph, trial_pictures
 
-# How close to PyTorch it must be: weights in float16 are the only difference. Of labels, probabilities count more.
-_COSINES: dict[Task, float] = {"features": 0.9999, "labels": 0.99}
+# How far a number may be off PyTorch's, as a share of the largest: weights in float16 are the only difference. (A
+# barely trained network gives vectors of nothing but zeros, which have no cosine.)
+_TOLERANCE = 0.02
 
 
 class Both(torch.nn.Module):
@@ -62,8 +63,10 @@ def write_graph(checkpoint: Path) -> Path:
     models: dict[Task, Embedder | Classifier] = {"features": embedder, "labels": classifier}
     for task, model in models.items():
         outputs = load_graph("openvino", folder, "float32", task).run(pictures)
-        if problem := difference(outputs, model.runtime.run(pictures), _COSINES[task], labels=task == "labels"):
-            raise RuntimeError(f"{task}: {problem}")
+        expected = model.runtime.run(pictures)
+        off = float(np.abs(outputs - expected).max())
+        if not off <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
+            raise RuntimeError(f"{task}: its results are off by {off:.3f}")
     about = {
         "weights": file_digest(checkpoint / "model.safetensors"),
         "features": json.loads(embedder.fingerprint.to_json()),
