@@ -85,6 +85,18 @@ class TestWhatAServerHears:
         )
         assert TOKEN not in done.stderr
 
+    @pytest.mark.parametrize(
+        "setting", ["tls_ca: mine.pem", "tls_server_name: mine", "allow_insecure_token: true"]
+    )
+    def test_not_where_a_file_that_was_found_decides_who_can_read_it(self, setting: str) -> None:
+        Path("config.yaml").write_text(f"milvus:\n  {setting}\n")
+        for uri in (HTTPS, "http://milvus.example:1"):
+            environment = {"IMAGESEARCH_MILVUS__URI": uri, "IMAGESEARCH_MILVUS__TOKEN": TOKEN}
+            found = load_config(environ=environment)
+            assert token_for(found, found.database_address) is None
+            with pytest.raises(ConfigError, match="in the clear"):
+                token_for(found, DatabaseAddress.parse("http://other.example:1"), TOKEN)
+
     def test_the_environments_token_for_a_file_that_was_named(self, listener: Listener) -> None:
         Path("mine.yaml").write_text(f"milvus:\n  uri: {listener.uri}\n")
         done = imagesearch("info", "--config", "mine.yaml", IMAGESEARCH_MILVUS__TOKEN=TOKEN)

@@ -14,6 +14,9 @@ from imagesearch.stores.address import DatabaseAddress
 
 _log = logging.getLogger(__name__)
 
+# Settings that decide who can read what is sent, besides the address.
+_DECIDING = ("allow_insecure_token", "tls_ca", "tls_server_name")
+
 
 def token_for(config: Config, address: DatabaseAddress, given: str | None = None) -> str | None:
     """The token to send to a database; None for none.
@@ -31,7 +34,7 @@ def token_for(config: Config, address: DatabaseAddress, given: str | None = None
     token = given if given is not None else _configured(config, address)
     if not token and not address.has_credentials:
         return None
-    if not address.is_confidential and not config.milvus.allow_insecure_token:
+    if not address.is_confidential and not _may_be_insecure(config):
         raise ConfigError(
             f"{address.shown}: a token or password would cross the network in the clear; use https://, or set"
             " milvus.allow_insecure_token: true if the network is to be trusted"
@@ -59,4 +62,20 @@ def _set_together(config: Config) -> bool:
     token, uri = config.source_of("milvus.token"), config.source_of("milvus.uri")
     by_user = [source == "flag" or source.startswith("environment ") for source in (token, uri)]
     named_file = uri == config.file and not config.file_was_found
-    return token == uri or all(by_user) or (by_user[0] and named_file)
+    together = token == uri or all(by_user) or (by_user[0] and named_file)
+    return together and (_is_found(config, "token") or not any(_is_found(config, key) for key in _DECIDING))
+
+
+def _may_be_insecure(config: Config) -> bool:
+    """Whether somebody allowed it who also decided on what is sent, or at least named the file that allows it."""
+    by_a_found_file = _is_found(config, "allow_insecure_token") and not _is_found(config, "uri")
+    return config.milvus.allow_insecure_token and not by_a_found_file
+
+
+def _is_found(config: Config, key: str) -> bool:
+    """Whether a setting, other than its default, comes from a file that nobody named."""
+    return (
+        config.file_was_found
+        and config.source_of(f"milvus.{key}") == config.file
+        and getattr(config.milvus, key) not in (None, False)
+    )

@@ -99,6 +99,16 @@ class Fingerprint:
         )
 
 
+class PlainValues:
+    """A dataclass whose fields are plain values, or such dataclasses."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
 def column(default: Any = dataclasses.MISSING, *, max_bytes: int = 0, is_path: bool = False) -> Any:
     """A field of :class:`ImageRecord`, and with it a column of every database.
 
@@ -182,7 +192,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(PlainValues):
     """One label for a picture.
 
     Attributes:
@@ -195,13 +205,9 @@ class Prediction:
     score: float
     index: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(PlainValues):
     """A file that was skipped, why, and whether a later try can succeed."""
 
     path: str
@@ -211,10 +217,6 @@ class Skipped:
     def error(self) -> PictureError:
         """The same as an exception."""
         return PictureError(self.path, self.reason, retryable=self.retryable)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from imagesearch.records import Skipped
+from imagesearch.records import PlainValues, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class OfflineRoot:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexReport:
+class IndexReport(PlainValues):
     """What indexing did. ``found == indexed + unchanged + len(skipped)`` always holds.
 
     Attributes:
@@ -53,13 +53,9 @@ class IndexReport:
     offline: tuple[OfflineRoot, ...] = ()
     dry_run: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class ForgetReport:
+class ForgetReport(PlainValues):
     """What forgetting folders did.
 
     Attributes:
@@ -77,13 +73,9 @@ class ForgetReport:
     still_indexed: tuple[str, ...] = ()
     dry_run: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class TransferReport:
+class TransferReport(PlainValues):
     """What copying, exporting, importing or migrating a collection did.
 
     Attributes:
@@ -100,13 +92,9 @@ class TransferReport:
     already_there: int
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class ExtractReport:
+class ExtractReport(PlainValues):
     """What extraction wrote, and what it skipped.
 
     Attributes:
@@ -121,10 +109,6 @@ class ExtractReport:
     features: str
     paths: str
     dim: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,9 +185,10 @@ class ImageSearch:
         """
         wanted, data = (self.config.search.top_k if k is None else k), self.config.data
         queries = [Query(image, wanted, data.max_megapixels, data.read_timeout) for image in several(images)]
-        for query in queries:
+        for query in queries[:1]:  # before models are loaded; the others are read once, when they are embedded
             query.check()
-        return search_collection(self.collection(), self.embedder, queries)
+        size, workers = self.config.extraction.batch_size, self.config.extraction.decode_threads
+        return search_collection(self.collection(), self.embedder, queries, batch_size=size, max_workers=workers)
 
     def embed(self, images: Iterable[ImageSource]) -> Vectors:
         """Vectors of pictures.

@@ -160,7 +160,7 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 
 def _sample(file: Path) -> bytes:
-    """Up to 3 MiB of a file, which is all that versions before 0.2 looked at: beginning, middle and end."""
+    """Up to 3 MiB of a file, which is all that earlier versions looked at: beginning, middle and end."""
     with file.open("rb") as opened:
         size = opened.seek(0, 2)
         parts = []

@@ -56,10 +56,20 @@ class Query:
             examine(os.fsdecode(self.image), max_megapixels=self.max_megapixels)
 
 
-def search_collection(collection: Collection, embedder: Encoder, queries: Sequence[Query]) -> list[list[Hit]]:
+def search_collection(
+    collection: Collection,
+    embedder: Encoder,
+    queries: Sequence[Query],
+    *,
+    batch_size: int = 0,
+    max_workers: int = 0,
+) -> list[list[Hit]]:
     """For each query the image records of a collection that are closest to it, closest first.
 
     A collection with fewer than ``query.k`` rows gives them all. Of the queries' limits, the most generous hold.
+
+    Args:
+        batch_size, max_workers: see :func:`embed_images`.
 
     Raises:
         ModelMismatchError: the collection holds vectors of another model.
@@ -72,6 +82,8 @@ def search_collection(collection: Collection, embedder: Encoder, queries: Sequen
     vectors = embed_images(
         embedder,
         [query.image for query in queries],
+        batch_size=batch_size,
+        max_workers=max_workers,
         max_megapixels=max(query.max_megapixels for query in queries),
         timeout=max(query.timeout for query in queries),
     )

@@ -23,6 +23,7 @@ from imagesearch.models.runtimes.base import RuntimeOptions
 from imagesearch.models.runtimes.bundled import has_bundled_graph
 from imagesearch.models.runtimes.conversion import Source
 from imagesearch.models.runtimes.selection import open_classifier, open_embedder
+from imagesearch.models.runtimes.torch import TorchRuntime
 
 from ...conftest import draw_picture
 
@@ -66,6 +67,16 @@ def test_it_is_for_nothing_else(change: str, tmp_path: Path, monkeypatch: pytest
         pooling = "mean"
     source = Source(find_checkpoint(str(folder)), "features", pooling)
     assert not has_bundled_graph(source, "onnx" if change == "runtime" else "openvino")
+
+
+def test_where_openvino_fails_pytorch_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("illegal instruction")
+
+    monkeypatch.setattr(bundled, "load_graph", fails)
+    for _ in range(2):  # what was found out is remembered
+        embedder = open_embedder(find_checkpoint(str(STARTER)), RuntimeOptions("cpu", "float32"))
+        assert isinstance(embedder.runtime, TorchRuntime)
 
 
 PROGRAM = """

@@ -35,6 +35,10 @@ _WHICH_FILES = "Which files"
 TO_TOKEN = "IMAGESEARCH_TO_TOKEN"
 
 
+# Of commands that change a collection.
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only say what would be done.")]
+
+
 class Flag(NamedTuple):
     """A flag that overrides a setting.
 

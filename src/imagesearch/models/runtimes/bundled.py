@@ -14,11 +14,13 @@ from typing import Any
 
 from imagesearch.models import catalogue
 from imagesearch.models.digests import file_digest
+from imagesearch.models.hub import first_line
 from imagesearch.models.network import find_preprocessor
 from imagesearch.models.runtimes.cache import Manifest
 from imagesearch.models.runtimes.conversion import Source
 from imagesearch.models.runtimes.export import (
     GraphRuntime,
+    failed_manifest,
     first_faithful,
     load_graph,
     min_cosine_by_precision,
@@ -52,20 +54,29 @@ def adopt(source: Source, precision: str, folder: Path) -> Manifest:
         precision: the setting ``model.precision``.
         folder: where the graph's files go.
     """
-    for file in _FILES:
-        shutil.copyfile(_folder() / file, folder / file)
     about = _about()
     assert about is not None
     description = about[source.task]
     if source.task == "features":
         fingerprint = Fingerprint.from_json(json.dumps(description))
         description = dataclasses.replace(fingerprint, revision=source.checkpoint.revision).to_json()
+    for file in _FILES:
+        shutil.copyfile(_folder() / file, folder / file)
+    try:
+        chosen = _choose_precision(source, precision, folder)
+    except (OSError, MemoryError):
+        raise  # not the graph's fault: the next attempt may succeed
+    except Exception as error:  # noqa: BLE001 - whatever OpenVINO cannot do here, PyTorch can
+        return failed_manifest(folder, first_line(error))
+    # Not compared with PyTorch, which would have to be imported: it was never as fast.
+    return Manifest(description, chosen, speed=1.0, torch_speed=0.0)
+
+
+def _choose_precision(source: Source, precision: str, folder: Path) -> str:
     pictures = trial_pictures(find_preprocessor(source.checkpoint), _PICTURES)
     reference = load_graph("openvino", folder, "float32", source.task).run(pictures)
     bounds = min_cosine_by_precision("openvino", precision)
-    chosen, _ = first_faithful("openvino", folder, source.task, pictures, reference, min_cosine=bounds)
-    # Not compared with PyTorch, which would have to be imported: it was never as fast.
-    return Manifest(description, chosen, speed=1.0, torch_speed=0.0)
+    return first_faithful("openvino", folder, source.task, pictures, reference, min_cosine=bounds)[0]
 
 
 def _folder() -> Path:

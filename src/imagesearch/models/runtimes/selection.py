@@ -197,6 +197,7 @@ class _Selection:
         return graph is not None
 
     def _find(self, name: GraphRuntime) -> StoredGraph | None:
+        """One that was kept, or that comes with the program; None if it would have to be converted."""
         key, precision = self._key(name), self.options.precision
         graph = find_graph(key) or temporary_graph(key)
         if graph is None and has_bundled_graph(self.source, name):

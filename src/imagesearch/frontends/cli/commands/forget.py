@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COLLECTION, opened, prints, settings_from
+from imagesearch.frontends.cli.options import COLLECTION, DryRun, opened, prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result
 from imagesearch.frontends.text import counted
 
@@ -21,7 +21,6 @@ Forgotten = Annotated[
     list[str],
     typer.Argument(metavar="DIR...", help="Folders or pictures, which need not be there.", show_default=False),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; tell how many pictures it would be.")]
 
 
 @prints()

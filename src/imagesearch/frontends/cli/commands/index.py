@@ -11,6 +11,7 @@ from imagesearch.frontends.cli.options import (
     COLLECTION,
     COMPUTING,
     WHICH_FILES,
+    DryRun,
     Folders,
     opened,
     prints,
@@ -36,7 +37,6 @@ STARTER_NOTE = (
 
 _PROBLEMS = "Missing and unreadable files"
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only say what would be done.")]
 Prune = Annotated[
     bool,
     typer.Option(
