@@ -124,7 +124,7 @@ def environment(tree: Path | None = None) -> dict[str, str]:
 
 
 # Where no config.yaml is found: an earlier program refuses the settings of a later one.
-_ELSEWHERE = tempfile.gettempdir()
+ELSEWHERE = tempfile.gettempdir()
 
 
 def _absolute(argument: str | os.PathLike[str]) -> str:
@@ -139,7 +139,7 @@ def run_script(script: str, *arguments: str | os.PathLike[str], tree: Path | Non
     """
     command = [sys.executable, "-c", script, *map(_absolute, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment(tree), cwd=_ELSEWHERE
+        command, capture_output=True, text=True, check=False, env=environment(tree), cwd=ELSEWHERE
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, arguments))}: {done.stderr}")
@@ -159,7 +159,7 @@ def run_cli(*arguments: str | os.PathLike[str], tree: Path | None = None) -> Run
         text=True,
         check=False,
         env=environment(tree),
-        cwd=_ELSEWHERE,
+        cwd=ELSEWHERE,
     )
     seconds = time.perf_counter() - started
     if done.returncode:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from measuring import environment, run_cli, run_script
+from measuring import ELSEWHERE, environment, run_cli, run_script
 from refresh import fill_of
 
 BARE = """
@@ -51,7 +51,9 @@ with ImageSearch({"model": {"name": "starter"}}) as images:
 def seconds(command: list[str], tree: Path | None = None) -> tuple[float, str]:
     """How long a process runs, and what it says on stderr."""
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(tree))
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment(tree), cwd=ELSEWHERE
+    )
     return time.perf_counter() - started, done.stderr
 
 
