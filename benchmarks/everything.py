@@ -60,6 +60,23 @@ def indexing(figures: dict[str, Any]) -> str:
     return made
 
 
+def plain(figures: dict[str, Any]) -> str:
+    """A plain installation beside one with all extras."""
+    return table(
+        ["installation", "first search ever s", "next s", "`import torch` s", "indexed/s, start included"],
+        [
+            [
+                {"plain": "`pip install .`", "extras": "with all extras"}[name],
+                f"{figures['first_search'][name]:.2f}",
+                f"{taken['search']:.2f}",
+                f"{taken['torch']:.2f}",
+                f"{figures['pictures'] / taken['index']:,.0f}",
+            ]
+            for name, taken in figures["seconds"].items()
+        ],
+    )
+
+
 def each_size(figures: Any) -> list[dict[str, Any]]:
     """The figures of each size; results that were kept earlier have one, by itself."""
     return figures if isinstance(figures, list) else [figures]
@@ -216,6 +233,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "indexing": ("Files to rows in Milvus Lite: the bundled model", indexing),
     "enlarged": ("Files to rows in Milvus Lite: pictures of 12 megapixels", indexing),
     "startup": ("A search from a cold shell", startup),
+    "plain": ("A plain installation", plain),
     "search": ("Search among synthetic vectors, ten results", search),
     "million": ("Search among a million", search),
     "refresh": ("A second `imagesearch index`", refresh),
@@ -230,10 +248,16 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 # Run only where they are named: an hour and 20 GB of memory, or millions of files.
 LONG = ("million", "million-startup", "million-refresh")
-NEEDS = {"labels": "--pictures and --labels", "gpu": "--pictures and a GPU"}
+NEEDS = {
+    "labels": "--pictures and --labels",
+    "plain": "--pictures and --plain",
+    "gpu": "--pictures and a GPU",
+}
 
 
-def commands(pictures: str, labels: str | None, before: str | None = None) -> dict[str, list[str]]:
+def commands(
+    pictures: str, labels: str | None, before: str | None = None, plain_python: str | None = None
+) -> dict[str, list[str]]:
     """Name of the results -> script and flags, for what can be run here."""
     found = ["--pictures", pictures]
     beside = ["--before", before] if before else []
@@ -254,6 +278,8 @@ def commands(pictures: str, labels: str | None, before: str | None = None) -> di
         "faults": ["faults.py"],
         "threads": ["threads.py"],
     }
+    if plain_python:
+        steps["plain"] = ["plain.py", "--plain", plain_python, *found]
     if labels:
         steps["labels"] = ["rivals.py", "--checkpoint", labels, *found, "--limit", "1000", "--turns", "1"]
     if has_gpu():
@@ -311,9 +337,10 @@ def main() -> None:
     parser.add_argument(
         "--before", metavar="FOLDER", help="the source tree of an earlier commit, to be measured beside"
     )
+    parser.add_argument("--plain", metavar="PYTHON", help="of an environment with nothing but 'pip install .'")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="run these")
     options = parser.parse_args()
-    steps = commands(options.pictures, options.labels, options.before) if options.pictures else {}
+    steps = commands(options.pictures, options.labels, options.before, options.plain) if options.pictures else {}
     for name in set(options.only or ()) - set(steps):
         parser.error(f"{name} needs {NEEDS.get(name, '--pictures')}")
     wanted = options.only or [name for name in steps if name not in LONG]

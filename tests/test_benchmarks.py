@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if "if __name__" in path.read_text(encoding="utf-8"))
 
-# What makes each of them quick; three still take most of a minute, and ``everything.py`` has a test of its own.
+# What makes each of them quick; four still take most of a minute, and ``everything.py`` has a test of its own.
 TINY = {
     "chaos.py": "--pictures 40 --kills 1",
     "compare.py": "--base HEAD --pictures 4 --turns 1 --tolerance 1000",
@@ -29,13 +29,14 @@ TINY = {
     "gpu.py": "--pictures PICTURES --device cpu --limit 2 --repeat 1 --batch 2 --turns 1",
     "indexing.py": "--pictures PICTURES --turns 1",
     "memory.py": "--pictures 4 8 --rows 50 100",
+    "plain.py": f"--plain {shlex.quote(sys.executable)} --pictures PICTURES --turns 1",
     "refresh.py": "--rows 100 --repeat 1",
     "rivals.py": "--pictures PICTURES --limit 4 --turns 1",
     "search.py": "--rows 500 --queries 5",
     "startup.py": "--rows 50 --turns 1",
     "threads.py": "--seconds 1 --threads 2",
 }
-SLOW = {"damaged.py", "memory.py", "rivals.py"}
+SLOW = {"damaged.py", "memory.py", "plain.py", "rivals.py"}
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_figures_that_were_not_measured_are_left_out(everything: ModuleType) -> 
 
 
 def test_every_step_names_a_script_and_flags_that_it_has(everything: ModuleType) -> None:
-    for command in everything.commands("photos", "checkpoint", "before").values():
+    for command in everything.commands("photos", "checkpoint", "before", "python").values():
         text = (FOLDER / command[0]).read_text(encoding="utf-8")
         for flag in re.findall(r"--\w+", " ".join(command)):
             assert f'"{flag}"' in text, (command[0], flag)

@@ -204,7 +204,7 @@ class Collections:
 
     def migrate(
         self,
-        uri: str,
+        uri: str | DatabaseAddress,
         names: Sequence[str] = (),
         token: str | None = None,
         progress: Progress = no_progress,
@@ -225,7 +225,7 @@ class Collections:
         """
         from imagesearch.library.transfer import copy_collection
 
-        address = DatabaseAddress.parse(uri, "uri")
+        address = DatabaseAddress.parse(uri, "uri") if isinstance(uri, str) else uri
         chosen = list(names) or [name for name, info in self.collections().items() if info is not None]
         sources = [self.open(name) for name in chosen]  # all of them, before the first is copied
         if not sources:

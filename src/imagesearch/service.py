@@ -81,7 +81,7 @@ class ImageSearch:
     ) -> IndexReport:
         """Make the collection hold the pictures below these folders; safe to repeat and to interrupt.
 
-        New and changed pictures are encoded, moved and renamed ones keep their vector, and rows of files that are
+        New and changed pictures are encoded, vectors of moved and renamed ones reused, and rows of files that are
         gone are removed; but not where their folder looks like an unplugged disk.
 
         Args:

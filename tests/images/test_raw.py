@@ -166,5 +166,5 @@ class TestRefused:
         monkeypatch.setitem(sys.modules, "rawpy", None)
         with pytest.raises(PictureError) as caught:
             load_image(write(tmp_path / "p.dng", dng(corners(SIZE))))
-        assert caught.value.reason == "raw files need the extra: pip install 'imagesearch[raw]'"
+        assert caught.value.reason == "raw files need another package: pip install rawpy"
         assert not caught.value.retryable

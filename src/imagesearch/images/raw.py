@@ -81,7 +81,7 @@ def open_raw(data: bytes, path: str) -> Image.Image:
     try:
         import rawpy
     except ImportError as error:
-        raise PictureError(path, "raw files need the extra: pip install 'imagesearch[raw]'") from error
+        raise PictureError(path, "raw files need another package: pip install rawpy") from error
     try:
         raw = rawpy.imread(io.BytesIO(data))
     except rawpy.LibRawFileUnsupportedError as error:

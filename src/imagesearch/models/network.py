@@ -80,7 +80,7 @@ def load_model(checkpoint: Checkpoint, task: Task) -> LoadedModel:
                 checkpoint.folder, dtype=torch.float32, output_loading_info=True, **_FROM_DISK
             )
     except ImportError as error:
-        extra = " (pip install 'imagesearch[timm]')" if "timm" in str(error).lower() else ""
+        extra = " (pip install timm)" if "timm" in str(error).lower() else ""
         raise ModelError(f"{_place(checkpoint)}: {first_line(error)}{extra}") from error
     except Exception as error:
         raise ModelError(f"{_place(checkpoint)}: cannot be loaded: {_reason(error, task)}") from error

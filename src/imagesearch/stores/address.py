@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -23,11 +23,13 @@ class DatabaseAddress:
         uri: as it was given; may hold credentials, so show :attr:`shown` to people instead.
         engine: what serves it.
         path: of a local database, as it was given; None for others.
+        setting: where it was set, for messages.
     """
 
     uri: str = field(repr=False)
     engine: engines.Engine
     path: Path | None = None
+    setting: str = field(default="milvus.uri", compare=False)
 
     @classmethod
     def parse(cls, uri: str, setting: str = "milvus.uri") -> DatabaseAddress:
@@ -50,9 +52,9 @@ class DatabaseAddress:
         scheme = _scheme(uri) if "\0" not in uri else None
         for engine in engines.ENGINES:
             if scheme in engine.schemes:
-                address = cls(uri, engine, _path(uri) if engine.is_local else None)
+                address = cls(uri, engine, _path(uri) if engine.is_local else None, setting)
                 if address._is_complete():
-                    address._require_home(setting)
+                    address._require_home()
                     return address
         examples = " or ".join(engine.example for engine in engines.ENGINES if engine.example)
         raise ConfigError(f"{setting} = {_refused(uri)!r}: must be {examples}")
@@ -112,19 +114,19 @@ class DatabaseAddress:
         if self.path is None:
             return self
         path = os.path.normpath(Path(base) / self.path.expanduser())
-        return DatabaseAddress(path, self.engine, Path(path))
+        return replace(self, uri=path, path=Path(path))
 
     def open(self, options: ConnectionOptions | None = None) -> VectorDatabase:
         """The database; it is connected to when first used."""
         module = import_module(self.engine.module)
         return cast(VectorDatabase, module.open_database(self, options or ConnectionOptions()))
 
-    def _require_home(self, setting: str) -> None:
+    def _require_home(self) -> None:
         if self.path is not None:
             try:
                 self.path.expanduser()
             except RuntimeError as error:  # "~somebody": no such user, or no home
-                raise ConfigError(f"{setting} = {self.uri!r}: {str(error).rstrip('.').lower()}") from error
+                raise ConfigError(f"{self.setting} = {self.uri!r}: {str(error).rstrip('.').lower()}") from error
 
     def _is_complete(self) -> bool:
         try:

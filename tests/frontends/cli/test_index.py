@@ -46,7 +46,7 @@ def test_moved_pictures_keep_their_vector_and_deleted_ones_go(run: Run, indexed:
     facts = facts_of(ran)
     assert ran.code == 0
     assert (facts["found"], facts["unchanged"], facts["removed"]) == ("5", "4", "1")
-    assert facts["indexed"] == "1  (of these 1 kept their vector: moved, renamed or copied)"
+    assert facts["indexed"] == "1  (vectors reused of 1: moved, renamed or copied)"
 
 
 def test_a_dry_run_says_so_and_changes_nothing(run: Run, indexed: Path, uri: str) -> None:

@@ -97,17 +97,17 @@ def test_every_change_of_files_is_followed(
 ) -> None:
     uri = tmp_path / "images.db"
     watching = watch(album, "--uri", uri)
-    watching.wait_for("added 8, kept 0, removed 0, skipped 0", "watching")  # in either order
+    watching.wait_for("added 8, reused 0, removed 0, skipped 0", "watching")  # in either order
     draw_picture(20).save(album / "new.png")
-    assert "added 1, kept 0, removed 0, skipped 0" in watching.wait_for("added")
+    assert "added 1, reused 0, removed 0, skipped 0" in watching.wait_for("added")
     (album / "new.png").rename(album / "other name.png")
-    assert "added 0, kept 1, removed 0, skipped 0" in watching.wait_for("added")
+    assert "added 0, reused 1, removed 0, skipped 0" in watching.wait_for("added")
     (album / "trip").rename(album / "journey")
-    assert "added 0, kept 5, removed 0, skipped 0" in watching.wait_for("added")
+    assert "added 0, reused 5, removed 0, skipped 0" in watching.wait_for("added")
     (album / "7.png").unlink()
-    assert "added 0, kept 0, removed 1, skipped 0" in watching.wait_for("added")
+    assert "added 0, reused 0, removed 1, skipped 0" in watching.wait_for("added")
     (album / os.fsdecode(b"caf\xe9.jpg")).write_text("no picture")  # watchfiles cannot tell of such a name
-    watching.wait_for("caf\\udce9.jpg: is not a picture", "added 0, kept 0, removed 0, skipped 1")
+    watching.wait_for("caf\\udce9.jpg: is not a picture", "added 0, reused 0, removed 0, skipped 1")
     assert watching.end() == 0
     expected = {"5.png", "6.png", "other name.png", *(f"journey/{number}.png" for number in range(5))}
     assert paths(run, album / "5.png", uri) == {str(album / name) for name in expected}
@@ -124,7 +124,7 @@ def test_a_folder_that_goes_and_comes_back(
     assert line.startswith(f"offline: {album}: is not there")
     draw_picture(20).save(away / "new.png")
     away.rename(album)
-    watching.wait_for("added 1, kept 0, removed 0", f"back: {album}")
+    watching.wait_for("added 1, reused 0, removed 0", f"back: {album}")
     # The database is free while nothing changes: another process, this one, can search in it.
     assert len(paths(run, album / "5.png", uri)) == 9
     assert watching.end(signal.SIGINT) == 0
@@ -174,7 +174,7 @@ def test_polling_sees_changes_too(watch: Callable[..., Watching], album: Path, t
     watching = watch(album, "--uri", tmp_path / "images.db", "--poll")
     watching.wait_for("watching", "added 8")  # in either order
     (album / "trip").rename(album / "journey")
-    assert "added 0, kept 5, removed 0" in watching.wait_for("added")
+    assert "added 0, reused 5, removed 0" in watching.wait_for("added")
     assert watching.end() == 0
 
 

@@ -98,8 +98,8 @@ def test_a_failing_refresh_is_told_once_and_tried_again(
     lines = keep(library, tmp_path / "a").splitlines()
     stop_noise.join()
     assert [line.split("  ")[1] for line in lines] == [
-        "added 3, kept 0, removed 0, skipped 0",
-        "added 2, kept 0, removed 1, skipped 0",
+        "added 3, reused 0, removed 0, skipped 0",
+        "added 2, reused 0, removed 1, skipped 0",
     ]
     err = capsys.readouterr().err
     assert err.count("the disk is full") == 1

@@ -57,7 +57,7 @@ def _sample_folder() -> Path:
     for place in (found.submodule_search_locations or []) if found is not None else []:
         if (Path(place) / "data").is_dir():
             return Path(place) / "data"
-    raise UsageError("the demo's photographs come with scikit-image: pip install 'imagesearch[demo]'")
+    raise UsageError("the demo's photographs come with another package: pip install scikit-image")
 
 
 def _with_variants(photograph: Path, folder: Path) -> list[Path]:

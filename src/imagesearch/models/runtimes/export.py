@@ -257,6 +257,6 @@ def require_installed(name: GraphRuntime) -> None:
     """
     if not is_installed(name):
         raise ModelError(
-            f"model.runtime = {name!r}, but it is not installed: run pip install 'imagesearch[{name}]'"
+            f"model.runtime = {name!r}, but it is not installed: pip install {' '.join(_PACKAGES[name])}"
             " (or leave model.runtime at auto)"
         )

@@ -260,7 +260,7 @@ class LiteDatabase:
         if opened.lock.read_only or self._read_only:
             raise StoreError(
                 f"cannot write to {self.path}: it is read-only here. It can be searched; to change it, make it"
-                " writable or choose another milvus.uri"
+                " writable or choose another database"
             )
 
     def _schema(self, _: OpenedFolder, name: str) -> Schema:

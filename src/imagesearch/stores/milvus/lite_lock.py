@@ -60,7 +60,7 @@ class FolderLock:
         if path.is_file():
             raise StoreError(
                 f"{path} is a file: Milvus Lite 2.x kept a database in one file, which Milvus Lite 3 cannot read. "
-                f"Set milvus.uri to a new path and index the pictures again"
+                f"Name a new database and index the pictures again"
             )
         self._handle: int | None = None
         self._take(create)
@@ -133,7 +133,7 @@ class FolderLock:
         # Of a file where a parent folder belongs, mkdir says that it exists.
         reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
         return write_failure(error, self.path) or StoreError(
-            f"cannot open the database {self.path}: {reason}; check milvus.uri"
+            f"cannot open the database {self.path}: {reason}"
         )
 
     def _lock(self, handle: int) -> None:
@@ -155,8 +155,8 @@ class FolderLock:
             raise self.locked() from error
         except OSError as error:  # some network and user-space file systems have no locks
             raise StoreError(
-                f"the file system of {self.path} cannot lock files ({error.strerror}): put milvus.uri on a local"
-                f" disk"
+                f"the file system of {self.path} cannot lock files ({error.strerror}): put the database on"
+                f" a local disk"
             ) from error
 
     def _write_owner(self) -> None:
@@ -214,9 +214,9 @@ def write_failure(error: BaseException | str, path: Path) -> StoreError | None:
             f"what was stored before is still there"
         )
     if is_one_of(*_NO_PERMISSION):
-        return StoreError(f"cannot write to {path}: permission denied; milvus.uri must be a writable folder")
+        return StoreError(f"cannot write to {path}: permission denied; a database needs a folder that can be written to")
     if is_one_of(errno.EROFS):
-        return StoreError(f"cannot write to {path}: the file system is read-only; choose another milvus.uri")
+        return StoreError(f"cannot write to {path}: the file system is read-only; choose another place")
     return None
 
 
@@ -247,7 +247,7 @@ def _locked(path: Path, holder: int | None = None) -> StoreLockedError:
     who = f"process {pid}" + (f" ({command})" if command else "") if pid else "another process"
     return StoreLockedError(
         f"the database {path} is in use by {who}: wait for it or stop it. Milvus Lite serves one process at "
-        f"a time; to share a database, set milvus.uri to a Milvus server"
+        f"a time; to share one, keep it on a Milvus server"
     )
 
 

@@ -218,7 +218,7 @@ def require_format(file: Path, number: int, known: int) -> None:
     if number < known:
         raise StoreError(
             f"{file} has format {number}, which an older version of Milvus Lite wrote; only format {known} can be"
-            f" read: set milvus.uri to a new path and index the pictures again. Nothing was changed"
+            f" read: name a new database and index the pictures again. Nothing was changed"
         )
 
 

@@ -148,7 +148,7 @@ class ServerConnection:
                 raise
             raise _access_error(error, self.place) or StoreUnreachableError(
                 f"no Milvus server answers at {self.place} within {timeout:g} s ({_reason(error)}): start it, "
-                f"check milvus.uri, or set milvus.uri to a local path such as imagesearch.db"
+                f"check {self._address.setting}, or name a local database such as imagesearch.db there"
             ) from error
 
     def _translated(self, error: Exception, doing: str, collection: str) -> StoreError:

@@ -77,7 +77,7 @@ def index(
 ) -> None:
     """Make the pictures in folders searchable, and keep it so: run it again after any change.
 
-    Only what is new or changed is read; moved and renamed pictures keep their vector, and deleted ones drop out.
+    Only what is new or changed is read; vectors of moved and renamed pictures are reused, and deleted ones drop out.
     Every batch is kept, so the command can be interrupted and repeated.
     """
     with opened(settings) as images:
@@ -120,20 +120,20 @@ def show_indexed(result: IndexResult, out: Console) -> None:
 
 
 def _counts(report: IndexReport) -> dict[str, str]:
-    would, keep = ("would be ", "would keep") if report.dry_run else ("", "kept")
-    reused = f"  (of these {report.reused:,} {keep} their vector: moved, renamed or copied)"
-    return {
+    would = "would be " if report.dry_run else ""
+    reused = f"  (vectors reused of {report.reused:,}: moved, renamed or copied)"
+    counts = {
         "found": f"{report.found:,}",
         f"{would}indexed": f"{report.indexed:,}{reused if report.reused else ''}",
         "unchanged": f"{report.unchanged:,}",
         "skipped": f"{len(report.skipped):,}",
         f"{would}removed": f"{report.removed:,}",
-        "time": f"{report.seconds:.1f} s{_rate(report)}",
     }
+    return counts if report.dry_run else {**counts, "time": f"{report.seconds:.1f} s{_rate(report)}"}
 
 
 def _rate(report: IndexReport) -> str:
-    if report.dry_run or not report.indexed or report.seconds <= 0:
+    if not report.indexed or report.seconds <= 0:
         return ""
     return f" ({report.indexed / report.seconds:,.1f} pictures/s)"
 

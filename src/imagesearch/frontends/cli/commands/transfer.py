@@ -74,7 +74,7 @@ def migrate(*, settings: Config, output: Format, names: Names = None, to: To, to
     """Copy collections to another database, such as from a file to a server; repeat it to go on."""
     from imagesearch.stores.address import DatabaseAddress
 
-    to = DatabaseAddress.parse(to, "--to").anchored(os.getcwd()).uri
+    address = DatabaseAddress.parse(to, "--to").anchored(os.getcwd())
     with opened(settings) as images, ProgressDisplay() as progress:
-        done = images.database.migrate(to, names or (), to_token, progress)
+        done = images.database.migrate(address, names or (), to_token, progress)
     print_results(done, output, partial(show_transfers, done, "copied"))

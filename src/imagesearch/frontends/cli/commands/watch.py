@@ -245,7 +245,7 @@ class _Keeper:
         print_skipped(news, "imagesearch info --skipped")
         if report.indexed or report.removed or news:
             numbers = (
-                f"added {report.indexed - report.reused:,}, kept {report.reused:,}, removed {report.removed:,},"
+                f"added {report.indexed - report.reused:,}, reused {report.reused:,}, removed {report.removed:,},"
                 f" skipped {len(news):,}"
             )
             print_line(self._out, (f"{time.strftime('%Y-%m-%d %H:%M:%S')}  ", "dim"), (numbers, ""))
