@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable
@@ -64,15 +62,14 @@ def test_index(run: Callable[..., str]) -> None:
 
 def test_search(run: Callable[..., str]) -> None:
     assert keys(json.loads(run(f"search {PHOTO} --json"))) == keys(json.loads(example("json", "search")))
-    printed, shown = (next(csv.reader(io.StringIO(t))) for t in (run(f"search {PHOTO} --csv"), example("csv", "search")))
-    assert printed == shown
+    assert run(f"search {PHOTO} --csv").splitlines()[0] == example("csv", "search").splitlines()[0]
 
 
 def test_search_for_many(run: Callable[..., str]) -> None:
-    printed, (shown,) = json.loads(run(f"search {PHOTO} {PHOTO} --json")), json.loads(example("json", "search-many"))
+    printed = json.loads(run(f"search {PHOTO} {PHOTO} --json"))
+    (shown,) = json.loads(example("json", "search-many"))
     assert [answer.keys() for answer in printed] == [shown.keys()] * 2
-    printed = run(f"search {PHOTO} {PHOTO} --csv")
-    assert printed.splitlines()[0] == example("csv", "search-many").splitlines()[0]
+    assert run(f"search {PHOTO} {PHOTO} --csv").splitlines()[0] == example("csv", "search-many").splitlines()[0]
 
 
 def test_classify(run: Callable[..., str]) -> None:

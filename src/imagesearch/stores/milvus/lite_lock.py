@@ -132,9 +132,7 @@ class FolderLock:
     def _cannot_open(self, error: OSError) -> StoreError:
         # Of a file where a parent folder belongs, mkdir says that it exists.
         reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
-        return write_failure(error, self.path) or StoreError(
-            f"cannot open the database {self.path}: {reason}"
-        )
+        return write_failure(error, self.path) or StoreError(f"cannot open the database {self.path}: {reason}")
 
     def _lock(self, handle: int) -> None:
         if sys.platform == "win32":
@@ -214,7 +212,7 @@ def write_failure(error: BaseException | str, path: Path) -> StoreError | None:
             f"what was stored before is still there"
         )
     if is_one_of(*_NO_PERMISSION):
-        return StoreError(f"cannot write to {path}: permission denied; a database needs a folder that can be written to")
+        return StoreError(f"cannot write to {path}: permission denied; it must be a writable folder")
     if is_one_of(errno.EROFS):
         return StoreError(f"cannot write to {path}: the file system is read-only; choose another place")
     return None

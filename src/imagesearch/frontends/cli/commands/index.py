@@ -77,8 +77,8 @@ def index(
 ) -> None:
     """Make the pictures in folders searchable, and keep it so: run it again after any change.
 
-    Only what is new or changed is read; vectors of moved and renamed pictures are reused, and deleted ones drop out.
-    Every batch is kept, so the command can be interrupted and repeated.
+    Only what is new or changed is read; vectors of moved and renamed pictures are reused, and deleted ones drop
+    out. Every batch is kept, so the command can be interrupted and repeated.
     """
     with opened(settings) as images:
         _check_first_run(images, folders)
