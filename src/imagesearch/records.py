@@ -175,11 +175,16 @@ class Hit:
         score: cosine similarity or inner product (higher is closer) or squared L2 distance
             (lower is closer), by the collection's metric.
         picture: the file that was found.
+        expected: how many unrelated pictures of a collection of this size would score as high, on average; None
+            where nothing is known of the scores of unrelated pictures.
+        confidence: the probability, 0 to 1, that it is related to the query; None likewise.
     """
 
     rank: int
     score: float
     picture: ImageRecord
+    expected: float | None = None
+    confidence: float | None = None
 
     @property
     def path(self) -> str:
@@ -188,7 +193,8 @@ class Hit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: rank, score, and what is known of the image."""
-        return {"rank": self.rank, "score": self.score, **dataclasses.asdict(self.picture)}
+        values = {name: getattr(self, name) for name in ("rank", "score", "expected", "confidence")}
+        return {**values, **dataclasses.asdict(self.picture)}
 
 
 @dataclass(frozen=True, slots=True)
