@@ -178,7 +178,9 @@ class TestRefused:
         check_picture_or_picture_error(load_image, path)
 
     @given(
-        format=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "HEIF", "PPM", "ICO"]),
+        format=st.sampled_from(
+            ["JPEG", "JPEG2000", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "HEIF", "PPM", "ICO"]
+        ),
         changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
     )
     @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
