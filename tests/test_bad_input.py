@@ -75,7 +75,7 @@ def test_missing_folder(images: ImageSearch) -> None:
 
 
 def test_missing_file(images: ImageSearch) -> None:
-    for action in (images.search, images.classify, lambda path: images.embed([path])):
+    for action in (images.classify, lambda path: images.embed([path])):
         with pytest.raises(PictureError) as caught:
             action("nowhere.jpg")
         assert "'nowhere.jpg': no such file" in one_line(caught)

@@ -131,6 +131,7 @@ class SearchSettings(Section):
     """How results are asked for."""
 
     top_k: PositiveInt = 10
+    allow_url: bool = False
 
 
 class Config(Section):

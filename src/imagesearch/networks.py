@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imagesearch.config import Config
-from imagesearch.errors import ConfigError, ModelError
+from imagesearch.errors import ConfigError, ModelError, UsageError
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.records import Fingerprint, Progress, no_progress
+from imagesearch.search.vectors import Meaning
 
 if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
@@ -62,6 +64,9 @@ class Networks:
             if self._classifier is None:
                 self._classifier = self._load_classifier()
             return self._classifier
+
+    def words(self, texts: Sequence[str], there: Fingerprint) -> list[Meaning]:
+        raise UsageError(f"{texts} {there.model}: words cannot be searched for")
 
     def embedder_for(self, images: int, progress: Progress = no_progress) -> Encoder:
         """Like :meth:`embedder`, optimised for this machine first where so many images make that worthwhile."""

@@ -16,8 +16,11 @@ from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
 from imagesearch.records import CollectionInfo, Hit, Prediction, Progress, Skipped, no_progress
 from imagesearch.reports import CheckReport, ExtractReport, ForgetReport, IndexReport
+from imagesearch.search.answers import Answer
 from imagesearch.search.labels import check_top, label_images
-from imagesearch.search.query import Query, embed_images, search_collection
+from imagesearch.search.query import Query, SearchOptions
+from imagesearch.search.vectors import embed_images
+from imagesearch.searching import Searcher
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors, find
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class ImageSearch:
         self._handle = DatabaseHandle(self.config, database)
         self._collections = Collections(self.config, self._handle.open, keep_ledgers=database is None)
         self._indexer = Indexer(self.config, self._handle, self._networks, self._collections)
+        self._searcher = Searcher(self.config, self._networks, self._collections)
 
     def index(
         self,
@@ -158,13 +162,14 @@ class ImageSearch:
         bound = self.config.data.max_megapixels
         return build_collection(database, spec, read, self.embedder.fingerprint, progress, max_megapixels=bound)
 
-    def search(self, image: ImageSource, k: int | None = None) -> list[Hit]:
+    def search(self, image: ImageSource | Query, k: int | None = None, **options: Any) -> list[Hit]:
         """The pictures of the collection that look most like this one, closest first.
 
         Args:
             image: a path, the bytes of a file, an open file, a Pillow image, or a uint8 array of shape (height,
-                width, 3).
+                width, 3); or a :class:`Query`: several of these, words, and pictures in the collection.
             k: how many; default ``search.top_k``. A smaller collection gives what it has.
+            options: the other fields of :class:`SearchOptions`.
 
         Raises:
             UsageError: ``k`` is no whole number of at least 1, or the picture is of another type.
@@ -172,9 +177,11 @@ class ImageSearch:
             CollectionNotFoundError: nothing has been indexed with this model yet.
             ModelMismatchError: the collection holds vectors of another model.
         """
-        return self.search_all([image], k)[0]
+        return self.search_all([image], k, **options)[0]
 
-    def search_all(self, images: Iterable[ImageSource], k: int | None = None) -> list[list[Hit]]:
+    def search_all(
+        self, images: Iterable[ImageSource | Query], k: int | None = None, **options: Any
+    ) -> list[list[Hit]]:
         """The same for many pictures, which takes far less time per picture than one call for each.
 
         Returns:
@@ -183,12 +190,21 @@ class ImageSearch:
         Raises:
             UsageError, PictureError, CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
         """
-        wanted, data = (self.config.search.top_k if k is None else k), self.config.data
-        queries = [Query(image, wanted, data.max_megapixels, data.read_timeout) for image in several(images)]
-        for query in queries[:1]:  # before models are loaded; the others are read once, when they are embedded
-            query.check()
-        size, workers = self.config.extraction.batch_size, self.config.extraction.decode_threads
-        return search_collection(self.collection(), self.embedder, queries, batch_size=size, max_workers=workers)
+        wanted = self.config.search.top_k if k is None else k
+        return [found.require() for found in self.answer(images, SearchOptions(wanted, **options))]
+
+    def answer(self, queries: Iterable[ImageSource | Query], options: SearchOptions | None = None) -> list[Answer]:
+        """What :meth:`search_all` finds, with all that is known about it; a query that fails does not stop others.
+
+        Args:
+            queries: what :meth:`search` takes.
+            options: default: ``search.top_k`` results.
+
+        Raises:
+            UsageError: an option makes no sense, or a query has nothing to look for.
+            CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
+        """
+        return self._searcher.answer(several(queries), options or SearchOptions(self.config.search.top_k))
 
     def embed(self, images: Iterable[ImageSource]) -> Vectors:
         """Vectors of pictures.
@@ -203,7 +219,7 @@ class ImageSearch:
             UsageError: a single picture was given, or one of them is of another type.
             PictureError: one of them cannot be read.
         """
-        return embed_images(self.embedder, several(images), **self._reading())
+        return embed_images(self.embedder, several(images), self._searcher.reading)
 
     def classify(self, image: ImageSource, top: int = 5) -> list[Prediction]:
         """What is in the picture: the most probable labels, most probable first.
@@ -228,17 +244,7 @@ class ImageSearch:
             ModelError: the configured checkpoint has no labels.
         """
         check_top(top)
-        yield from label_images(self.classifier, several(images), top, **self._reading())
-
-    def _reading(self) -> dict[str, Any]:
-        """How images that are not indexed are read."""
-        extraction, data = self.config.extraction, self.config.data
-        return {
-            "batch_size": extraction.batch_size,
-            "max_workers": extraction.decode_threads,
-            "max_megapixels": data.max_megapixels,
-            "timeout": data.read_timeout,
-        }
+        yield from label_images(self.classifier, several(images), top, self._searcher.reading)
 
     def optimize(self, labels: bool = False, progress: Progress = no_progress) -> bool:
         """Prepare the configured model for this machine: later work and starts are faster.

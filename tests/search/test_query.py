@@ -1,96 +1,102 @@
-"""Searching any collection with any model, without the service."""
+"""Queries as values: parts, weights, regions, and what they are refused for."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from pathlib import Path
+import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from imagesearch.errors import ModelMismatchError, PictureError, UsageError
-from imagesearch.images.sources import ImageSource
-from imagesearch.library.refresh import index_folders
-from imagesearch.records import Fingerprint
-from imagesearch.search import query as query_module
-from imagesearch.search.query import Query, embed_images, search_collection
-from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
+from imagesearch.errors import UsageError
+from imagesearch.search.query import Kind, Query, Region, SearchOptions
 
-from ..library.conftest import COLOURS, READING, SPEC, MeanColour
+WEIGHTS = st.floats(-10, 10).filter(lambda weight: weight != 0)
 
 
-@pytest.fixture
-def network() -> MeanColour:
-    return MeanColour()
-
-
-@pytest.fixture
-def collection(tmp_path: Path, network: MeanColour) -> MemoryCollection:
-    """A red, a green and a blue image."""
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (20, 10), colour).save(tmp_path / f"{name}.png")
-    database = MemoryDatabase()
-    index_folders(database, SPEC, network.fingerprint, lambda count: network, [tmp_path], reading=READING)
-    return database.open(SPEC)
-
-
-def test_the_closest_comes_first(collection: MemoryCollection, network: MeanColour, tmp_path: Path) -> None:
-    reddish = Image.new("RGB", (30, 30), (200, 90, 0))
-    sources: list[ImageSource] = [reddish, np.asarray(reddish)]
-    for source in sources:
-        (hits,) = search_collection(collection, network, [Query(source, k=2)])
-        assert [os.path.basename(hit.path) for hit in hits] == ["red.png", "green.png"]
-    assert search_collection(collection, network, [Query(tmp_path / "blue.png")])[0][0].score == pytest.approx(1)
-
-
-def test_several_at_once_with_numbers_of_their_own(
-    collection: MemoryCollection, network: MeanColour, tmp_path: Path
-) -> None:
-    queries = [Query(tmp_path / f"{name}.png", k) for name, k in (("blue", 1), ("red", 3), ("green", 2))]
-    found = search_collection(collection, network, queries)
-    assert [(os.path.basename(hits[0].path), len(hits)) for hits in found] == [
-        ("blue.png", 1),
-        ("red.png", 3),
-        ("green.png", 2),
+def test_parts_are_put_together_with_weights() -> None:
+    query = 2 * (Query.image("a.jpg") - Query.words("dog")) + Query.stored(7) * 0.5
+    assert [(part.kind, part.value, part.weight) for part in query.parts] == [
+        (Kind.IMAGE, "a.jpg", 2),
+        (Kind.WORDS, "dog", -2),
+        (Kind.STORED, 7, 0.5),
     ]
-    assert search_collection(collection, network, []) == []
+    assert str(query) == '2 x a.jpg - 2 x "dog" + 0.5 x picture 7'
 
 
-def test_another_models_collection_is_refused(collection: MemoryCollection, network: MeanColour) -> None:
-    network.fingerprint = Fingerprint("another", "9", "cls", (8, 8), dim=3)
-    with pytest.raises(ModelMismatchError, match=r"'c' holds vectors of model 'mean-colour'.*'another'"):
-        search_collection(collection, network, [Query(Image.new("RGB", (8, 8)))])
+@given(st.lists(WEIGHTS, min_size=1, max_size=4), WEIGHTS)
+def test_multiplying_and_adding_are_linear(weights: list[float], factor: float) -> None:
+    parts = [weight * Query.words(str(number)) for number, weight in enumerate(weights)]
+    together = parts[0]
+    for part in parts[1:]:
+        together += part
+    assert [part.weight for part in (factor * together).parts] == pytest.approx([factor * w for w in weights])
+    assert [part.weight for part in (together - together).parts] == [*weights, *(-w for w in weights)]
 
 
-def test_what_cannot_be_answered_is_refused_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="k = 0: the number of results must be at least 1"):
-        Query("missing.jpg", k=0).check()
-    with pytest.raises(PictureError, match=r"missing\.jpg"):
-        Query("missing.jpg").check()
-    Image.new("RGB", (200, 100)).save(tmp_path / "large.png")
-    with pytest.raises(PictureError, match=r"0\.01 megapixels"):
-        Query(tmp_path / "large.png", max_megapixels=0.01).check()
+def test_a_picture_is_a_query() -> None:
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    for source in ("a.jpg", b"bytes", pixels):
+        (part,) = Query.of(source).parts
+        assert part.value is source
+    query = Query.words("dog")
+    assert Query.of(query) is query
 
 
-def test_vectors_of_images_in_batches(network: MeanColour) -> None:
-    images = [Image.new("RGB", (8, 8), colour) for colour in COLOURS.values()]
-    assert np.abs(embed_images(network, images, batch_size=2) - np.eye(3)).max() < 0.01
-    assert network.batches == [2, 1]
-    network.batches.clear()
-    embed_images(network, images)
-    assert network.batches == [3]
-    assert embed_images(network, []).shape == (0, 3)
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        (Query(()), "an empty query"),
+        (-1 * Query.words("dog"), "at least one thing to look for"),
+        (0 * Query.words("dog"), "at least one thing to look for"),
+        (math.nan * Query.words("dog"), "finite"),
+        (math.inf * Query.words("dog") + Query.words("cat"), "finite"),
+    ],
+)
+def test_what_no_collection_can_answer(query: Query, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        query.check()
 
 
-def test_a_query_that_is_never_read_ends(
-    collection: MemoryCollection, network: MeanColour, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(query_module, "load_image", lambda *_: threading.Event().wait(20))
-    started = time.monotonic()
-    with pytest.raises(PictureError, match="took longer than") as caught:
-        search_collection(collection, network, [Query(Image.new("RGB", (8, 8)), timeout=0.2)])
-    assert caught.value.retryable
-    assert time.monotonic() - started < 5
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"k": 0}, "k = 0: the number of results must be at least 1"),
+        ({"k": "3"}, "k = '3': the number of results must be a whole number"),
+        ({"k": True}, "k = True"),
+        ({"offset": -1}, "offset = -1: the number of results to leave out must be at least 0"),
+        ({"sort": "size"}, "sort = 'size': must be score or date"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        SearchOptions(**options).check()  # type: ignore[arg-type]
+
+
+class TestRegion:
+    @pytest.mark.parametrize("text", ["0,0,10,20", "1.5,2,3,4", "25%,0%,50%,100%"])
+    def test_it_reads_what_it_prints(self, text: str) -> None:
+        assert str(Region.parse(text)) == text
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1%,2,3%,4%", "0,0,0,5", "-1,0,5,5", "0,0,nan,5", "0,0,inf,5"],
+    )
+    def test_nonsense_is_refused(self, text: str) -> None:
+        with pytest.raises(UsageError, match="region"):
+            Region.parse(text)
+
+    @given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 20), st.integers(1, 20))
+    def test_pixels_and_percent_cut_the_same(self, left: int, top: int, width: int, height: int) -> None:
+        image = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
+        cut = Region(left, top, width, height).cut(image)
+        assert cut.size == (min(width, 10 - left), min(height, 10 - top))
+        assert (np.asarray(cut) == np.asarray(image)[top : top + height, left : left + width]).all()
+        shares = Region(left * 10, top * 10, width * 10, height * 10, is_share=True)
+        assert shares.cut(image).tobytes() == cut.tobytes()
+
+    def test_outside_the_picture(self) -> None:
+        with pytest.raises(UsageError, match="outside the picture of 10 x 5 pixels"):
+            Region(10, 0, 5, 5).cut(Image.new("RGB", (10, 5)))

@@ -23,8 +23,9 @@ from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.text import METRIC_CAPTIONS, columns, counted, printable, shorten_middle, shortest_names
 from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
-from imagesearch.images.sources import load_image
+from imagesearch.images.sources import ImageSource, load_image
 from imagesearch.records import Hit, Metric, Prediction, Skipped
+from imagesearch.search.query import Query
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,14 +65,18 @@ _FALLBACK_FONTS = (
 
 
 def results_figure(
-    query: str, hits: Sequence[Hit], metric: Metric, max_megapixels: float = MAX_MEGAPIXELS
+    query: str | Query, hits: Sequence[Hit], metric: Metric, max_megapixels: float = MAX_MEGAPIXELS
 ) -> Figure:
     """The query in a coloured frame beside its results in ranked order, each with score and name.
 
     A file that cannot be read any more is a grey box with the reason. At most :data:`MAX_DRAWN` results are drawn.
+
+    Args:
+        query: the path of a picture, or a query: its first picture is drawn, or its words.
     """
-    drawn = hits[:MAX_DRAWN]
-    query_picture, *pictures = _load([query, *(hit.path for hit in drawn)], max_megapixels)
+    drawn, query = hits[:MAX_DRAWN], Query.of(query)
+    pictures = _load([hit.path for hit in drawn], max_megapixels)
+    query_picture = _query_picture(query, max_megapixels)
     across = max(1, min(_MAX_COLUMNS, len(drawn)))
     # A row is as high as its highest picture, so that landscapes leave no holes.
     heights = [
@@ -91,7 +96,7 @@ def results_figure(
     page.text(width - _MARGIN, 0.28, METRIC_CAPTIONS[metric.value], size=8.5, color=_FAINT, align="right")
     page.picture(_MARGIN, _HEADER, (_QUERY, query_height), query_picture, frame=_ACCENT)
     page.text(
-        _MARGIN + _QUERY / 2, _HEADER + query_height + 0.13, _name(query), size=9, align="center", room=_QUERY
+        _MARGIN + _QUERY / 2, _HEADER + query_height + 0.13, _caption(query), size=9, align="center", room=_QUERY
     )
     names = shortest_names([hit.path for hit in drawn])
     for place, (hit, name, picture) in enumerate(zip(drawn, names, pictures, strict=True)):
@@ -309,10 +314,25 @@ class _Page:
         axes.add_patch(Rectangle((0, 0), prediction.score, 1, color=_ACCENT if first else _BAR, linewidth=0))
 
 
-def _load(paths: Sequence[str], max_megapixels: float) -> list[Image.Image | Skipped]:
+def _query_picture(query: Query, max_megapixels: float) -> Image.Image | Skipped:
+    """What stands for a query: its first picture, cut to its region, or its words."""
+    for part in query.parts:
+        if part.has_picture and part.weight > 0:
+            (picture,) = _load([part.value], max_megapixels)
+            return part.region.cut(picture) if part.region and not isinstance(picture, Skipped) else picture
+    return Skipped("", str(query))
+
+
+def _caption(query: Query) -> str:
+    if len(query.parts) == 1 and query.parts[0].has_picture:
+        return _name(query.parts[0].label)
+    return str(query)
+
+
+def _load(paths: Sequence[ImageSource], max_megapixels: float) -> list[Image.Image | Skipped]:
     """Pictures no larger than needed, in order."""
 
-    def load(path: str) -> Image.Image:
+    def load(path: ImageSource) -> Image.Image:
         picture = load_image(path, max_megapixels)
         picture.thumbnail((MAX_PIXELS, MAX_PIXELS))
         return picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar
 
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.files import (
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+Source = TypeVar("Source")
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]"
 
 
@@ -69,7 +70,7 @@ def load_image(
     return upright_rgb(source, IN_MEMORY)
 
 
-def several(images: Iterable[ImageSource]) -> Iterable[ImageSource]:
+def several(images: Iterable[Source]) -> Iterable[Source]:
     """The same, if it is not a single picture, of which some could be iterated over, too.
 
     Raises:

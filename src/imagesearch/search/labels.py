@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from imagesearch.errors import UsageError
-from imagesearch.images.files import MAX_MEGAPIXELS
-from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
+from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.images.sources import ImageSource, load_image
 from imagesearch.records import Prediction, Skipped
+from imagesearch.search.vectors import DEFAULT_READING, ImageReading
 
 if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
@@ -31,11 +31,7 @@ def label_images(
     classifier: Classifier,
     images: Iterable[ImageSource],
     top: int,
-    *,
-    batch_size: int = 0,
-    max_workers: int = 0,
-    max_megapixels: float = MAX_MEGAPIXELS,
-    timeout: float = SECONDS_PER_IMAGE,
+    reading: ImageReading = DEFAULT_READING,
 ) -> Iterator[tuple[ImageSource, list[Prediction] | Skipped]]:
     """The ``top`` most probable labels of each image, or why it cannot be read; in order, consumed lazily.
 
@@ -43,19 +39,16 @@ def label_images(
         classifier: the model.
         images: paths, Pillow images, or uint8 arrays of shape (height, width, 3).
         top: number of labels per image, at least 1.
-        batch_size: images per batch of the network; 0: as many as suit it and its device.
-        max_workers: decoding threads; 0: one per core.
-        max_megapixels: larger files are skipped.
-        timeout: seconds that reading and decoding one of them may take.
+        reading: limits; larger files are skipped.
     """
     side = classifier.decode_side
-    size = batch_size or classifier.batch_size
+    size = reading.batch_size or classifier.batch_size
 
     def load(source: ImageSource) -> Pixels:
-        return classifier.preprocess(load_image(source, max_megapixels, side))
+        return classifier.preprocess(load_image(source, reading.max_megapixels, side))
 
     sources, ahead = itertools.tee(images)
-    loaded = decode_ahead(ahead, load, max_workers=max_workers, ahead=2 * size, timeout=timeout)
+    loaded = decode_ahead(ahead, load, max_workers=reading.max_workers, ahead=2 * size, timeout=reading.timeout)
     for batch in batches(zip(sources, loaded, strict=False), size):
         good = [pixels for _, pixels in batch if not isinstance(pixels, Skipped)]
         predictions = iter(classifier.predict(good, top) if good else [])

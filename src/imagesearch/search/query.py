@@ -1,132 +1,246 @@
-"""Searching a collection: from what a user looks for to ranked hits.
-
-Works on any collection and model; :class:`imagesearch.service.ImageSearch` supplies the configured ones.
-"""
+"""What a user looks for: pictures, words, and vectors that are stored already, put together with weights."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imagesearch.errors import UsageError
-from imagesearch.images.files import MAX_MEGAPIXELS, examine
-from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
-from imagesearch.images.sources import ImageSource, load_image
-from imagesearch.records import Hit, Skipped
-from imagesearch.stores.base import Collection, Vectors, require_same_model
+from imagesearch.images.files import IN_MEMORY
+from imagesearch.images.sources import ImageSource
+from imagesearch.stores.base import Vectors
 
 if TYPE_CHECKING:
-    from imagesearch.models.embedder import Encoder
-    from imagesearch.models.preprocessing import Pixels
+    from PIL import Image
+
+
+class Kind(Enum):
+    """What one part of a query is."""
+
+    IMAGE = "image"
+    WORDS = "words"
+    STORED = "stored"
+    VECTOR = "vector"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of a picture, as it is seen upright.
+
+    Attributes:
+        left, top: its corner, from the picture's own.
+        width, height: its size, more than 0.
+        is_share: whether all four are percent of the picture's width or height instead of pixels.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    is_share: bool = False
+
+    def __post_init__(self) -> None:
+        values = (self.left, self.top, self.width, self.height)
+        if not all(map(math.isfinite, values)) or min(values) < 0 or min(self.width, self.height) <= 0:
+            raise UsageError(f"region {self}: left and top must be at least 0, width and height more than 0")
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """Read ``x,y,width,height`` in pixels, or each with a percent sign.
+
+        Raises:
+            UsageError: it is something else.
+
+        Examples:
+            >>> str(Region.parse("25%, 25%, 50%, 50%"))
+            '25%,25%,50%,50%'
+        """
+        parts = [part.strip() for part in text.split(",")]
+        shares = [part.endswith("%") for part in parts]
+        try:
+            left, top, width, height = (float(part.removesuffix("%")) for part in parts)
+        except ValueError:
+            left = math.nan
+        if math.isnan(left) or any(shares) != all(shares):
+            raise UsageError(f"region {text!r}: must be x,y,width,height, such as 40,30,200,100 or 25%,0%,50%,50%")
+        return cls(left, top, width, height, all(shares))
+
+    def __str__(self) -> str:
+        sign = "%" if self.is_share else ""
+        return ",".join(f"{value:g}{sign}" for value in (self.left, self.top, self.width, self.height))
+
+    def cut(self, image: Image.Image) -> Image.Image:
+        """That part of an upright picture, as far as it lies within it.
+
+        Raises:
+            UsageError: it lies outside.
+        """
+        across, down = (image.width / 100, image.height / 100) if self.is_share else (1.0, 1.0)
+        left, top = self.left * across, self.top * down
+        right, bottom = min(left + self.width * across, image.width), min(top + self.height * down, image.height)
+        box = (round(left), round(top), round(right), round(bottom))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            raise UsageError(f"region {self} lies outside the picture of {image.width} x {image.height} pixels")
+        return image.crop(box)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """One thing that a query asks for.
+
+    Attributes:
+        kind: what it is.
+        value: an image (see :func:`imagesearch.images.sources.load_image`), a text, the path or id of a picture in
+            the collection, or a vector: numbers of shape (dimension,).
+        weight: how much it counts; negative: results shall be unlike it.
+        region: the part of the image that counts.
+        name: what to call it; default: the file's name.
+    """
+
+    kind: Kind
+    value: Any
+    weight: float = 1.0
+    region: Region | None = None
+    name: str = ""
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is a file or an image to show for it."""
+        return self.kind is Kind.IMAGE or (self.kind is Kind.STORED and isinstance(self.value, str))
+
+    @property
+    def label(self) -> str:
+        """The part in a few words, without its weight."""
+        if self.kind is Kind.WORDS:
+            return f'"{self.value}"'
+        if self.kind is Kind.VECTOR:
+            return "a vector"
+        if self.kind is Kind.STORED and not isinstance(self.value, str):
+            return f"picture {self.value}"
+        is_path = isinstance(self.value, (str, os.PathLike))
+        name = self.name or (os.fsdecode(self.value) if is_path else IN_MEMORY)
+        return f"{name} [{self.region}]" if self.region else name
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Query:
-    """What a user looks for, and how many results.
+    """What to look for: one or several pictures, words and vectors, each with a weight.
 
-    Attributes:
-        image: a path, the bytes of a file, an open file, a Pillow image, or a uint8 array of shape (height, width,
-            3).
-        k: number of results, at least 1.
-        max_megapixels: a larger file is refused.
-        timeout: seconds that reading and decoding it may take.
+    Parts are compared as directions: each vector is scaled to unit length, times its weight, and the sum is what
+    is looked for (Rocchio 1971), so weights do not depend on how long a model's vectors are.
+
+    Examples:
+        >>> query = Query.image("beach.jpg") + 0.5 * Query.words("dog") - Query.image("people.jpg")
+        >>> str(query)
+        'beach.jpg + 0.5 x "dog" - people.jpg'
     """
 
-    image: ImageSource
-    k: int = 10
-    max_megapixels: float = MAX_MEGAPIXELS
-    timeout: float = SECONDS_PER_IMAGE
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, what: ImageSource | Query) -> Query:
+        """The same, or a query for one picture."""
+        return what if isinstance(what, Query) else cls.image(what)
+
+    @classmethod
+    def image(cls, source: ImageSource, *, region: Region | str | None = None, name: str = "") -> Query:
+        """Pictures that look like this one, or like a region of it.
+
+        Args:
+            source: a path, the bytes of a file, an open file, a Pillow image, or a uint8 array of shape (height,
+                width, 3).
+            region: see :class:`Region`; or as text: ``"x,y,width,height"``.
+            name: what to call it; default: the file's name.
+        """
+        region = Region.parse(region) if isinstance(region, str) else region
+        return cls((Part(Kind.IMAGE, source, region=region, name=name),))
+
+    @classmethod
+    def words(cls, text: str) -> Query:
+        """Pictures of what the words say."""
+        return cls((Part(Kind.WORDS, text),))
+
+    @classmethod
+    def stored(cls, picture: str | os.PathLike[str] | int) -> Query:
+        """Pictures that look like one in the collection, by its path or id; its file need not be there."""
+        value = picture if isinstance(picture, int) else os.fsdecode(picture)
+        return cls((Part(Kind.STORED, value),))
+
+    @classmethod
+    def vector(cls, vector: Vectors) -> Query:
+        """Pictures whose vectors are close to this one: numbers of shape (dimension,)."""
+        return cls((Part(Kind.VECTOR, np.asarray(vector)),))
+
+    def __add__(self, other: Query) -> Query:
+        return Query(self.parts + other.parts)
+
+    def __sub__(self, other: Query) -> Query:
+        return self + -1 * other
+
+    def __mul__(self, factor: float) -> Query:
+        return Query(tuple(replace(part, weight=part.weight * factor) for part in self.parts))
+
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        text = ""
+        for part in self.parts:
+            sign = ("- " if part.weight < 0 else "+ ") if text else ("- " if part.weight < 0 else "")
+            factor = "" if abs(part.weight) == 1 else f"{abs(part.weight):g} x "
+            text += f"{' ' if text else ''}{sign}{factor}{part.label}"
+        return text
 
     def check(self) -> None:
-        """Refuse what cannot be answered, before a model is loaded for it.
+        """Refuse what no collection can answer.
 
         Raises:
-            UsageError: ``k`` is no whole number of at least 1.
-            PictureError: the image is a file that cannot be read.
+            UsageError: there is nothing to look for, only something to avoid, or a weight is no number.
         """
-        if isinstance(self.k, bool) or not isinstance(self.k, (int, np.integer)):
-            raise UsageError(f"k = {self.k!r}: the number of results must be a whole number")
-        if self.k < 1:
-            raise UsageError(f"k = {self.k}: the number of results must be at least 1")
-        if isinstance(self.image, (str, os.PathLike)):
-            examine(os.fsdecode(self.image), max_megapixels=self.max_megapixels)
+        if not all(math.isfinite(part.weight) for part in self.parts):
+            raise UsageError(f"{self}: weights must be finite numbers")
+        if not any(part.weight > 0 for part in self.parts):
+            raise UsageError(f"{str(self) or 'an empty query'}: name at least one thing to look for")
 
 
-def search_collection(
-    collection: Collection,
-    embedder: Encoder,
-    queries: Sequence[Query],
-    *,
-    batch_size: int = 0,
-    max_workers: int = 0,
-) -> list[list[Hit]]:
-    """For each query the image records of a collection that are closest to it, closest first.
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How many results of a search, which, and in which order.
 
-    A collection with fewer than ``query.k`` rows gives them all. Of the queries' limits, the most generous hold.
-
-    Args:
-        batch_size, max_workers: see :func:`embed_images`.
-
-    Raises:
-        ModelMismatchError: the collection holds vectors of another model.
-        PictureError: an image cannot be read.
-        StoreError: the database fails.
+    Attributes:
+        k: number of results, at least 1.
+        offset: number of closest results to leave out: those of earlier pages.
+        threshold: leave out results that are less similar (of distances: farther) than this score.
+        sort: ``"score"``: closest first; ``"date"``: of the same results, the newest first.
     """
-    require_same_model(collection.spec.name, embedder.fingerprint, collection.fingerprint)
-    if not queries:
-        return []
-    vectors = embed_images(
-        embedder,
-        [query.image for query in queries],
-        batch_size=batch_size,
-        max_workers=max_workers,
-        max_megapixels=max(query.max_megapixels for query in queries),
-        timeout=max(query.timeout for query in queries),
-    )
-    found = collection.search(vectors, max(query.k for query in queries))
-    return [hits[: query.k] for query, hits in zip(queries, found, strict=True)]
+
+    k: int = 10
+    offset: int = 0
+    threshold: float | None = None
+    sort: str = "score"
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense.
+
+        Raises:
+            UsageError: names the one and what it must be.
+        """
+        _whole("k", self.k, "number of results", 1)
+        _whole("offset", self.offset, "number of results to leave out", 0)
+        if self.sort not in SORTS:
+            raise UsageError(f"sort = {self.sort!r}: must be {' or '.join(SORTS)}")
 
 
-def embed_images(
-    embedder: Encoder,
-    images: Iterable[ImageSource],
-    *,
-    batch_size: int = 0,
-    max_workers: int = 0,
-    max_megapixels: float = MAX_MEGAPIXELS,
-    timeout: float = SECONDS_PER_IMAGE,
-) -> Vectors:
-    """Vectors of images, in their order; decoded ahead of the network.
-
-    Args:
-        embedder: the model.
-        images: paths, Pillow images, or uint8 arrays of shape (height, width, 3); consumed batch by batch.
-        batch_size: images per batch of the network; 0: as many as suit it and its device.
-        max_workers: decoding threads; 0: one per core.
-        max_megapixels: larger files are refused.
-        timeout: seconds that reading and decoding one of them may take.
-
-    Returns:
-        float32, shape (number of images, dimension).
-
-    Raises:
-        PictureError: one of them cannot be read.
-    """
-    side, size = embedder.decode_side, batch_size or embedder.batch_size
-
-    def load(image: ImageSource) -> Pixels:
-        return embedder.preprocess(load_image(image, max_megapixels, side))
-
-    loaded = decode_ahead(images, load, max_workers=max_workers, ahead=2 * size, timeout=timeout)
-    vectors = [embedder.encode(batch) for batch in batches(map(_loaded, loaded), size)]
-    return np.concatenate(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)
+# Orders of results.
+SORTS = ("score", "date")
 
 
-def _loaded(result: Pixels | Skipped) -> Pixels:
-    if isinstance(result, Skipped):
-        raise result.error()
-    return result
+def _whole(name: str, value: Any, what: str, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise UsageError(f"{name} = {value!r}: the {what} must be a whole number")
+    if value < least:
+        raise UsageError(f"{name} = {value}: the {what} must be at least {least}")

@@ -18,6 +18,8 @@ from PIL import Image
 from imagesearch import __version__
 from imagesearch.errors import ModelError
 from imagesearch.frontends.cli.app import app
+from imagesearch.search.answers import Answer
+from imagesearch.search.query import Query
 
 from ...conftest import draw_picture
 from ..conftest import ODD_NAMES, Library, Run
@@ -315,8 +317,8 @@ def test_several_pictures_are_searched_for_in_one_go(run: Run, library: Library)
     ]
     together = run("search", first, second, "-k", "2", "--uri", library.uri, "--json")
     assert json.loads(together.out) == [
-        {"query": str(first), "hits": alone[0]},
-        {"query": str(second), "hits": alone[1]},
+        {"query": str(first), "meanings": [], "hits": alone[0]},
+        {"query": str(second), "meanings": [], "hits": alone[1]},
     ]
     rows = list(csv.DictReader(io.StringIO(run("search", first, second, "--uri", library.uri, "--csv").out)))
     assert {row["query"] for row in rows} == {str(first), str(second)}
@@ -551,11 +553,11 @@ def test_streams_that_cannot_hold_a_name(library: Library) -> None:
 
 
 def test_what_libraries_print_goes_to_stderr(run: Run, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(*_: object, **__: object) -> list[list[object]]:
+    def noisy(*_: object, **__: object) -> list[Answer]:
         print("Downloading shards: 100%")
-        return [[]]
+        return [Answer(Query.words("dog"))]
 
-    monkeypatch.setattr("imagesearch.service.ImageSearch.search_all", noisy)
+    monkeypatch.setattr("imagesearch.service.ImageSearch.answer", noisy)
     ran = run("search", library.folder / "plain.png", "--uri", library.uri, "--json")
     assert json.loads(ran.out) == []
     assert "Downloading" in ran.err

@@ -23,7 +23,7 @@ INFO = CollectionInfo("mine", 3, Metric.COSINE, "", MARK)
 PREDICTION = Prediction("cat", 0.5, 7)
 
 HIT_KEYS = (
-    "rank score path root content_hash size mtime_ns width height taken camera latitude longitude"  # in this order
+    "rank score expected confidence path root content_hash size mtime_ns width height taken camera latitude longitude"  # in this order
 )
 INFO_KEYS = "name configured rows model dimension pooling input key metric index"
 INDEX_KEYS = (

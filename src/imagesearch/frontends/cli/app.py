@@ -123,4 +123,5 @@ def _imagesearch(
 
 for _panel, _commands in COMMANDS.items():
     for _name, _command in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_command)
+        _kind = search.SearchCommand if _name == "search" else None
+        app.command(_name, cls=_kind, rich_help_panel=_panel)(_command)

@@ -152,6 +152,16 @@ FLAGS: dict[str, Flag] = {
             rich_help_panel=_SETTINGS,
         ),
     ),
+    "allow_url": Flag(
+        "search.allow_url",
+        bool,
+        typer.Option(
+            False,
+            "--allow-url",
+            help="Fetch pictures to look for from http:// and https:// addresses (search.allow_url).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
     "batch_size": Flag(
         "extraction.batch_size",
         int | None,
@@ -189,24 +199,28 @@ def settings_from(*flags: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def prints(*, csv: bool | str = False) -> Callable[[Command], Command]:
-    """Add ``--json`` and, if wanted, ``--csv``; the command gets ``output``, a :class:`Format`.
+def prints(*, csv: bool | str = False, lines: bool = False) -> Callable[[Command], Command]:
+    """Add ``--json`` and, if wanted, ``--csv`` and ``--jsonl``; the command gets ``output``, a :class:`Format`.
 
     Args:
         csv: whether there is a ``--csv``, or its help text.
+        lines: whether there is a ``--jsonl``.
     """
     added = [_parameter("as_json", bool, _switch("--json", "Print JSON and nothing else on stdout."))]
+    if lines:
+        added.append(_parameter("as_lines", bool, _switch("--jsonl", "Print a line of JSON per result.")))
     if csv:
         text = csv if isinstance(csv, str) else "Print CSV and nothing else on stdout."
         added.append(_parameter("as_csv", bool, _switch("--csv", text)))
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def run(*, as_json: bool, as_csv: bool = False, **given: Any) -> None:
-            if as_json and as_csv:
-                raise WrongUsageError("--json and --csv exclude each other")
-            output = Format.JSON if as_json else Format.CSV if as_csv else Format.TEXT
-            command(output=output, **given)
+        def run(*, as_json: bool, as_lines: bool = False, as_csv: bool = False, **given: Any) -> None:
+            wanted = {Format.JSON: as_json, Format.LINES: as_lines, Format.CSV: as_csv}
+            formats = [output for output, is_wanted in wanted.items() if is_wanted]
+            if len(formats) > 1:
+                raise WrongUsageError(" and ".join(f"--{kind.value}" for kind in formats) + " exclude each other")
+            command(output=formats[0] if formats else Format.TEXT, **given)
 
         return _extended(run, command, "output", added)
 

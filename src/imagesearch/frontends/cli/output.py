@@ -33,6 +33,7 @@ class Format(Enum):
 
     TEXT = "text"
     JSON = "json"
+    LINES = "jsonl"
     CSV = "csv"
 
 
@@ -82,6 +83,10 @@ def print_results(
     stream = stream or sys.stdout
     if output is Format.JSON:
         _write_json_array((result.to_dict() for result in results), stream)
+    elif output is Format.LINES:
+        for result in results:
+            stream.write(json.dumps(result.to_dict()) + "\n")
+            stream.flush()  # somebody may read answers while later ones are computed
     elif output is Format.CSV:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)

@@ -1,13 +1,18 @@
-"""``imagesearch search``: find the indexed pictures that look most like a picture."""
+"""``imagesearch search``: find the indexed pictures that are like a picture, or what words say."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.options import (
@@ -21,7 +26,9 @@ from imagesearch.frontends.cli.options import (
     timed,
 )
 from imagesearch.frontends.cli.output import Format, note, print_line, print_results
+from imagesearch.frontends.cli.process import FAILED
 from imagesearch.frontends.cli.progress import Stopwatch
+from imagesearch.frontends.cli.queries import QueryReader, protected
 from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.text import METRIC_CAPTIONS, counted
 
@@ -29,81 +36,194 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
-    from imagesearch.records import CollectionInfo, Hit
+    from imagesearch.records import CollectionInfo
+    from imagesearch.search.answers import Answer
+    from imagesearch.search.query import Query, SearchOptions
     from imagesearch.service import ImageSearch
 
-Queries = Annotated[
-    list[str],
+# What CSV shows of each hit.
+COLUMNS = ("rank", "score", "path")
+
+# Queries of a file or folder that are answered together: answers come as it goes on, and memory is bounded.
+_TOGETHER = 256
+
+What = Annotated[
+    list[str] | None,
     typer.Argument(
-        metavar="IMAGE...", help="The picture to look for; several are answered together.", show_default=False
+        metavar="[PICTURE|WORDS]...",
+        help="What to look for: a picture's file, or words. '+b.jpg' and '-c.jpg' after it: also like b, and not"
+        " like c; '+0.5:b.jpg': half as much. 'id:123': a picture in the collection. Several: together.",
+        show_default=False,
+    ),
+]
+QueriesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--queries",
+        metavar="FILE|DIR",
+        help="Look for each line of a text file ('-': of stdin), or each picture of a folder.",
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,W,H",
+        help="Look only at this part of the picture, in pixels or percent ('10%,0%,50%,50%').",
     ),
 ]
 TopK = Annotated[
     int | None,
     typer.Option("-k", "--top-k", "--top", metavar="N", min=1, help="Number of results. Default: search.top_k."),
 ]
+Offset = Annotated[int, typer.Option(metavar="N", min=0, help="Leave out the N closest: those of earlier pages.")]
+Threshold = Annotated[float | None, typer.Option(metavar="SCORE", help="Leave out what is less similar.")]
+Sort = Annotated[
+    str, typer.Option(metavar="ORDER", help="score: closest first; date: of these results, the newest first.")
+]
+
+
+class SearchCommand(typer.core.TyperCommand):
+    """A command whose arguments may begin with a minus."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See :func:`queries.protected`."""
+        options = [name for parameter in self.params for name in parameter.opts if name.startswith("-")]
+        return super().parse_args(ctx, protected(args, [*options, *self.get_help_option_names(ctx)]))
 
 
 @timed
-@prints(csv=True)
+@prints(csv=True, lines=True)
 @draws_figure
-@settings_from(*COLLECTION, *COMPUTING)
+@settings_from(*COLLECTION, *COMPUTING, "allow_url")
 def search(
     *,
     settings: Config,
     output: Format,
     figure: FigureRequest,
     watch: Stopwatch,
-    images: Queries,
+    what: What = None,
+    queries: QueriesFrom = None,
+    crop: Crop = None,
     top_k: TopK = None,
+    offset: Offset = 0,
+    threshold: Threshold = None,
+    sort: Sort = "score",
 ) -> None:
-    """Find the indexed pictures that look most like a picture."""
-    if figure.is_wanted and len(images) > 1:
-        raise WrongUsageError("a figure shows one search: name one picture with --visualize or --save")
-    _refuse_words(images)
-    wanted = top_k or settings.search.top_k
+    """Find the indexed pictures that are like a picture, or what words say."""
+    from imagesearch.search.query import SearchOptions
+
+    options = SearchOptions(top_k or settings.search.top_k, offset, threshold, sort)
+    options.check()
+    reader = QueryReader(crop, fetcher(settings))
+    if queries is not None:
+        if what or figure.is_wanted:
+            raise WrongUsageError("--queries takes the place of what to look for, and draws no figure")
+        with opened(settings) as library:
+            _answer_many(library, read_queries(reader, queries), options, output)
+        return
+    asked = list(reader.read(what or ()))
+    if not asked:
+        raise WrongUsageError("name a picture to look for, or words")
+    if figure.is_wanted and len(asked) > 1:
+        raise WrongUsageError("a figure shows one search: name one thing to look for with --visualize or --save")
     with opened(settings) as library:
         watch.lap("settings")
         if watch.is_wanted:
             _open_by_stages(library, watch)
-        found, info = library.search_all(images, wanted), library.describe()
+        answers, info = library.answer(asked, options), library.describe()
         watch.lap("search")
         watch.report()
-        _note_differences(library, info, wanted - len(found[0]), wanted)
-    if len(images) == 1:
-        print_results(found[0], output, partial(_show, images[0], found[0], info), ("rank", "score", "path"))
-    else:
-        answers = [Answer(image, hits) for image, hits in zip(images, found, strict=True)]
-        columns = ("query", "rank", "score", "path")
-        print_results(answers, output, partial(_show_all, answers, info), columns, rows_of=Answer.rows)
+        if len(answers) == 1:
+            answers[0].require()
+        _note_differences(library, info, answers[0], options)
+    _print_few(answers, info, output)
     if figure.is_wanted:
         from imagesearch.frontends.figures import default_name, results_figure
 
-        drawn = results_figure(images[0], found[0], info.metric, settings.data.max_megapixels)
-        figure.deliver(drawn, default_name("search", images[0]))
+        found = answers[0]
+        drawn = results_figure(found.query, found.hits, info.metric, settings.data.max_megapixels)
+        figure.deliver(drawn, default_name("search", str(found.query)))
+    _fail_for(sum(found.error is not None for found in answers))
 
 
-class Answer:
-    """What was found for one of several pictures."""
-
-    def __init__(self, query: str, hits: Sequence[Hit]) -> None:
-        self.query, self.hits = query, hits
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"query": self.query, "hits": [hit.to_dict() for hit in self.hits]}
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One row per hit."""
-        for hit in self.hits:
-            yield {"query": self.query, **hit.to_dict()}
+def _print_few(answers: Sequence[Answer], info: CollectionInfo, output: Format) -> None:
+    """The answers to what was typed: of a single query, only its hits."""
+    if len(answers) == 1:
+        print_results(answers[0].hits, output, partial(_show, answers[0], info), COLUMNS)
+    else:
+        _print_answers(answers, info, output)
 
 
-def _refuse_words(images: Sequence[str]) -> None:
-    """Say what is not possible where somebody looks for words, instead of that there is no such file."""
-    for image in images:
-        if " " in image and not os.path.splitext(image)[1] and not os.path.lexists(image):
-            raise UsageError(f"there is no picture {image!r}; words cannot be searched for, only pictures")
+def _answer_many(library: ImageSearch, asked: Iterator[Query], options: SearchOptions, output: Format) -> None:
+    """Print answers as they come, some hundred queries at a time."""
+    failed = 0
+
+    def answers() -> Iterator[Answer]:
+        nonlocal failed
+        while some := list(islice(asked, _TOGETHER)):
+            found = library.answer(some, options)
+            failed += sum(answer.error is not None for answer in found)
+            yield from found
+
+    info = library.describe()
+    if output is Format.TEXT:
+        for answer in answers():
+            _print_answers([answer], info, output)
+    else:
+        _print_answers(answers(), info, output)
+    _fail_for(failed)
+
+
+def _print_answers(answers: Iterable[Answer], info: CollectionInfo, output: Format) -> None:
+    print_results(answers, output, partial(_show_all, answers, info), ("query", *COLUMNS), rows_of=_rows)
+
+
+def _rows(answer: Answer) -> Iterator[dict[str, Any]]:
+    """One row of CSV per hit; a query without an answer is said on stderr."""
+    if answer.error is not None:
+        note(f"imagesearch: error: {answer.error}")
+    for hit in answer.hits:
+        yield {"query": str(answer.query), **hit.to_dict()}
+
+
+def _fail_for(failed: int) -> None:
+    if failed:
+        note(f"imagesearch: {failed} of the queries could not be answered")
+        raise typer.Exit(FAILED)
+
+
+def read_queries(reader: QueryReader, place: str) -> Iterator[Query]:
+    """The queries in a text file, one per line, or the pictures of a folder.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    from imagesearch.images.find import find_pictures, reason_of
+    from imagesearch.search.query import Query
+
+    if os.path.isdir(os.path.expanduser(place)):
+        yield from map(Query.image, find_pictures(os.path.expanduser(place)))
+        return
+    with contextlib.ExitStack() as stack:
+        if place == "-":
+            lines: Iterable[str] = sys.stdin
+        else:
+            try:
+                lines = stack.enter_context(open(os.path.expanduser(place), encoding="utf-8"))
+            except OSError as error:
+                raise UsageError(f"cannot read {place!r}: {reason_of(error)}") from error
+        for line in filter(None, map(str.strip, lines)):
+            whole = [line] if os.path.lexists(os.path.expanduser(line)) else shlex.split(line)
+            yield from reader.read(whole)
+
+
+def fetcher(settings: Config) -> Callable[[str], bytes] | None:
+    """What gets pictures from URLs, if that is allowed."""
+    if not settings.search.allow_url:
+        return None
+    from imagesearch.images.urls import fetch
+
+    return fetch
 
 
 def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:
@@ -114,23 +234,36 @@ def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:
     watch.lap("model")
 
 
-def _note_differences(images: ImageSearch, info: CollectionInfo, missing: int, wanted: int) -> None:
+def _note_differences(images: ImageSearch, info: CollectionInfo, found: Answer, options: SearchOptions) -> None:
     """Say where a search was not quite what was asked for."""
-    if missing > 0:
-        note(f"asked for {wanted}, but the collection holds only {counted(info.rows, 'picture')}")
+    if options.k > info.rows and options.threshold is None:
+        note(f"asked for {options.k}, but the collection holds only {counted(info.rows, 'picture')}")
+    for meaning in found.meanings:
+        note(meaning)
     if other_index := images.index_mismatch():
         built, configured = other_index
         note(f"the index is {built}, but milvus.index_type is {configured}: run 'imagesearch index' to rebuild it")
 
 
-def _show_all(answers: Sequence[Answer], info: CollectionInfo, out: Console) -> None:
-    for number, answer in enumerate(answers):
+def _show_all(answers: Iterable[Answer], info: CollectionInfo, out: Console) -> None:
+    for number, found in enumerate(answers):
         if number:
             print_line(out, ("", ""))
-        _show(answer.query, answer.hits, info, out)
+        if found.error is not None:
+            note(f"imagesearch: error: {found.error}")
+        else:
+            _show(found, info, out)
 
 
-def _show(query: str, hits: Sequence[Hit], info: CollectionInfo, out: Console) -> None:
+def _show(found: Answer, info: CollectionInfo, out: Console) -> None:
+    query, hits = found.query, found.hits
+    if not hits and found.best is not None:
+        best = found.best
+        text = (
+            f"nothing in collection {info.name} is similar enough to {query}: the closest has {best.score:.3f}, "
+        )
+        print_line(out, (text, "bold"), (best.path, ""))
+        return
     heading = f"{counted(len(hits), 'picture')} of collection {info.name} most like {query}"
     print_line(out, (heading, "bold"))
     print_line(out, (f"rank   score  path    ({METRIC_CAPTIONS[info.metric.value]})", "dim"))

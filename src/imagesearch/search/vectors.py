@@ -1,0 +1,285 @@
+"""From queries to vectors: images are encoded, words looked up, vectors of pictures in the collection read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from imagesearch.errors import ImageSearchError, PictureError, UsageError
+from imagesearch.images.files import IN_MEMORY, MAX_MEGAPIXELS, examine
+from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
+from imagesearch.images.sources import ImageSource, load_image
+from imagesearch.records import Fingerprint, ImageRecord, Skipped, picture_id
+from imagesearch.search.query import Kind, Part, Query, Region
+from imagesearch.stores.base import Collection, Vectors
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from imagesearch.models.embedder import Encoder
+    from imagesearch.models.preprocessing import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReading:
+    """How images that are not indexed are read.
+
+    Attributes:
+        batch_size: images per batch of the network; 0: as many as suit it and its device.
+        max_workers: decoding threads; 0: one per core.
+        max_megapixels: larger files are refused.
+        timeout: seconds that reading and decoding one of them may take.
+    """
+
+    batch_size: int = 0
+    max_workers: int = 0
+    max_megapixels: float = MAX_MEGAPIXELS
+    timeout: float = SECONDS_PER_IMAGE
+
+
+DEFAULT_READING = ImageReading()
+
+
+class Meaning(Protocol):
+    """What words stand for in the space of a model's image vectors."""
+
+    @property
+    def vector(self) -> Vectors:
+        """float32, shape (dim,)."""
+
+    @property
+    def meaning(self) -> str:
+        """How the words were taken, for people; empty where they were taken as they are."""
+
+
+# The words of queries -> what they stand for in a collection of vectors of that model.
+FindMeanings = Callable[[Sequence[str], Fingerprint], Sequence[Meaning]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class QueryVector:
+    """A query, ready to be compared.
+
+    Attributes:
+        vector: float32, shape (dim,); of unit length if the collection's are.
+        meanings: how words in it were taken.
+    """
+
+    vector: Vectors
+    meanings: tuple[str, ...] = ()
+
+
+class QueryEncoder:
+    """Makes vectors of queries for one collection.
+
+    Args:
+        collection: what will be searched.
+        embedder: loads the network; called only if an image has to be encoded.
+        meanings: called only if there are words.
+        reading: limits for images.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        embedder: Callable[[], Encoder],
+        meanings: FindMeanings,
+        reading: ImageReading,
+    ) -> None:
+        self._collection = collection
+        self._embedder, self._meanings, self._reading = embedder, meanings, reading
+
+    def encode(self, queries: Sequence[Query]) -> list[QueryVector | ImageSearchError]:
+        """The vector of each query, or why it has none; images and words of all queries go together.
+
+        Raises:
+            ModelError: a network cannot be used.
+            StoreError: the database fails.
+        """
+        parts = [part for query in queries for part in query.parts]
+        found = self._stored(parts)
+        left = [part for part in parts if part.kind is Kind.IMAGE and found[id(part)] is None]
+        if left:
+            made = self._encode_images(left)
+            found.update((id(part), result) for part, result in zip(left, made, strict=True))
+        meanings: dict[int, Meaning] = {}
+        for part in parts:
+            if part.kind is Kind.WORDS:
+                word = self._word(part.value)
+                if isinstance(word, UsageError):
+                    found[id(part)] = word
+                else:
+                    meanings[id(part)], found[id(part)] = word, word.vector
+        return [self._combined(query, found, meanings) for query in queries]
+
+    def _combined(
+        self, query: Query, found: dict[int, Vectors | ImageSearchError | None], meanings: dict[int, Meaning]
+    ) -> QueryVector | ImageSearchError:
+        fingerprint = self._collection.fingerprint
+        vectors: list[Vectors] = []
+        for part in query.parts:
+            vector = found[id(part)]
+            if not isinstance(vector, np.ndarray):
+                assert isinstance(vector, ImageSearchError)
+                return vector
+            if vector.shape != (fingerprint.dim,) or not np.isfinite(vector).all():
+                return UsageError(
+                    f"{part.label}: a query needs {fingerprint.dim} finite numbers, not shape {vector.shape}"
+                )
+            vectors.append(vector.astype(np.float32))
+        total = combined(vectors, [part.weight for part in query.parts], fingerprint.normalized)
+        if total is None:
+            return UsageError(f"{query}: the parts cancel each other, so that nothing is left to look for")
+        said = (meanings[id(part)].meaning for part in query.parts if id(part) in meanings)
+        return QueryVector(total, tuple(filter(None, said)))
+
+    def _stored(self, parts: Sequence[Part]) -> dict[int, Vectors | ImageSearchError | None]:
+        """Vectors that need no network: given ones, and those of pictures in the collection."""
+        found: dict[int, Vectors | ImageSearchError | None] = dict.fromkeys(map(id, parts))
+        wanted: dict[int, tuple[int, ...]] = {}
+        for part in parts:
+            if part.kind is Kind.VECTOR:
+                found[id(part)] = part.value
+            elif part.kind is Kind.STORED and isinstance(part.value, int):
+                wanted[id(part)] = (part.value,)
+            elif part.kind is Kind.STORED or _is_file_name(part):
+                wanted[id(part)] = tuple(map(picture_id, indexed_names(os.fsdecode(part.value))))
+        rows = self._rows({key for keys in wanted.values() for key in keys})
+        for part in parts:
+            for key in wanted.get(id(part), ()):
+                if key in rows and (part.kind is Kind.STORED or _is_unchanged(rows[key][0], part.value)):
+                    found[id(part)] = rows[key][1]
+            if part.kind is Kind.STORED and found[id(part)] is None:
+                name = self._collection.spec.name
+                found[id(part)] = UsageError(
+                    f"{part.label} is not in collection {name!r}: index it, or search by file"
+                )
+        return found
+
+    def _rows(self, keys: set[int]) -> dict[int, tuple[ImageRecord, Vectors]]:
+        if not keys:
+            return {}
+        records, vectors = self._collection.fetch(sorted(keys))
+        return {record.id: (record, vector) for record, vector in zip(records, vectors, strict=True)}
+
+    def _encode_images(self, parts: Sequence[Part]) -> Iterator[Vectors | PictureError]:
+        if len(parts) == 1 and isinstance(parts[0].value, (str, os.PathLike)):
+            try:  # before a model is loaded for it; of several, each is read once
+                examine(os.fsdecode(parts[0].value), max_megapixels=self._reading.max_megapixels)
+            except PictureError as error:
+                yield error
+                return
+        images = [_View(part.value, part.region) for part in parts]
+        for result in _encode(self._embedder(), images, self._reading):
+            yield result.error() if isinstance(result, Skipped) else result
+
+    def _word(self, text: str) -> Meaning | UsageError:
+        try:
+            return self._meanings([text], self._collection.fingerprint)[0]
+        except UsageError as error:  # nothing that the model knows
+            return error
+
+
+# Parts of a query that leave less of their length than this cancel each other: what is left is rounding.
+_CANCELLED = 1e-3
+
+
+def combined(vectors: Sequence[Vectors], weights: Sequence[float], normalized: bool) -> Vectors | None:
+    """The weighted sum of the directions of some vectors (float32, shape (dim,)); None if they cancel each other.
+
+    A single vector stays as it is. The sum gets unit length, or else the mean length of the vectors.
+    """
+    if len(vectors) == 1:
+        return vectors[0]
+    matrix = np.stack(vectors).astype(np.float64)
+    lengths = np.linalg.norm(matrix, axis=1)
+    directions = matrix / np.where(lengths == 0, 1.0, lengths)[:, None]
+    total = np.asarray(weights) @ directions
+    length = float(np.linalg.norm(total))
+    if length < _CANCELLED * float(np.abs(weights).sum()):
+        return None
+    wanted = 1.0 if normalized else float(lengths.mean())
+    result: Vectors = (total * (wanted / length)).astype(np.float32)
+    return result
+
+
+def _is_file_name(part: Part) -> bool:
+    return part.kind is Kind.IMAGE and part.region is None and isinstance(part.value, (str, os.PathLike))
+
+
+def indexed_names(path: str) -> tuple[str, ...]:
+    """Under which names a file may have been indexed: with links to its folder, and without."""
+    if "\0" in path:
+        return ()
+    absolute = os.path.abspath(path)
+    folder, name = os.path.split(absolute)
+    return tuple(dict.fromkeys((absolute, os.path.join(os.path.realpath(folder), name))))
+
+
+def _is_unchanged(record: ImageRecord, path: str | os.PathLike[str]) -> bool:
+    """Whether a file is as it was when it was indexed, or is not there: then its stored vector is all there is."""
+    try:
+        now = os.stat(path)
+    except OSError:
+        return True
+    return (now.st_size, now.st_mtime_ns) == (record.size, record.mtime_ns)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _View:
+    """An image, or a region of it; ``path`` is what errors name."""
+
+    path: ImageSource
+    region: Region | None = None
+
+    def load(self, max_megapixels: float, shortest: int | None) -> Image.Image:
+        if self.region is None:
+            return load_image(self.path, max_megapixels, shortest)
+        # Cut from the whole picture: at a fraction of its size too little might be left.
+        whole = load_image(self.path, max_megapixels)
+        try:
+            return self.region.cut(whole)
+        except UsageError as error:
+            name = os.fsdecode(self.path) if isinstance(self.path, (str, os.PathLike)) else IN_MEMORY
+            raise PictureError(name, str(error)) from error
+
+
+def _encode(embedder: Encoder, views: Iterable[_View], reading: ImageReading) -> Iterator[Vectors | Skipped]:
+    """The vector (float32, shape (dim,)) of each image, in order, or why it has none; lazily, in batches."""
+    side, size = embedder.decode_side, reading.batch_size or embedder.batch_size
+
+    def load(view: _View) -> Pixels:
+        return embedder.preprocess(view.load(reading.max_megapixels, side))
+
+    loaded = decode_ahead(views, load, max_workers=reading.max_workers, ahead=2 * size, timeout=reading.timeout)
+    for batch in batches(loaded, size):
+        good = [pixels for pixels in batch if not isinstance(pixels, Skipped)]
+        vectors = iter(embedder.encode(good) if good else ())
+        yield from (result if isinstance(result, Skipped) else next(vectors) for result in batch)
+
+
+def embed_images(
+    embedder: Encoder, images: Iterable[ImageSource], reading: ImageReading = DEFAULT_READING
+) -> Vectors:
+    """Vectors of images, in their order; decoded ahead of the network.
+
+    Args:
+        embedder: the model.
+        images: paths, Pillow images, or uint8 arrays of shape (height, width, 3); consumed batch by batch.
+
+    Returns:
+        float32, shape (number of images, dimension).
+
+    Raises:
+        PictureError: one of them cannot be read.
+    """
+    vectors = []
+    for result in _encode(embedder, map(_View, images), reading):
+        if isinstance(result, Skipped):
+            raise result.error()
+        vectors.append(result)
+    return np.stack(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)

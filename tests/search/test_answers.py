@@ -1,0 +1,195 @@
+"""Searching any collection with any model, without the service."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imagesearch.errors import PictureError, UsageError
+from imagesearch.images.sources import ImageSource
+from imagesearch.library.refresh import index_folders
+from imagesearch.records import Fingerprint, picture_id
+from imagesearch.search import vectors as vectors_module
+from imagesearch.search.answers import answer
+from imagesearch.search.query import Query, SearchOptions
+from imagesearch.search.vectors import ImageReading, QueryEncoder, QueryVector, combined, embed_images
+from imagesearch.stores.base import Vectors
+from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
+
+from ..library.conftest import COLOURS, READING, SPEC, MeanColour
+
+
+@dataclass
+class Colour:
+    """What a word for a colour stands for."""
+
+    vector: Vectors
+    meaning: str = ""
+
+
+def colours(texts: Sequence[str], _: Fingerprint) -> list[Colour]:
+    """Words of a model that knows the three colours."""
+    names = list(COLOURS)
+    return [Colour(np.eye(3, dtype=np.float32)[names.index(t)], f"{t}: a colour") for t in texts]
+
+
+@pytest.fixture
+def network() -> MeanColour:
+    return MeanColour()
+
+
+@pytest.fixture
+def collection(tmp_path: Path, network: MeanColour) -> MemoryCollection:
+    """A red, a green and a blue image."""
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        Image.new("RGB", (20, 10), colour).save(tmp_path / f"{name}.png")
+        os.utime(tmp_path / f"{name}.png", (1_700_000_000 + number,) * 2)
+    database = MemoryDatabase()
+    index_folders(database, SPEC, network.fingerprint, lambda count: network, [tmp_path], reading=READING)
+    network.batches.clear()
+    return database.open(SPEC)
+
+
+@pytest.fixture
+def encoder(collection: MemoryCollection, network: MeanColour) -> QueryEncoder:
+    return QueryEncoder(collection, lambda: network, colours, ImageReading(timeout=5))
+
+
+def names(collection: MemoryCollection, encoder: QueryEncoder, query: Query, **options: object) -> list[str]:
+    (found,) = answer(collection, encoder, [query], SearchOptions(**options))  # type: ignore[arg-type]
+    return [os.path.basename(hit.path).removesuffix(".png") for hit in found.require()]
+
+
+def test_the_closest_comes_first(collection: MemoryCollection, encoder: QueryEncoder) -> None:
+    reddish = Image.new("RGB", (30, 30), (200, 90, 0))
+    sources: list[ImageSource] = [reddish, np.asarray(reddish)]
+    for source in sources:
+        assert names(collection, encoder, Query.of(source), k=2) == ["red", "green"]
+    assert answer(collection, encoder, [], SearchOptions()) == []
+
+
+def test_pictures_in_the_collection_need_no_network(
+    collection: MemoryCollection, encoder: QueryEncoder, network: MeanColour, tmp_path: Path
+) -> None:
+    blue = tmp_path / "blue.png"
+    (tmp_path / "link").symlink_to(tmp_path)
+    queries = [blue, tmp_path / "link" / "blue.png", Query.stored(blue), Query.stored(picture_id(str(blue)))]
+    for query in queries:
+        assert names(collection, encoder, Query.of(query), k=1) == ["blue"]
+    assert network.batches == []
+    Image.new("RGB", (20, 10), COLOURS["red"]).save(blue)  # now it is another picture
+    assert names(collection, encoder, Query.of(blue), k=1) == ["red"]
+    assert network.batches == [1]
+    assert names(collection, encoder, Query.stored(blue), k=1) == ["blue"]
+    blue.unlink()
+    assert names(collection, encoder, Query.of(blue), k=1) == ["blue"]
+
+
+def test_a_query_without_an_answer_does_not_stop_others(
+    collection: MemoryCollection, encoder: QueryEncoder, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    queries = [
+        Query.image(tmp_path / "broken.png"),
+        Query.image(Image.new("RGB", (8, 8), COLOURS["green"])),
+        Query.stored("nowhere.png"),
+        Query.vector(np.ones(4)),
+        Query.words("red") - Query.words("red"),
+        Query.image(tmp_path / "red.png", region="50,50,5,5"),
+    ]
+    found = answer(collection, encoder, queries, SearchOptions(k=1))
+    assert found[1].hits[0].path == str(tmp_path / "green.png")
+    for place, said in enumerate(
+        ["broken.png", "", "nowhere.png is not in coll", "needs 3 ", "cancel", "outside"]
+    ):
+        if said:
+            assert said in found[place].to_dict()["error"]
+            with pytest.raises((PictureError, UsageError), match=said):
+                found[place].require()
+
+
+def test_words_pictures_and_vectors_together(
+    collection: MemoryCollection, encoder: QueryEncoder, tmp_path: Path
+) -> None:
+    query = Query.image(tmp_path / "red.png") + 0.5 * Query.words("blue")
+    assert names(collection, encoder, query) == ["red", "blue", "green"]
+    assert names(collection, encoder, query - 0.7 * Query.words("blue")) == ["red", "green", "blue"]
+    assert names(collection, encoder, Query.vector(np.array([0, 0.2, 0.1]))) == ["green", "blue", "red"]
+    (found,) = answer(collection, encoder, [Query.words("blue")], SearchOptions(k=1))
+    assert found.meanings == ("blue: a colour",)
+
+
+def test_a_region_is_what_is_cut_out_by_hand(network: MeanColour, encoder: QueryEncoder, tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), "red")
+    image.paste((0, 0, 255), (20, 0, 40, 20))
+    image.save(tmp_path / "both.png")
+    query = Query.image(tmp_path / "both.png", region="50%,0%,50%,100%")
+    (got,) = encoder.encode([query])
+    assert isinstance(got, QueryVector)
+    (by_hand,) = embed_images(network, [image.crop((20, 0, 40, 20))])
+    assert got.vector == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_pages_thresholds_and_dates(collection: MemoryCollection, encoder: QueryEncoder) -> None:
+    query = Query.vector(np.array([0.9, 0.3, 0.1]))
+    assert names(collection, encoder, query) == ["red", "green", "blue"]
+    assert names(collection, encoder, query, k=1, offset=1) == ["green"]
+    assert names(collection, encoder, query, offset=5) == []
+    assert names(collection, encoder, query, threshold=0.2) == ["red", "green"]
+    assert names(collection, encoder, query, sort="date", k=2) == ["green", "red"]
+    (found,) = answer(collection, encoder, [query], SearchOptions(threshold=0.99))
+    assert (found.hits, found.best and os.path.basename(found.best.path)) == ((), "red.png")
+
+
+UNIT = (
+    st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
+    .map(np.float32)
+    .filter(lambda v: np.linalg.norm(v) > 0.1)
+)
+
+
+@given(st.lists(st.tuples(UNIT, st.floats(0.1, 5)), min_size=2, max_size=4), st.floats(0.1, 9), st.floats(0.1, 9))
+def test_only_directions_and_ratios_of_weights_count(
+    parts: list[tuple[Vectors, float]], stretch: float, factor: float
+) -> None:
+    vectors, weights = [vector for vector, _ in parts], [weight for _, weight in parts]
+    one = combined(vectors, weights, True)
+    first = [(vectors[0] * np.float32(stretch)), *vectors[1:]]
+    other = combined(first[::-1], [factor * weight for weight in weights[::-1]], True)
+    assert (one is None) == (other is None)
+    if one is not None and other is not None:
+        assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+        assert one == pytest.approx(other, abs=2e-2)
+
+
+def test_vectors_of_images_in_batches(network: MeanColour) -> None:
+    images = [Image.new("RGB", (8, 8), colour) for colour in COLOURS.values()]
+    assert np.abs(embed_images(network, images, ImageReading(batch_size=2)) - np.eye(3)).max() < 0.01
+    assert network.batches == [2, 1]
+    network.batches.clear()
+    embed_images(network, images)
+    assert network.batches == [3]
+    assert embed_images(network, []).shape == (0, 3)
+
+
+def test_a_query_that_is_never_read_ends(
+    collection: MemoryCollection, network: MeanColour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors_module, "load_image", lambda *_: threading.Event().wait(20))
+    encoder = QueryEncoder(collection, lambda: network, colours, ImageReading(timeout=0.2))
+    started = time.monotonic()
+    (found,) = answer(collection, encoder, [Query.of(Image.new("RGB", (8, 8)))], SearchOptions())
+    assert isinstance(found.error, PictureError)
+    assert "took longer than" in str(found.error)
+    assert found.error.retryable
+    assert time.monotonic() - started < 5
