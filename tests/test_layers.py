@@ -113,6 +113,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.transfer",
         "search.query",
         "search.labels",
+        "search.grouping",
     ),
     ("config", "credentials", "networks", "managing", "indexing", "service"),
     ("frontends.errors", "frontends.text", "frontends.figures"),
