@@ -116,7 +116,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "search.grouping",
     ),
     ("config", "credentials", "networks", "managing", "indexing", "service"),
-    ("frontends.errors", "frontends.text", "frontends.figures"),
+    ("frontends.errors", "frontends.text", "frontends.figures", "frontends.sheet"),
     (
         "frontends.cli.output",
         "frontends.cli.process",
