@@ -29,6 +29,7 @@ TINY = {
     "gpu.py": "--pictures PICTURES --device cpu --limit 2 --repeat 1 --batch 2 --turns 1",
     "indexing.py": "--pictures PICTURES --turns 1",
     "memory.py": "--pictures 4 8 --rows 50 100",
+    "near_identical.py": "--pictures PICTURES",
     "plain.py": f"--plain {shlex.quote(sys.executable)} --pictures PICTURES --turns 1",
     "refresh.py": "--rows 100 --repeat 1",
     "rivals.py": "--pictures PICTURES --limit 4 --turns 1",
