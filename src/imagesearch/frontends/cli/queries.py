@@ -89,14 +89,18 @@ class QueryReader:
         elif kind == "id":
             return Query.stored(_number(rest))
         elif _URL.match(text):
-            return Query.image(self._fetched(text), region=region, name=text)
+            from imagesearch.images.urls import shown
+
+            return Query.image(self._fetched(text), region=region, name=shown(text))
         elif is_words(text):
             return Query.words(text)
         return Query.image(os.path.expanduser(text), region=region)
 
     def _fetched(self, url: str) -> bytes:
+        from imagesearch.images.urls import shown
+
         if self._fetch is None:
-            raise WrongUsageError(f"{url}: pictures are fetched from the web only with --allow-url")
+            raise WrongUsageError(f"{shown(url)}: pictures are fetched from the web only with --allow-url")
         return self._fetch(url)
 
 
@@ -138,8 +142,9 @@ def _joined(arguments: Sequence[str]) -> Iterator[str]:
 
 def _weighted(argument: str) -> tuple[float, str, bool]:
     """An argument's weight, the rest, and whether it had a sign."""
-    if os.path.lexists(os.path.expanduser(argument)):
-        return 1.0, argument, False
+    typed = "-" + argument[1:] if argument.startswith(_MINUS) else argument
+    if os.path.lexists(os.path.expanduser(typed)):
+        return 1.0, typed, False
     sign = {"+": 1.0, "-": -1.0, _MINUS: -1.0}.get(argument[:1])
     text = argument[1:] if sign else argument
     weight = 1.0

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 import typer.core
@@ -118,8 +118,9 @@ def search(
     if queries is not None:
         if what or figure.is_wanted:
             raise WrongUsageError("--queries takes the place of what to look for, and draws no figure")
+        stdout = sys.stdout  # what libraries print goes elsewhere from now on
         with opened(settings) as library:
-            _answer_many(library, read_queries(reader, queries), options, output)
+            _answer_many(library, read_queries(reader, queries), options, partial(_print_answers, output, stdout))
         return
     asked = list(reader.read(what or ()))
     if not asked:
@@ -151,11 +152,16 @@ def _print_few(answers: Sequence[Answer], info: CollectionInfo, output: Format) 
     if len(answers) == 1:
         print_results(answers[0].hits, output, partial(_show, answers[0], info), COLUMNS)
     else:
-        _print_answers(answers, info, output)
+        _print_answers(output, sys.stdout, answers, info)
 
 
-def _answer_many(library: ImageSearch, asked: Iterator[Query], options: SearchOptions, output: Format) -> None:
-    """Print answers as they come, some hundred queries at a time."""
+def _answer_many(
+    library: ImageSearch,
+    asked: Iterator[Query],
+    options: SearchOptions,
+    show: Callable[[Iterable[Answer], CollectionInfo], None],
+) -> None:
+    """Show answers as they come, some hundred queries at a time."""
     failed = 0
 
     def answers() -> Iterator[Answer]:
@@ -165,17 +171,13 @@ def _answer_many(library: ImageSearch, asked: Iterator[Query], options: SearchOp
             failed += sum(answer.error is not None for answer in found)
             yield from found
 
-    info = library.describe()
-    if output is Format.TEXT:
-        for answer in answers():
-            _print_answers([answer], info, output)
-    else:
-        _print_answers(answers(), info, output)
+    show(answers(), library.describe())
     _fail_for(failed)
 
 
-def _print_answers(answers: Iterable[Answer], info: CollectionInfo, output: Format) -> None:
-    print_results(answers, output, partial(_show_all, answers, info), ("query", *COLUMNS), rows_of=_rows)
+def _print_answers(output: Format, stream: TextIO, answers: Iterable[Answer], info: CollectionInfo) -> None:
+    show = partial(_show_all, answers, info)
+    print_results(answers, output, show, ("query", *COLUMNS), rows_of=_rows, stream=stream)
 
 
 def _rows(answer: Answer) -> Iterator[dict[str, Any]]:
@@ -221,9 +223,9 @@ def fetcher(settings: Config) -> Callable[[str], bytes] | None:
     """What gets pictures from URLs, if that is allowed."""
     if not settings.search.allow_url:
         return None
-    from imagesearch.images.urls import fetch
+    from imagesearch.images.urls import FetchLimits, fetch
 
-    return fetch
+    return partial(fetch, limits=FetchLimits(max_megapixels=settings.data.max_megapixels))
 
 
 def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:

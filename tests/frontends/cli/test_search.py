@@ -1,0 +1,127 @@
+"""``imagesearch search``: what can be asked for, and how answers are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ..conftest import Library, Run
+
+
+@pytest.fixture
+def plain(library: Library) -> Path:
+    return library.folder / "plain.png"
+
+
+def paths(text: str) -> list[str]:
+    return [hit["path"] for hit in json.loads(text)]
+
+
+class TestQueries:
+    def test_more_and_less_like_this(self, run: Run, library: Library, plain: Path) -> None:
+        other = library.folder / "two words.png"
+        without = run("search", plain, "--uri", library.uri, "--json")
+        assert paths(without.out)[0] == str(plain)
+        ran = run("search", plain, f"+3:{other}", "--uri", library.uri, "--json")
+        assert paths(ran.out)[0] == str(other)
+        less = run("search", plain, f"-0.5:{other}", "--uri", library.uri, "--json")
+        assert paths(less.out).index(str(other)) > paths(without.out).index(str(other))
+        shown = run("search", plain, f"-0.5:{other}", "--uri", library.uri).out
+        assert f"most like {plain} - 0.5 x {other}" in shown.splitlines()[0]
+
+    def test_a_name_that_begins_with_a_minus(
+        self, run: Run, library: Library, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copy(plain, tmp_path / "-k.png")
+        monkeypatch.chdir(tmp_path)
+        ran = run("search", "-k.png", "-k2", "--uri", library.uri, "--json")
+        assert paths(ran.out)[0] == str(plain)
+        assert len(paths(ran.out)) == 2
+        assert run("search", plain, "--nonsense", "--uri", library.uri).code == 2
+
+    def test_a_region(self, run: Run, library: Library, plain: Path) -> None:
+        whole = run("search", plain, "--crop", "0%,0%,100%,100%", "--uri", library.uri, "--json")
+        assert json.loads(whole.out)[0]["score"] == pytest.approx(1, abs=1e-3)
+        outside = run("search", plain, "--crop", "9999,0,5,5", "--uri", library.uri)
+        assert (outside.code, outside.out) == (1, "")
+        assert "lies outside the picture" in outside.err
+        assert run("search", plain, "--crop", "1,2,3", "--uri", library.uri).code != 0
+
+    def test_a_stored_picture_and_a_vector(self, run: Run, library: Library, tmp_path: Path, plain: Path) -> None:
+        from imagesearch import ImageSearch
+        from imagesearch.records import picture_id
+
+        ran = run("search", f"id:{picture_id(os.path.realpath(plain))}", "--uri", library.uri, "--json")
+        assert paths(ran.out)[0] == str(plain)
+        with ImageSearch({"milvus": {"uri": library.uri}}) as images:
+            np.save(tmp_path / "query.npy", images.embed([plain]))
+        ran = run("search", tmp_path / "query.npy", "--uri", library.uri, "--json")
+        assert paths(ran.out)[0] == str(plain)
+
+    def test_urls_are_off(self, run: Run, library: Library) -> None:
+        ran = run("search", "http://localhost:1/a.jpg", "--uri", library.uri)
+        assert ran.code == 2
+        assert "--allow-url" in ran.err
+        ran = run("search", "http://localhost:1/a.jpg", "--allow-url", "--uri", library.uri)
+        assert ran.code == 1
+        assert "not public" in ran.err or "loopback" in ran.err
+
+
+class TestManyQueries:
+    def test_of_a_file_and_of_stdin(self, run: Run, library: Library, plain: Path, tmp_path: Path) -> None:
+        lines = f"{plain}\n\n'{plain}' -0.5:'{library.folder / 'two words.png'}'\nnowhere.png\n"
+        (tmp_path / "queries.txt").write_text(lines)
+        ran = run("search", "--queries", tmp_path / "queries.txt", "-k", "2", "--uri", library.uri, "--jsonl")
+        first, second, third = map(json.loads, ran.out.splitlines())
+        assert ran.code == 1
+        assert "1 of the queries could not be answered" in ran.err
+        assert first["hits"][0]["path"] == str(plain)
+        assert second["query"].startswith(f"{plain} - 0.5 x ")
+        assert "no such file" in third["error"]
+        piped = subprocess.run(
+            [sys.executable, "-m", "imagesearch", "search", "--queries", "-", "--uri", library.uri, "--csv"],
+            input=f"{plain}\n", capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert piped.stdout.splitlines()[0] == "query,rank,score,path"
+        assert piped.stdout.splitlines()[1].startswith(f"{plain},1,1.0,")
+
+    def test_of_a_folder(self, run: Run, library: Library) -> None:
+        ran = run("search", "--queries", library.folder, "-k", "1", "--uri", library.uri, "--json")
+        answers = json.loads(ran.out)
+        assert ran.code == 0
+        assert len(answers) == 6
+        assert all(answer["hits"][0]["path"] == answer["query"] for answer in answers)
+
+    def test_what_does_not_go_together(self, run: Run, library: Library, plain: Path) -> None:
+        assert run("search", plain, "--queries", library.folder, "--uri", library.uri).code == 2
+        assert run("search", "--queries", "nowhere.txt", "--uri", library.uri).code == 1
+        assert run("search", "--uri", library.uri).code == 2
+
+
+class TestAnswers:
+    def test_nothing_is_similar_enough(self, run: Run, library: Library, plain: Path) -> None:
+        image = ["search", plain, "--crop", "0,0,5,5", "--uri", library.uri]
+        ran = run(*image, "--threshold", "1")
+        assert ran.code == 0
+        assert ran.out.startswith("nothing in collection images_starter is similar enough")
+        assert "the closest has 0." in ran.out
+        assert json.loads(run(*image, "--threshold", "1", "--json").out) == []
+
+    def test_pages(self, run: Run, library: Library, plain: Path) -> None:
+        all_hits = json.loads(run("search", plain, "-k", "6", "--uri", library.uri, "--json").out)
+        page = json.loads(run("search", plain, "-k", "2", "--offset", "2", "--uri", library.uri, "--json").out)
+        assert page == all_hits[2:4]
+        assert page[0]["rank"] == 3
+
+    def test_newest_first(self, run: Run, library: Library, plain: Path) -> None:
+        hits = json.loads(run("search", plain, "--sort", "date", "--uri", library.uri, "--json").out)
+        times = [hit["mtime_ns"] // 10**9 for hit in hits]
+        assert times == sorted(times, reverse=True)
+        assert run("search", plain, "--sort", "size", "--uri", library.uri).code != 0
