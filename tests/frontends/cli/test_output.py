@@ -22,7 +22,9 @@ MARK = Fingerprint("toy", "1", "cls", (8, 8), 2)
 INFO = CollectionInfo("mine", 3, Metric.COSINE, "", MARK)
 PREDICTION = Prediction("cat", 0.5, 7)
 
-HIT_KEYS = "rank score expected confidence path root content_hash size mtime_ns width height taken camera latitude longitude"  # in this order
+HIT_KEYS = (  # in this order
+    "rank score expected confidence path root content_hash size mtime_ns width height taken camera latitude longitude"
+)
 INFO_KEYS = "name configured rows model dimension pooling input key metric index"
 INDEX_KEYS = (
     "found indexed unchanged skipped collection seconds reused removed offline dry_run database"  # in this order
