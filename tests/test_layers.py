@@ -111,6 +111,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.checking",
         "library.parquet",
         "library.transfer",
+        "search.alternatives",
         "search.query",
         "search.vectors",
         "search.answers",

@@ -22,7 +22,7 @@ from imagesearch.records import Fingerprint, picture_id
 from imagesearch.search import vectors as vectors_module
 from imagesearch.search.answers import answer
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.vectors import ImageReading, QueryEncoder, QueryVector, combined, embed_images
+from imagesearch.search.vectors import ImageReading, QueryEncoder, QueryVector, combinations, embed_images
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 
@@ -33,14 +33,17 @@ from ..library.conftest import COLOURS, READING, SPEC, MeanColour
 class Colour:
     """What a word for a colour stands for."""
 
-    vector: Vectors
+    vectors: Vectors
     meaning: str = ""
 
 
 def colours(texts: Sequence[str], _: Fingerprint) -> list[Colour]:
     """Words of a model that knows the three colours."""
     names = list(COLOURS)
-    return [Colour(np.eye(3, dtype=np.float32)[names.index(t)], f"{t}: a colour") for t in texts]
+    every = np.eye(3, dtype=np.float32)
+    return [
+        Colour(every if text == "colour" else every[[names.index(text)]], f"{text}: a colour") for text in texts
+    ]
 
 
 @pytest.fixture
@@ -129,6 +132,18 @@ def test_words_pictures_and_vectors_together(
     assert found.meanings == ("blue: a colour",)
 
 
+def test_of_words_that_mean_several_things_the_closest_counts(
+    collection: MemoryCollection, encoder: QueryEncoder, tmp_path: Path
+) -> None:
+    (found,) = answer(collection, encoder, [Query.words("colour")], SearchOptions(k=3))
+    assert [hit.score for hit in found.hits] == pytest.approx([1, 1, 1], abs=1e-2)
+    assert [hit.rank for hit in found.hits] == [1, 2, 3]
+    assert names(collection, encoder, Query.image(tmp_path / "red.png") - 0.9 * Query.words("colour"), k=1) == [
+        "red"
+    ]
+    assert names(collection, encoder, Query.words("colour") - Query.image(tmp_path / "red.png"), k=1) != ["red"]
+
+
 def test_a_region_is_what_is_cut_out_by_hand(network: MeanColour, encoder: QueryEncoder, tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20), "red")
     image.paste((0, 0, 255), (20, 0, 40, 20))
@@ -137,7 +152,7 @@ def test_a_region_is_what_is_cut_out_by_hand(network: MeanColour, encoder: Query
     (got,) = encoder.encode([query])
     assert isinstance(got, QueryVector)
     (by_hand,) = embed_images(network, [image.crop((20, 0, 40, 20))])
-    assert got.vector == pytest.approx(by_hand, abs=1e-6)
+    assert got.vectors[0] == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_pages_thresholds_and_dates(collection: MemoryCollection, encoder: QueryEncoder) -> None:
@@ -163,11 +178,11 @@ def test_only_directions_and_ratios_of_weights_count(
     parts: list[tuple[Vectors, float]], stretch: float, factor: float
 ) -> None:
     vectors, weights = [vector for vector, _ in parts], [weight for _, weight in parts]
-    one = combined(vectors, weights, True)
+    one = combinations([vector[None] for vector in vectors], weights, True)
     first = [(vectors[0] * np.float32(stretch)), *vectors[1:]]
-    other = combined(first[::-1], [factor * weight for weight in weights[::-1]], True)
-    assert (one is None) == (other is None)
-    if one is not None and other is not None:
+    other = combinations([v[None] for v in first[::-1]], [factor * weight for weight in weights[::-1]], True)
+    assert len(one) == len(other)
+    if len(one):
         assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
         assert one == pytest.approx(other, abs=2e-2)
 

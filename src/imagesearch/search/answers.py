@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ import numpy as np
 
 from imagesearch.errors import ImageSearchError
 from imagesearch.records import Hit, ImageRecord, Metric
+from imagesearch.search.alternatives import best_of
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.vectors import QueryEncoder, QueryVector
 from imagesearch.stores.base import Collection
@@ -80,7 +82,11 @@ def answer(
 
 
 def _search(collection: Collection, queries: Sequence[QueryVector], options: SearchOptions) -> list[list[Hit]]:
-    return collection.search(np.stack([query.vector for query in queries]), options.offset + options.k)
+    """The hits of each query, closest first; all vectors of all queries are searched for in one call."""
+    wanted, metric = options.offset + options.k, collection.spec.metric
+    found = iter(collection.search(np.concatenate([query.vectors for query in queries]), wanted))
+    lists = [list(itertools.islice(found, len(query.vectors))) for query in queries]
+    return [hits[0] if len(hits) == 1 else best_of(hits, metric, wanted) for hits in lists]
 
 
 def _arranged(

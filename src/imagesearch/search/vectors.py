@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagesearch.errors import ImageSearchError, PictureError, UsageError
 from imagesearch.images.files import IN_MEMORY, MAX_MEGAPIXELS, examine
@@ -48,8 +51,8 @@ class Meaning(Protocol):
     """What words stand for in the space of a model's image vectors."""
 
     @property
-    def vector(self) -> Vectors:
-        """float32, shape (dim,)."""
+    def vectors(self) -> Vectors:
+        """Alternatives, of which the closest to a picture counts: float32, shape (n, dim), n at least 1."""
 
     @property
     def meaning(self) -> str:
@@ -65,11 +68,12 @@ class QueryVector:
     """A query, ready to be compared.
 
     Attributes:
-        vector: float32, shape (dim,); of unit length if the collection's are.
+        vectors: float32, shape (n, dim), n at least 1; of unit length if the collection's are. Most queries have
+            one; words that mean several labels have alternatives, of which the closest to a picture counts.
         meanings: how words in it were taken.
     """
 
-    vector: Vectors
+    vectors: Vectors
     meanings: tuple[str, ...] = ()
 
 
@@ -113,29 +117,30 @@ class QueryEncoder:
                 if isinstance(word, UsageError):
                     found[id(part)] = word
                 else:
-                    meanings[id(part)], found[id(part)] = word, word.vector
+                    meanings[id(part)], found[id(part)] = word, word.vectors
         return [self._combined(query, found, meanings) for query in queries]
 
     def _combined(
         self, query: Query, found: dict[int, Vectors | ImageSearchError | None], meanings: dict[int, Meaning]
     ) -> QueryVector | ImageSearchError:
         fingerprint = self._collection.fingerprint
-        vectors: list[Vectors] = []
+        alternatives: list[Vectors] = []
         for part in query.parts:
-            vector = found[id(part)]
-            if not isinstance(vector, np.ndarray):
-                assert isinstance(vector, ImageSearchError)
-                return vector
-            if vector.shape != (fingerprint.dim,) or not np.isfinite(vector).all():
+            vectors = found[id(part)]
+            if not isinstance(vectors, np.ndarray):
+                assert isinstance(vectors, ImageSearchError)
+                return vectors
+            matrix = np.atleast_2d(vectors)
+            if matrix.shape[1:] != (fingerprint.dim,) or not np.isfinite(matrix).all():
                 return UsageError(
-                    f"{part.label}: a query needs {fingerprint.dim} finite numbers, not shape {vector.shape}"
+                    f"{part.label}: a query needs {fingerprint.dim} finite numbers, not shape {vectors.shape}"
                 )
-            vectors.append(vector.astype(np.float32))
-        total = combined(vectors, [part.weight for part in query.parts], fingerprint.normalized)
-        if total is None:
+            alternatives.append(matrix.astype(np.float32))
+        sums = combinations(alternatives, [part.weight for part in query.parts], fingerprint.normalized)
+        if not len(sums):
             return UsageError(f"{query}: the parts cancel each other, so that nothing is left to look for")
         said = (meanings[id(part)].meaning for part in query.parts if id(part) in meanings)
-        return QueryVector(total, tuple(filter(None, said)))
+        return QueryVector(sums, tuple(filter(None, said)))
 
     def _stored(self, parts: Sequence[Part]) -> dict[int, Vectors | ImageSearchError | None]:
         """Vectors that need no network: given ones, and those of pictures in the collection."""
@@ -186,25 +191,40 @@ class QueryEncoder:
 
 # Parts of a query that leave less of their length than this cancel each other: what is left is rounding.
 _CANCELLED = 1e-3
+# Vectors of one query; each is a search of its own.
+_MOST_CHOICES = 256
 
 
-def combined(vectors: Sequence[Vectors], weights: Sequence[float], normalized: bool) -> Vectors | None:
-    """The weighted sum of the directions of some vectors (float32, shape (dim,)); None if they cancel each other.
+def combinations(alternatives: Sequence[Vectors], weights: Sequence[float], normalized: bool) -> Vectors:
+    """The weighted sums of one direction of each part, for all choices: float32, shape (n, dim).
 
-    A single vector stays as it is. The sum gets unit length, or else the mean length of the vectors.
+    A single part stays as it is. A sum gets unit length, or else the mean length of its parts. Of parts with a
+    negative weight the mean direction counts, and so it does where there would be too many choices. Choices whose
+    directions cancel each other are left out.
+
+    Args:
+        alternatives: of each part, shape (number of alternatives, dim).
     """
-    if len(vectors) == 1:
-        return vectors[0]
-    matrix = np.stack(vectors).astype(np.float64)
-    lengths = np.linalg.norm(matrix, axis=1)
-    directions = matrix / np.where(lengths == 0, 1.0, lengths)[:, None]
-    total = np.asarray(weights) @ directions
-    length = float(np.linalg.norm(total))
-    if length < _CANCELLED * float(np.abs(weights).sum()):
-        return None
-    wanted = 1.0 if normalized else float(lengths.mean())
-    result: Vectors = (total * (wanted / length)).astype(np.float32)
+    if len(alternatives) == 1:
+        return alternatives[0]
+    directions = [_directions(matrix.astype(np.float64)) for matrix in alternatives]
+    too_many = math.prod(map(len, directions)) > _MOST_CHOICES
+    choices = [
+        _directions(matrix.mean(axis=0, keepdims=True)) if weight < 0 or too_many else matrix
+        for matrix, weight in zip(directions, weights, strict=True)
+    ]
+    sums = np.stack([np.asarray(weights) @ np.stack(choice) for choice in itertools.product(*choices)])
+    lengths = np.linalg.norm(sums, axis=1)
+    left = lengths >= _CANCELLED * float(np.abs(weights).sum())
+    wanted = 1.0 if normalized else float(np.mean([np.linalg.norm(m, axis=1).mean() for m in alternatives]))
+    result: Vectors = (sums[left] * (wanted / lengths[left])[:, None]).astype(np.float32)
     return result
+
+
+def _directions(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = matrix / np.where(lengths == 0, 1.0, lengths)
+    return unit
 
 
 def _is_file_name(part: Part) -> bool:
