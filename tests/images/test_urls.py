@@ -199,6 +199,7 @@ class TestUrls:
             ("ftp://example.org/a.jpg", "neither http:// nor https://"),
             ("file:///etc/passwd", "neither http:// nor https://"),
             ("http://me:secret@example.org/", "a user or a password"),
+            ("http://me:secret/x@example.org/", "is no URL"),
             ("http://8.8.8.8\\@127.0.0.1/", "a user or a password"),
             ("http://127.0.0.1\\.example.org/", "no valid host name"),
             ("http://a b/", "no valid host name"),
@@ -206,6 +207,8 @@ class TestUrls:
             ("http://[fe80::1%25eth0]/", "no valid host name"),
             (f"http://{'a' * 300}.example/", "no valid host name"),
             (f"http://{'ä' * 300}.example/", "no valid host name"),
+            (f"http://{'a' * 64}.example/", "no valid host name"),
+            ("http://a..example/", "no valid host name"),
             ("http://example.org:99999/", "is no URL"),
             ("http://example.org:0/", "port 0"),
             ("http://[::1/", "is no URL"),
@@ -216,7 +219,9 @@ class TestUrls:
     )
     def test_what_is_no_url_to_fetch(self, url: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = resolves(monkeypatch, ["127.0.0.1"])
-        assert reason in refused(url).reason
+        error = refused(url)
+        assert reason in error.reason
+        assert "secret" not in str(error)
         assert not asked
 
     @pytest.mark.parametrize(
@@ -240,7 +245,22 @@ class TestUrls:
             error = refused(f"{server.url}/a.jpg?signature=secret#secret")
         assert error.path == f"{server.url}/a.jpg?..."
         assert "secret" not in str(error)
-        assert shown("http://" + "a" * 1000) == "http://" + "a" * 192 + "…"
+
+    @pytest.mark.parametrize(
+        ("url", "text"),
+        [
+            ("http://me:secret@example.org:81/a.jpg", "http://***@example.org:81/a.jpg"),
+            ("http://me:se/cret@example.org/a.jpg", "http://***"),
+            ("http://me:se?cret@example.org/a.jpg", "http://***"),
+            ("http://secret@", "http://***@"),
+            ("https://example.org/@me/a.jpg?secret#secret", "https://example.org/@me/a.jpg?..."),
+            ("https://[::1]:8443/@me?", "https://[::1]:8443/@me?..."),
+            ("http://example.org", "http://example.org"),
+            ("http://" + "a" * 1000, "http://" + "a" * 192 + "…"),
+        ],
+    )
+    def test_what_is_shown_of_a_url(self, url: str, text: str) -> None:
+        assert shown(url) == text
 
     def test_what_looks_like_a_url(self) -> None:
         assert is_url("http://example.org")

@@ -149,7 +149,9 @@ def diversify(
             ``s(query, hit)``; an order that re-ranking gave them only counts among equals.
         vectors: theirs, float32, shape (number of hits, dim).
         k: how many; default: all, in the order in which they are taken.
-        weight: 1: the most similar ones, whatever they are like; towards 0: the most different ones.
+        weight: 1: the most similar ones, whatever they are like; towards 0: the most different ones. With .7, ten
+            of fifty hits of the bundled model on Tiny ImageNet are less similar to each other (cosine .69 instead
+            of .73), and nearly as often of the query's class (26 instead of 29 %).
         metric: what the scores are.
 
     Returns:

@@ -33,6 +33,8 @@ class Terminal(io.StringIO):
         ({"TERM": "foot-extra"}, "sixel"),
         ({"TERM": "xterm-sixel"}, "sixel"),
         ({"TERM": "mlterm"}, "sixel"),
+        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "230805"}, "sixel"),
+        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "210800"}, "blocks"),
         ({"TERM": "xterm-256color"}, "blocks"),
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, "blocks"),
         ({}, "blocks"),

@@ -27,6 +27,7 @@ KINDS = ("auto", "kitty", "iterm2", "sixel", "blocks")
 _COLUMNS, _ROWS, _GAP = 20, 10, 2
 # Pixels of a character, where the terminal does not say; and where a character stands for two.
 _USUAL, _BLOCKS = (10, 20), (1, 2)
+_KONSOLE_WITH_SIXEL = 220400
 _UNREADABLE = (128, 128, 128)
 
 
@@ -55,7 +56,9 @@ def _graphics(environ: Mapping[str, str]) -> str | None:
         return "kitty"
     if program in ("iTerm.app", "WezTerm", "mintty") or environ.get("LC_TERMINAL") == "iTerm2":
         return "iterm2"
-    return "sixel" if term.startswith(("foot", "mlterm", "yaft")) or "sixel" in term else None
+    version = environ.get("KONSOLE_VERSION", "")
+    konsole = version.isdecimal() and int(version) >= _KONSOLE_WITH_SIXEL
+    return "sixel" if konsole or term.startswith(("foot", "mlterm", "yaft")) or "sixel" in term else None
 
 
 def show_previews(
