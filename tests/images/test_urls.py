@@ -307,6 +307,11 @@ class TestTooMuch:
             assert fetch(server.url, limits=limits(max_bytes=len(PNG))) == PNG
             assert "more than" in refused(server.url, max_bytes=len(PNG) - 1).reason
 
+    def test_a_byte_more_where_no_length_is_said(self) -> None:
+        with serving(sends(b"HTTP/1.0 200 OK\r\nContent-Type: image/png\r\n\r\n" + PNG)) as server:
+            assert fetch(server.url, limits=limits(max_bytes=len(PNG))) == PNG
+            assert "more than" in refused(server.url, max_bytes=len(PNG) - 1).reason
+
 
 class TestTooSlow:
     TIME = 0.4
