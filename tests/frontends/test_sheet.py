@@ -245,6 +245,21 @@ def test_thumbnails_are_small_and_tell_nothing() -> None:
         assert not {"exif", "icc_profile", "xmp", "comment"} & again.info.keys()
 
 
+@pytest.mark.parametrize("webp", [True, False])
+def test_nor_do_those_of_pictures_in_memory(webp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.features.check", lambda _: webp)
+    picture = draw_picture(1, (800, 400))
+    exif = Image.Exif()
+    exif[0x010F] = "Secret Maker"
+    secrets = {"exif": exif.tobytes(), "icc_profile": b"Secret", "xmp": b"Secret", "comment": b"Secret"}
+    picture.info.update(secrets)
+    small = thumbnail(picture)
+    assert b"Secret" not in base64.b64decode(small.uri.partition(",")[2])
+    assert small.uri.startswith(f"data:image/{'webp' if webp else 'jpeg'};")
+    assert picture.size == (800, 400)
+    assert picture.info == secrets
+
+
 def test_where_it_goes(tmp_path: Path, hits: list[Hit]) -> None:
     written = contact_sheet([], tmp_path / "new" / "sheet", info=INFO)
     assert written == tmp_path / "new" / "sheet.html"

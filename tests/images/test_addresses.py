@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagesearch.errors import UsageError
@@ -69,6 +69,7 @@ def test_public_addresses_pass(text: str) -> None:
     assert special_kind(ipaddress.ip_address(text)) is None
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_what_passes_is_public_for_python_too(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if special_kind(address) is None:
@@ -76,6 +77,7 @@ def test_what_passes_is_public_for_python_too(address: ipaddress.IPv4Address | i
         assert not [kind for kind in kinds if getattr(address, f"is_{kind}")]
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_no_form_of_an_ipv4_address_inside_ipv6_passes(address: ipaddress.IPv4Address) -> None:
     for prefix in ("::", "::ffff:0:0", "64:ff9b::", "64:ff9b:1::", "2a00::5efe:0:0"):

@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from imagesearch.errors import UsageError
 from imagesearch.records import Fingerprint, Hit, ImageRecord, Metric
-from imagesearch.search.grouping import Group, candidates_for, diversify, fold, near_identical, stored_vectors
+from imagesearch.search.grouping import (
+    Group,
+    candidates_for,
+    diversify,
+    fold,
+    near_identical,
+    near_identical_in,
+    stored_vectors,
+)
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.memory import MemoryDatabase
 
@@ -76,6 +84,7 @@ class TestFold:
         with pytest.raises(UsageError, match="2 hits with vectors of shape"):
             fold([hit(1), hit(2)], at(0), 0.9)
 
+    @settings(deadline=None)
     @given(
         arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(-1, 1, width=16)),
         st.floats(-1, 1),
@@ -149,6 +158,7 @@ class TestDiversify:
         with pytest.raises(UsageError, match="a weight of"):
             diversify([hit(1)], at(0), weight=weight)
 
+    @settings(deadline=None)
     @given(
         arrays(np.float32, st.tuples(st.integers(1, 9), st.just(2)), elements=st.floats(-1, 1, width=16)),
         st.floats(0, 1),
@@ -218,6 +228,15 @@ def test_hits_that_are_gone_are_left_out() -> None:
     there, stored = stored_vectors(collection, hits)
     assert [hit.path for hit in there] == ["/p/0.jpg", "/p/2.jpg"]
     np.testing.assert_allclose(stored, vectors[[0, 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 2500])
+def test_the_bound_of_a_collection(rows: int) -> None:
+    mark = Fingerprint("toy", "1", "cls", (8, 8), 16)
+    collection = MemoryDatabase().create(CollectionSpec("toy", Metric.COSINE, "FLAT"), mark)
+    vectors = np.random.default_rng(0).normal(size=(rows, 16)).astype(np.float32)
+    collection.upsert([ImageRecord(f"/p/{number}.jpg") for number in range(rows)], vectors)
+    assert near_identical_in(collection) == pytest.approx(near_identical(vectors), abs=0.01)
 
 
 def test_arguments_are_not_changed() -> None:

@@ -164,7 +164,10 @@ def thumbnail(source: ImageSource, side: int = THUMBNAIL, max_megapixels: float 
         PictureError: it cannot be read.
     """
     picture = load_image(source, max_megapixels, side)
+    if picture is source:
+        picture = picture.copy()
     picture.thumbnail((side, side))
+    picture.info = {}  # Pillow writes what it finds there, which may tell where a photograph was taken
     kind, data = _encoded(picture)
     return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *picture.size)
 
@@ -173,10 +176,8 @@ def _encoded(picture: Image.Image) -> tuple[str, bytes]:
     from PIL import features
 
     kind = "webp" if features.check("webp") else "jpeg"
-    plain = picture.copy()
-    plain.info = {}  # Pillow writes what it finds there, which may tell where a photograph was taken
     file = io.BytesIO()
-    plain.save(file, kind, quality=78)
+    picture.save(file, kind, quality=78)
     return kind, file.getvalue()
 
 

@@ -132,7 +132,7 @@ class BoundedSocket:
     A socket's own timeout starts anew with every byte that comes.
 
     Attributes:
-        allowed: bytes that the other side may send in all.
+        allowed: bytes that the other side may send in all; what it sent may exceed them by one buffer, of some KB.
     """
 
     def __init__(self, plug: socket.socket, deadline: Deadline, allowed: int) -> None:
@@ -153,7 +153,7 @@ class BoundedSocket:
         if self.allowed <= 0:
             raise TooMuchError
         self._plug.settimeout(self._deadline.remaining())
-        received = self._plug.recv_into(buffer[: self.allowed])
+        received = self._plug.recv_into(buffer)
         self.allowed -= received
         return received
 

@@ -6,7 +6,8 @@ and the connection goes to exactly the address that was checked, so that a name 
 gains nothing. Redirects are followed by hand, each checked like the first URL. Every port is allowed.
 
 Proxies of the environment (``http_proxy``, ...) are not used: a proxy resolves the name itself, so nothing of this
-could be promised. A network that translates IPv4 by a prefix of its own (RFC 6052) is not recognised.
+could be promised. On a network that reaches IPv4 by NAT64 only, ``64:ff9b::/96`` has to be allowed; one that does
+so with a prefix of its own (RFC 6052, section 2.2) is not recognised as such.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 # The second is what Amazon S3 says of files of which it was told nothing.
 _UNTYPED = ("application/octet-stream", "binary/octet-stream")
+_MAX_SHOWN = 200
+# A host, and a port if there is one.
+_PLACE = re.compile(r"(\[[^\]]*\]|[^:@]*)(:[0-9]*)?")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+", re.IGNORECASE)
 _HEADERS = {
     "User-Agent": "ImageSearch",
@@ -122,13 +126,15 @@ def shown(url: str) -> str:
         >>> shown("https://me:secret@example.org/a.jpg?key=1#top")
         'https://***@example.org/a.jpg?...'
     """
-    body, _, _ = url.partition("#")
-    body, has_query, _ = body.partition("?")
-    scheme, slashes, rest = body.partition("://")
-    _, at, host_and_path = rest.rpartition("@")
-    body = f"{scheme}{slashes}{'***@' if at else ''}{host_and_path}"
-    body = body if len(body) <= 200 else f"{body[:199]}…"
-    return f"{body}?..." if has_query else body
+    before_query, has_query, _ = url.partition("#")[0].partition("?")
+    scheme, slashes, rest = before_query.partition("://")
+    authority, slash, path = rest.partition("/")
+    _, has_user, host = authority.rpartition("@")
+    if not _PLACE.fullmatch(host):  # the first half of a password with a slash (http://me:a/b@host)
+        return f"{scheme}{slashes}***"
+    text = f"{scheme}{slashes}{'***@' if has_user else ''}{host}{slash}{path}"
+    text = text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
+    return f"{text}?..." if has_query else text
 
 
 class _RefusedError(Exception):
@@ -159,7 +165,7 @@ def _joined(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise _RefusedError(f"redirects to what is no URL ({error})") from error
+        raise _RefusedError("redirects to what is no URL") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +193,7 @@ def _parsed(url: str, came_from: str = "") -> _Target:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise _RefusedError(f"is no URL ({error})") from error
+        raise _RefusedError("is no URL: its host or port makes no sense") from error
     if parts.scheme not in _PORTS:
         raise _RefusedError("is neither http:// nor https://")
     if "@" in parts.netloc:
@@ -206,7 +212,8 @@ def _host(parts: SplitResult) -> str:
         ascii_host = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise _RefusedError("has no valid host name") from error
-    if not _HOST.fullmatch(ascii_host) or len(ascii_host) > 253:
+    labels = ascii_host.removesuffix(".").split(".")
+    if not _HOST.fullmatch(ascii_host) or len(ascii_host) > 253 or not all(0 < len(part) < 64 for part in labels):
         raise _RefusedError("has no valid host name")
     return ascii_host
 

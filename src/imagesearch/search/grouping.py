@@ -95,6 +95,18 @@ def near_identical(vectors: Vectors) -> float:
     return min(_HIGHEST, usual + _WAY_TO_EQUAL * (1 - usual))
 
 
+def near_identical_in(collection: Collection) -> float:
+    """The same for a collection, of which 1,000 pictures are read, evenly spread over all.
+
+    Raises:
+        StoreError: the database fails.
+    """
+    ids = [int(row) for part in collection.scan_columns(["id"]) for row in part["id"]]
+    chosen = np.linspace(0, len(ids) - 1, min(len(ids), _SAMPLE)).astype(int)
+    _, vectors = collection.fetch([ids[place] for place in chosen])
+    return near_identical(vectors)
+
+
 def fold(hits: Sequence[Hit], vectors: Vectors, bound: float) -> list[Group]:
     """Put every hit that is nearly the same as a better one behind that one.
 
@@ -149,7 +161,9 @@ def diversify(
             ``s(query, hit)``; an order that re-ranking gave them only counts among equals.
         vectors: theirs, float32, shape (number of hits, dim).
         k: how many; default: all, in the order in which they are taken.
-        weight: 1: the most similar ones, whatever they are like; towards 0: the most different ones.
+        weight: 1: the most similar ones, whatever they are like; towards 0: the most different ones. With .7, ten
+            of fifty hits of the bundled model on Tiny ImageNet are less similar to each other (cosine .69 instead
+            of .73), and nearly as often of the query's class (26 instead of 29 %).
         metric: what the scores are.
 
     Returns:
