@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,9 +19,12 @@ from PIL import Image
 
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.frontends import sheet
-from imagesearch.frontends.sheet import Answer, Asked, contact_sheet, thumbnail
+from imagesearch.frontends.sheet import contact_sheet, thumbnail
+from imagesearch.images.sources import ImageSource
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric
+from imagesearch.search.answers import Answer
 from imagesearch.search.grouping import Group
+from imagesearch.search.query import Kind, Part, Query
 
 from ..conftest import draw_picture
 
@@ -64,6 +68,19 @@ def hits(picture_folder: Path) -> list[Hit]:
     return [Hit(n, 1 - n / 10, ImageRecord(str(path))) for n, path in enumerate(paths, start=1)]
 
 
+def asked(name: str, picture: ImageSource | None = None, weight: float = 1.0) -> Part:
+    """A picture of that name, or words."""
+    if picture is None:
+        return Part(Kind.WORDS, name, weight)
+    return Part(Kind.IMAGE, picture, weight, name=name)
+
+
+def answered(query: Sequence[Part], found: Sequence[Hit | Group], remark: str = "") -> Answer:
+    groups = tuple(item if isinstance(item, Group) else Group(item) for item in found)
+    hits = tuple(group.best for group in groups)
+    return Answer(Query(tuple(query)), hits, (remark,) if remark else (), groups)
+
+
 def write(folder: Path, *answers: Answer) -> Page:
     return Page(contact_sheet(answers, folder / "sheet.html", info=INFO))
 
@@ -72,8 +89,8 @@ def test_what_a_photographer_sees(hits: list[Hit], tmp_path: Path) -> None:
     sure = replace(hits[0], confidence=0.924, expected=0.0021)
     dated = replace(hits[1], picture=replace(hits[1].picture, taken="2024-05-01T12:30:59"))
     changed = replace(hits[2], picture=replace(hits[2].picture, mtime_ns=1_700_000_000 * 10**9))
-    query = [Asked(hits[3].path, hits[3].path), Asked("in the snow"), Asked("b.jpg", draw_picture(9), -0.5)]
-    page = write(tmp_path, Answer(query, [sure, dated, changed], "'snow' means snowmobile, snowplow"))
+    query = [asked(hits[3].path, hits[3].path), asked("in the snow"), asked("b.jpg", draw_picture(9), -0.5)]
+    page = write(tmp_path, answered(query, [sure, dated, changed], "'snow' means snowmobile, snowplow"))
     assert "Pictures like 3.png, in the snow, b.jpg" in page.text
     assert "3.png + in the snow \N{MINUS SIGN} b.jpg" in page.text
     assert "1,234 pictures in collection photos, model starter; cosine similarity: 1 is equal" in page.text
@@ -88,7 +105,7 @@ def test_what_a_photographer_sees(hits: list[Hit], tmp_path: Path) -> None:
 
 
 def test_the_page_needs_nothing_else(hits: list[Hit], tmp_path: Path) -> None:
-    page = write(tmp_path, Answer([Asked("a.jpg", draw_picture(1))], hits))
+    page = write(tmp_path, answered([asked("a.jpg", draw_picture(1))], hits))
     images = page.all("img")
     assert len(images) == 1 + len(hits)
     assert all(re.match("data:image/(webp|jpeg);base64,", image["src"] or "") for image in images)
@@ -99,7 +116,7 @@ def test_the_page_needs_nothing_else(hits: list[Hit], tmp_path: Path) -> None:
 
 
 def test_the_policy_allows_this_style_and_nothing_else(hits: list[Hit], tmp_path: Path) -> None:
-    page = write(tmp_path, Answer([Asked("a.jpg")], hits))
+    page = write(tmp_path, answered([asked("a.jpg")], hits))
     (policy,) = (meta["content"] for meta in page.all("meta") if meta.get("http-equiv"))
     (style,) = re.findall("<style>(.*?)</style>", page.html, re.S)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -109,7 +126,7 @@ def test_the_policy_allows_this_style_and_nothing_else(hits: list[Hit], tmp_path
 
 
 def test_pictures_are_described_and_have_their_size(hits: list[Hit], tmp_path: Path) -> None:
-    page = write(tmp_path, Answer([Asked("a.jpg", draw_picture(1))], hits))
+    page = write(tmp_path, answered([asked("a.jpg", draw_picture(1))], hits))
     images = page.all("img")
     assert [image["alt"] for image in images[:2]] == ["Query: a.jpg", "Hit 1: 0.png, score 0.900"]
     assert {(image["width"], image["height"]) for image in images} == {("96", "64")}
@@ -130,14 +147,14 @@ def test_nothing_that_is_shown_is_markup(
         info = replace(INFO, name=EVIL, fingerprint=replace(INFO.fingerprint, model=EVIL))
     elif kind == "reason":
 
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise PictureError("a.jpg", EVIL)
 
         monkeypatch.setattr(sheet, "thumbnail", refuse)
     words, query, remark = (
         EVIL if kind == name else text for name, text in (("words", words), ("query", query), ("remark", remark))
     )
-    answer = Answer([Asked(query, draw_picture(1)), Asked(words)], [Group(hit, (hit,))], remark)
+    answer = answered([asked(query, draw_picture(1)), asked(words)], [Group(hit, (hit,))], remark)
     page = Page(contact_sheet([answer], tmp_path / "sheet.html", info=info))
     tags = {tag for tag, _ in page.elements}
     assert tags <= {
@@ -170,14 +187,14 @@ def test_nothing_that_is_shown_is_markup(
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_name_makes_a_page_that_is_whole(tmp_path: Path, name: str) -> None:
     hit = Hit(1, 0.5, ImageRecord(f"/photos/{name.replace(chr(0), '')}"))
-    page = write(tmp_path, Answer([Asked(name)], [Group(hit, (hit,))], name))
+    page = write(tmp_path, answered([asked(name)], [Group(hit, (hit,))], name))
     assert len(page.all("li")) == 3
     assert page.html.isprintable() or "\n" in page.html
 
 
 def test_names_that_are_no_text(tmp_path: Path, hits: list[Hit]) -> None:
     path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
-    page = write(tmp_path, Answer([Asked(path)], [replace(hits[0], picture=ImageRecord(path))]))
+    page = write(tmp_path, answered([asked(path)], [replace(hits[0], picture=ImageRecord(path))]))
     assert "caf\\udce9.png" in page.text
     (link,) = page.all("a")
     assert (link["href"] or "").endswith("/caf%E9.png")
@@ -187,14 +204,17 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, hits: list[Hit]) -> None:
     gone = replace(hits[0], picture=ImageRecord(str(tmp_path / "gone.jpg")))
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"<svg>")
-    page = write(tmp_path, Answer([Asked("q.jpg", str(broken))], [gone, hits[1]]))
+    page = write(tmp_path, answered([asked("q.jpg", str(broken))], [gone, hits[1]]))
     assert "no such file or directory" in page.text
     assert "is not a picture but an SVG drawing" in page.text
     assert len(page.all("img")) == 1
 
 
 def test_several_queries_and_one_without_hits(tmp_path: Path, hits: list[Hit]) -> None:
-    answers = [Answer([Asked("a.jpg", draw_picture(1))], hits[:2]), Answer([Asked("goldfish")], [], "best: 0.31")]
+    answers = [
+        answered([asked("a.jpg", draw_picture(1))], hits[:2]),
+        answered([asked("goldfish")], [], "best: 0.31"),
+    ]
     page = write(tmp_path, *answers)
     assert "2 searches" in page.text
     assert len(page.all("section")) == 2
@@ -211,7 +231,7 @@ def test_no_queries(tmp_path: Path) -> None:
 
 
 def test_near_identical_hits_are_folded(tmp_path: Path, hits: list[Hit]) -> None:
-    page = write(tmp_path, Answer([Asked("a.jpg")], [Group(hits[0], tuple(hits[1:3])), Group(hits[3])]))
+    page = write(tmp_path, answered([asked("a.jpg")], [Group(hits[0], tuple(hits[1:3])), Group(hits[3])]))
     assert "2 hits" in page.text
     assert "and 2 nearly the same" in page.text
     assert f"{hits[1].path} (0.800)" in page.text
@@ -222,7 +242,7 @@ def test_near_identical_hits_are_folded(tmp_path: Path, hits: list[Hit]) -> None
 def test_there_are_bounds(tmp_path: Path, hits: list[Hit], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheet, "MAX_THUMBNAILS", 3)
     monkeypatch.setattr(sheet, "_MAX_OTHERS", 1)
-    answer = Answer([Asked("a.jpg", draw_picture(1))], [hits[0], Group(hits[1], tuple(hits[2:5])), *hits[2:4]])
+    answer = answered([asked("a.jpg", draw_picture(1))], [hits[0], Group(hits[1], tuple(hits[2:5])), *hits[2:4]])
     page = write(tmp_path, answer, answer)
     assert len(page.all("img")) == 3
     assert page.text.count("not shown: a page has at most 3 pictures") == 2 + 5
@@ -264,7 +284,7 @@ def test_where_it_goes(tmp_path: Path, hits: list[Hit]) -> None:
     written = contact_sheet([], tmp_path / "new" / "sheet", info=INFO)
     assert written == tmp_path / "new" / "sheet.html"
     before = written.stat().st_size
-    contact_sheet([Answer([Asked("a.jpg")], hits)], written, info=INFO)
+    contact_sheet([answered([asked("a.jpg")], hits)], written, info=INFO)
     assert written.stat().st_size > before
     assert os.listdir(written.parent) == ["sheet.html"]
 

@@ -23,9 +23,10 @@ from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.text import METRIC_CAPTIONS, columns, counted, printable, shorten_middle, shortest_names
 from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
-from imagesearch.images.sources import ImageSource, load_image
+from imagesearch.images.sources import ImageSource
 from imagesearch.records import Hit, Metric, Prediction, Skipped
-from imagesearch.search.query import Query
+from imagesearch.search.query import Query, Region
+from imagesearch.search.vectors import load_region
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -318,8 +319,8 @@ def _query_picture(query: Query, max_megapixels: float) -> Image.Image | Skipped
     """What stands for a query: its first picture, cut to its region, or its words."""
     for part in query.parts:
         if part.has_picture and part.weight > 0:
-            (picture,) = _load([part.value], max_megapixels)
-            return part.region.cut(picture) if part.region and not isinstance(picture, Skipped) else picture
+            (picture,) = _load([part.value], max_megapixels, part.region)
+            return picture
     return Skipped("", str(query))
 
 
@@ -329,11 +330,13 @@ def _caption(query: Query) -> str:
     return str(query)
 
 
-def _load(paths: Sequence[ImageSource], max_megapixels: float) -> list[Image.Image | Skipped]:
+def _load(
+    paths: Sequence[ImageSource], max_megapixels: float, region: Region | None = None
+) -> list[Image.Image | Skipped]:
     """Pictures no larger than needed, in order."""
 
     def load(path: ImageSource) -> Image.Image:
-        picture = load_image(path, max_megapixels)
+        picture = load_region(path, region, max_megapixels)
         picture.thumbnail((MAX_PIXELS, MAX_PIXELS))
         return picture
 

@@ -13,7 +13,6 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
@@ -24,9 +23,11 @@ from imagesearch.errors import UsageError
 from imagesearch.frontends.text import METRIC_CAPTIONS, counted, printable, shortest_names
 from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
-from imagesearch.images.sources import ImageSource, load_image
+from imagesearch.images.sources import ImageSource
 from imagesearch.records import CollectionInfo, Hit, Skipped
-from imagesearch.search.grouping import Group
+from imagesearch.search.answers import Answer
+from imagesearch.search.query import Kind, Part, Region
+from imagesearch.search.vectors import load_region
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,36 +83,6 @@ _POLICY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A part of a query.
-
-    Attributes:
-        name: what it is called: a path, a URL that may be shown, words.
-        picture: the picture; None for words and for what has none.
-        weight: negative for what hits should not resemble.
-    """
-
-    name: str
-    picture: ImageSource | None = None
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A query and what was found for it.
-
-    Attributes:
-        query: its parts.
-        found: hits, or groups of near-identical ones, best first.
-        remark: what else there is to say, such as which labels the words were taken for.
-    """
-
-    query: Sequence[Asked]
-    found: Sequence[Hit | Group]
-    remark: str = ""
-
-
 class Thumbnail(NamedTuple):
     """A small picture as a ``data:`` URI, with its size in pixels."""
 
@@ -154,16 +125,23 @@ def contact_sheet(
     return path
 
 
-def thumbnail(source: ImageSource, side: int = THUMBNAIL, max_megapixels: float = MAX_MEGAPIXELS) -> Thumbnail:
+def thumbnail(
+    source: ImageSource,
+    region: Region | None = None,
+    *,
+    side: int = THUMBNAIL,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Thumbnail:
     """A picture no larger than a square, without any metadata.
 
     Args:
+        region: the part of it to show.
         side: of the square, pixels.
 
     Raises:
         PictureError: it cannot be read.
     """
-    picture = load_image(source, max_megapixels, side)
+    picture = load_region(source, region, max_megapixels, side)
     if picture is source:
         picture = picture.copy()
     picture.thumbnail((side, side))
@@ -183,7 +161,7 @@ def _encoded(picture: Image.Image) -> tuple[str, bytes]:
 
 def _page(answers: Sequence[Answer], info: CollectionInfo, max_megapixels: float) -> Iterator[str]:
     """The page, part by part."""
-    first = ", ".join(map(_short, answers[0].query)) if answers else ""
+    first = ", ".join(map(_short, answers[0].query.parts)) if answers else ""
     title = f"Pictures like {first}" if len(answers) == 1 else f"{len(answers):,} searches"
     yield (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -203,66 +181,73 @@ def _page(answers: Sequence[Answer], info: CollectionInfo, max_megapixels: float
 def _thumbnails(answers: Sequence[Answer], max_megapixels: float) -> Iterator[Thumbnail | Skipped]:
     """For every picture of the page, in its order; decoded ahead."""
 
-    def sources() -> Iterator[ImageSource]:
+    def sources() -> Iterator[tuple[ImageSource, Region | None]]:
         for answer in answers:
-            yield from (part.picture for part in answer.query if part.picture is not None)
-            yield from (_best(found).path for found in answer.found)
+            yield from ((part.value, part.region) for part in answer.query.parts if part.has_picture)
+            yield from ((hit.path, None) for hit in answer.hits)
+
+    def load(source: tuple[ImageSource, Region | None]) -> Thumbnail:
+        return thumbnail(source[0], source[1], max_megapixels=max_megapixels)
 
     room = iter(range(MAX_THUMBNAILS))
     bounded = (source for source, _ in zip(sources(), room, strict=False))
-    yield from decode_ahead(bounded, lambda source: thumbnail(source, THUMBNAIL, max_megapixels), max_workers=0)
+    yield from decode_ahead(bounded, load, max_workers=0)
     while True:
         yield Skipped("", f"not shown: a page has at most {MAX_THUMBNAILS:,} pictures")
 
 
 def _section(answer: Answer, thumbnails: Iterator[Thumbnail | Skipped]) -> Iterator[str]:
     """A query and its hits."""
-    signs = ["&minus; " if part.weight < 0 else "+ " if place else "" for place, part in enumerate(answer.query)]
-    heading = " ".join(f"{sign}{_breaking(_short(part))}" for sign, part in zip(signs, answer.query, strict=True))
+    signs = [
+        "&minus; " if part.weight < 0 else "+ " if place else "" for place, part in enumerate(answer.query.parts)
+    ]
+    parts = zip(signs, answer.query.parts, strict=True)
+    heading = " ".join(f"{sign}{_breaking(_short(part))}" for sign, part in parts)
     yield f'<section>\n<h2>{heading}</h2>\n<ul class="query">\n'
-    for part in answer.query:
-        yield f"<li>{_part(part, next(thumbnails) if part.picture is not None else None)}</li>\n"
+    for part in answer.query.parts:
+        yield f"<li>{_part(part, next(thumbnails) if part.has_picture else None)}</li>\n"
     yield "</ul>\n"
-    if answer.remark:
-        yield f'<p class="note">{_text(answer.remark)}</p>\n'
-    if not answer.found:
+    for remark in answer.meanings:
+        yield f'<p class="note">{_text(remark)}</p>\n'
+    if not answer.hits:
         yield '<p class="about">Nothing found.</p>\n</section>\n'
         return
-    yield f'<p class="about">{counted(len(answer.found), "hit")}</p>\n<ol>\n'
-    names = shortest_names([_best(found).path for found in answer.found])
-    for found, name in zip(answer.found, names, strict=True):
-        yield f"<li>{_hit(found, name, next(thumbnails))}</li>\n"
+    yield f'<p class="about">{counted(len(answer.hits), "hit")}</p>\n<ol>\n'
+    names = shortest_names([hit.path for hit in answer.hits])
+    for hit, name in zip(answer.hits, names, strict=True):
+        yield f"<li>{_hit(hit, answer.others(hit), name, next(thumbnails))}</li>\n"
     yield "</ol>\n</section>\n"
 
 
-def _part(part: Asked, shown: Thumbnail | Skipped | None) -> str:
+def _part(part: Part, shown: Thumbnail | Skipped | None) -> str:
     role = "Query" if part.weight > 0 else "Not like this"
     role = role if abs(part.weight) == 1 else f"{role}, weight {abs(part.weight):g}"
     if shown is None:
-        box, caption = f'<div class="picture words">{_text(part.name)}</div>', role
+        box, caption = f'<div class="picture words">{_text(_short(part))}</div>', role
     else:
         name = _short(part)
         box, caption = _box(shown, f"{role}: {name}"), f"{role}: {_breaking(name)}"
     return f'<figure>{box}<figcaption class="name">{caption}</figcaption></figure>'
 
 
-def _short(part: Asked) -> str:
-    """Of a path or URL the last part."""
-    return part.name if part.picture is None else os.path.basename(part.name.rstrip("/")) or part.name
+def _short(part: Part) -> str:
+    """Of a path or URL the last part; words without quotes."""
+    if part.kind is Kind.WORDS:
+        return str(part.value)
+    return os.path.basename(part.label.rstrip("/")) or part.label if part.has_picture else part.label
 
 
-def _hit(found: Hit | Group, name: str, shown: Thumbnail | Skipped) -> str:
-    hit = _best(found)
+def _hit(hit: Hit, others: Sequence[Hit], name: str, shown: Thumbnail | Skipped) -> str:
     sure = "" if hit.confidence is None else f'<span class="sure">{hit.confidence:.0%} sure</span>'
     facts = (
         f'<div class="facts"><span class="rank">{hit.rank}</span>{sure}'
         f'<span class="score"{_chance(hit)}>{hit.score:.3f}</span></div>'
     )
     label = f"Hit {hit.rank}: {name}, score {hit.score:.3f}"
-    others = _others(found.others) if isinstance(found, Group) and found.others else ""
+    folded = _others(others) if others else ""
     return (
         f"<figure>{_box(shown, label)}<figcaption>{facts}"
-        f'<div class="name">{_link(hit.path, name)}</div>{_date(hit)}{others}</figcaption></figure>'
+        f'<div class="name">{_link(hit.path, name)}</div>{_date(hit)}{folded}</figcaption></figure>'
     )
 
 
@@ -301,10 +286,6 @@ def _others(others: Sequence[Hit]) -> str:
     items = "".join(f"<li>{_link(hit.path, hit.path)} ({hit.score:.3f})</li>" for hit in others[:_MAX_OTHERS])
     more = f"<li>and {len(others) - _MAX_OTHERS:,} more</li>" if len(others) > _MAX_OTHERS else ""
     return f"<details><summary>and {len(others):,} nearly the same</summary><ul>{items}{more}</ul></details>"
-
-
-def _best(found: Hit | Group) -> Hit:
-    return found.best if isinstance(found, Group) else found
 
 
 def _breaking(name: str) -> str:

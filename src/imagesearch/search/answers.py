@@ -13,6 +13,14 @@ import numpy as np
 from imagesearch.errors import ImageSearchError
 from imagesearch.records import Hit, ImageRecord, Metric
 from imagesearch.search.alternatives import best_of
+from imagesearch.search.grouping import (
+    Group,
+    candidates_for,
+    diversify,
+    fold,
+    near_identical_in,
+    stored_vectors,
+)
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.vectors import QueryEncoder, QueryVector
 from imagesearch.stores.base import Collection
@@ -26,6 +34,7 @@ class Answer:
         query: what was looked for.
         hits: what was found, in the order that was asked for.
         meanings: how words in the query were taken, where they were not taken as they are.
+        groups: where near-identical results are put together: each of ``hits`` with those that are like it.
         best: the closest picture on this page, also where it was not good enough to be among the hits.
         error: why there is no answer; the other fields are empty then.
     """
@@ -33,6 +42,7 @@ class Answer:
     query: Query
     hits: tuple[Hit, ...] = ()
     meanings: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
     best: Hit | None = None
     error: ImageSearchError | None = field(default=None, repr=False)
 
@@ -46,6 +56,15 @@ class Answer:
             raise self.error
         return list(self.hits)
 
+    @property
+    def results(self) -> Sequence[Hit | Group]:
+        """The hits, or the groups where there are any."""
+        return self.groups or self.hits
+
+    def others(self, hit: Hit) -> tuple[Hit, ...]:
+        """Those that are nearly the same as one of the hits, and left out for it."""
+        return next((group.others for group in self.groups if group.best is hit), ())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         if self.error is not None:
@@ -53,7 +72,7 @@ class Answer:
         return {
             "query": str(self.query),
             "meanings": list(self.meanings),
-            "hits": [hit.to_dict() for hit in self.hits],
+            "hits": [result.to_dict() for result in self.results],
         }
 
 
@@ -73,8 +92,9 @@ def answer(
     encoded = encoder.encode(queries) if queries else []
     good = [vector for vector in encoded if isinstance(vector, QueryVector)]
     found = iter(_search(collection, good, options) if good else ())
+    arranger = _Arranger(collection, options)
     return [
-        _arranged(query, vector, next(found), options, collection.spec.metric)
+        arranger.answer(query, vector, next(found))
         if isinstance(vector, QueryVector)
         else Answer(query, error=vector)
         for query, vector in zip(queries, encoded, strict=True)
@@ -84,19 +104,46 @@ def answer(
 def _search(collection: Collection, queries: Sequence[QueryVector], options: SearchOptions) -> list[list[Hit]]:
     """The hits of each query, closest first; all vectors of all queries are searched for in one call."""
     wanted, metric = options.offset + options.k, collection.spec.metric
+    if options.gathers:
+        wanted = candidates_for(wanted)
     found = iter(collection.search(np.concatenate([query.vectors for query in queries]), wanted))
     lists = [list(itertools.islice(found, len(query.vectors))) for query in queries]
     return [hits[0] if len(hits) == 1 else best_of(hits, metric, wanted) for hits in lists]
 
 
-def _arranged(
-    query: Query, vector: QueryVector, found: list[Hit], options: SearchOptions, metric: Metric
-) -> Answer:
-    hits = [hit for hit in found[options.offset :] if _is_close_enough(hit, options.threshold, metric)]
-    if options.sort == "date":
-        hits.sort(key=lambda hit: moment_of(hit.picture), reverse=True)
-    best = found[options.offset] if len(found) > options.offset else None
-    return Answer(query, tuple(hits), vector.meanings, best)
+class _Arranger:
+    """Makes answers of what was found: thresholds, groups, pages, order."""
+
+    def __init__(self, collection: Collection, options: SearchOptions) -> None:
+        self._collection, self._options = collection, options
+        self._bound = near_identical_in(collection) if options.gathers else 1.0
+
+    def answer(self, query: Query, vector: QueryVector, found: list[Hit]) -> Answer:
+        options, metric = self._options, self._collection.spec.metric
+        page = slice(options.offset, options.offset + options.k)
+        best = found[options.offset] if len(found) > options.offset else None
+        hits = [hit for hit in found if _is_close_enough(hit, options.threshold, metric)]
+        groups: list[Group] = []
+        if hits and options.gathers:
+            groups = self._gathered(hits, page.stop)[page]
+            hits = [group.best for group in groups]
+        else:
+            hits = hits[page]
+        if options.sort == "date":
+            hits.sort(key=lambda hit: moment_of(hit.picture), reverse=True)
+            groups.sort(key=lambda group: moment_of(group.best.picture), reverse=True)
+        return Answer(query, tuple(hits), vector.meanings, tuple(groups), best)
+
+    def _gathered(self, hits: list[Hit], count: int) -> list[Group]:
+        """Near-identical hits in groups; if asked for, those that are unlike each other."""
+        hits, vectors = stored_vectors(self._collection, hits)
+        groups = {group.best.picture.id: group for group in fold(hits, vectors, self._bound)}
+        if not self._options.diverse:
+            return list(groups.values())
+        leading = [place for place, hit in enumerate(hits) if hit.picture.id in groups]
+        metric = self._collection.spec.metric
+        chosen = diversify([hits[place] for place in leading], vectors[leading], k=count, metric=metric)
+        return [Group(hit, groups[hit.picture.id].others) for hit in chosen]
 
 
 def _is_close_enough(hit: Hit, threshold: float | None, metric: Metric) -> bool:

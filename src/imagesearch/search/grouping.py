@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,6 +49,10 @@ class Group:
     def hits(self) -> tuple[Hit, ...]:
         """All of them, by rank."""
         return (self.best, *self.others)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: those of the best hit, and the paths of the others."""
+        return {**self.best.to_dict(), "others": [hit.path for hit in self.others]}
 
 
 def candidates_for(k: int) -> int:

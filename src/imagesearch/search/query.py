@@ -216,12 +216,22 @@ class SearchOptions:
         offset: number of closest results to leave out: those of earlier pages.
         threshold: leave out results that are less similar (of distances: farther) than this score.
         sort: ``"score"``: closest first; ``"date"``: of the same results, the newest first.
+        group: put near-identical results behind the best of them, so that they count as one.
+        diverse: of these groups, choose some that are unlike each other, at the price of some similarity to the
+            query.
     """
 
     k: int = 10
     offset: int = 0
     threshold: float | None = None
     sort: str = "score"
+    group: bool = False
+    diverse: bool = False
+
+    @property
+    def gathers(self) -> bool:
+        """Whether near-identical results are put together."""
+        return self.group or self.diverse
 
     def check(self) -> None:
         """Refuse numbers that make no sense.

@@ -256,16 +256,24 @@ class _View:
     path: ImageSource
     region: Region | None = None
 
-    def load(self, max_megapixels: float, shortest: int | None) -> Image.Image:
-        if self.region is None:
-            return load_image(self.path, max_megapixels, shortest)
-        # Cut from the whole picture: at a fraction of its size too little might be left.
-        whole = load_image(self.path, max_megapixels)
-        try:
-            return self.region.cut(whole)
-        except UsageError as error:
-            name = os.fsdecode(self.path) if isinstance(self.path, (str, os.PathLike)) else IN_MEMORY
-            raise PictureError(name, str(error)) from error
+
+def load_region(
+    source: ImageSource, region: Region | None, max_megapixels: float, shortest: int | None = None
+) -> Image.Image:
+    """An image, or a region of it, upright and in RGB; see :func:`imagesearch.images.sources.load_image`.
+
+    Raises:
+        PictureError: it cannot be read, or the region lies outside.
+    """
+    if region is None:
+        return load_image(source, max_megapixels, shortest)
+    # Cut from the whole picture: at a fraction of its size too little might be left.
+    whole = load_image(source, max_megapixels)
+    try:
+        return region.cut(whole)
+    except UsageError as error:
+        name = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else IN_MEMORY
+        raise PictureError(name, str(error)) from error
 
 
 def _encode(embedder: Encoder, views: Iterable[_View], reading: ImageReading) -> Iterator[Vectors | Skipped]:
@@ -273,7 +281,7 @@ def _encode(embedder: Encoder, views: Iterable[_View], reading: ImageReading) ->
     side, size = embedder.decode_side, reading.batch_size or embedder.batch_size
 
     def load(view: _View) -> Pixels:
-        return embedder.preprocess(view.load(reading.max_megapixels, side))
+        return embedder.preprocess(load_region(view.path, view.region, reading.max_megapixels, side))
 
     loaded = decode_ahead(views, load, max_workers=reading.max_workers, ahead=2 * size, timeout=reading.timeout)
     for batch in batches(loaded, size):

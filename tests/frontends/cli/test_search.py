@@ -125,3 +125,66 @@ class TestAnswers:
         times = [hit["mtime_ns"] // 10**9 for hit in hits]
         assert times == sorted(times, reverse=True)
         assert run("search", plain, "--sort", "size", "--uri", library.uri).code != 0
+
+
+class TestDelivery:
+    def test_a_page(self, run: Run, library: Library, plain: Path, tmp_path: Path) -> None:
+        ran = run("search", plain, "--sheet", tmp_path / "hits.html", "-k", "3", "--uri", library.uri)
+        assert f"page saved to {tmp_path / 'hits.html'}" in ran.err
+        text = (tmp_path / "hits.html").read_text(encoding="utf-8")
+        assert text.count("<img ") == 1 + 3
+        assert "plain.png" in text
+
+    def test_copies_and_links(self, run: Run, library: Library, plain: Path, tmp_path: Path) -> None:
+        ran = run(
+            *("search", plain, "-k", "2", "--uri", library.uri),
+            *("--copy-to", tmp_path / "copies", "--link-to", tmp_path / "links"),
+        )
+        assert ran.code == 0
+        assert "2 pictures copied to" in ran.err
+        assert (tmp_path / "copies" / "01-plain.png").read_bytes() == plain.read_bytes()
+        assert os.path.samefile(tmp_path / "links" / "01-plain.png", plain)
+
+    def test_paths_for_other_programs(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "-k", "6", "--paths", "--uri", library.uri)
+        assert ran.out.splitlines()[0] == str(plain)
+        command = [
+            sys.executable,
+            "-m",
+            "imagesearch",
+            "search",
+            str(plain),
+            "-k",
+            "6",
+            "-0",
+            "--uri",
+            library.uri,
+        ]
+        done = subprocess.run(command, capture_output=True, check=True)
+        found = done.stdout.split(b"\0")
+        assert found[-1] == b""
+        assert {os.path.basename(path) for path in found[:-1]} == set(os.listdir(os.fsencode(library.folder)))
+
+    def test_previews_need_a_terminal(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "--preview", "--uri", library.uri)
+        assert "no previews: stdout is no terminal" in ran.err
+
+    def test_one_kind_of_output(self, run: Run, library: Library, plain: Path) -> None:
+        for flags in (["--paths", "--json"], ["-0", "--csv"], ["--preview", "--paths"]):
+            assert run("search", plain, *flags, "--uri", library.uri).code == 2
+
+    def test_near_identical_pictures_count_as_one(self, run: Run, library: Library, tmp_path: Path) -> None:
+        folder = tmp_path / "pictures"
+        shutil.copytree(library.folder, folder)
+        shutil.copy(library.folder / "plain.png", folder / "copy.png")
+        uri = tmp_path / "p.db"
+        assert run("index", folder, "--uri", uri).code == 0
+        query = folder / "plain.png"
+        hits = json.loads(run("search", query, "--group", "-k", "3", "--uri", uri, "--json").out)
+        assert len(hits) == 3
+        assert {hits[0]["path"], *hits[0]["others"]} >= {str(query), str(folder / "copy.png")}
+        shown = run("search", query, "--group", "--uri", uri).out
+        assert "nearly the same" in shown
+        diverse = paths(run("search", query, "--diverse", "-k", "2", "--uri", uri, "--json").out)
+        assert len(diverse) == 2
+        assert len({str(folder / "copy.png"), str(query)} & set(diverse)) == 1

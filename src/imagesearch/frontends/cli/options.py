@@ -194,7 +194,7 @@ def settings_from(*flags: str) -> Callable[[Command], Command]:
             values = {name: given.pop(name) for name in names}
             command(settings=load_settings(**values), **given)
 
-        return _extended(run, command, "settings", [_parameter(name, *FLAGS[name][1:]) for name in names])
+        return extended(run, command, "settings", [parameter(name, *FLAGS[name][1:]) for name in names])
 
     return decorate
 
@@ -206,12 +206,12 @@ def prints(*, csv: bool | str = False, lines: bool = False) -> Callable[[Command
         csv: whether there is a ``--csv``, or its help text.
         lines: whether there is a ``--jsonl``.
     """
-    added = [_parameter("as_json", bool, _switch("--json", "Print JSON and nothing else on stdout."))]
+    added = [parameter("as_json", bool, _switch("--json", "Print JSON and nothing else on stdout."))]
     if lines:
-        added.append(_parameter("as_lines", bool, _switch("--jsonl", "Print a line of JSON per result.")))
+        added.append(parameter("as_lines", bool, _switch("--jsonl", "Print a line of JSON per result.")))
     if csv:
         text = csv if isinstance(csv, str) else "Print CSV and nothing else on stdout."
-        added.append(_parameter("as_csv", bool, _switch("--csv", text)))
+        added.append(parameter("as_csv", bool, _switch("--csv", text)))
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -222,7 +222,7 @@ def prints(*, csv: bool | str = False, lines: bool = False) -> Callable[[Command
                 raise WrongUsageError(" and ".join(f"--{kind.value}" for kind in formats) + " exclude each other")
             command(output=formats[0] if formats else Format.TEXT, **given)
 
-        return _extended(run, command, "output", added)
+        return extended(run, command, "output", added)
 
     return decorate
 
@@ -237,10 +237,10 @@ def draws_figure(command: Command) -> Command:
         command(figure=FigureRequest(visualize, save), **given)
 
     added = [
-        _parameter("visualize", bool, show),
-        _parameter("save", str | None, typer.Option(None, metavar="FILE", help=save_help)),
+        parameter("visualize", bool, show),
+        parameter("save", str | None, typer.Option(None, metavar="FILE", help=save_help)),
     ]
-    return _extended(run, command, "figure", added)
+    return extended(run, command, "figure", added)
 
 
 def timed(command: Command) -> Command:
@@ -251,18 +251,19 @@ def timed(command: Command) -> Command:
         command(watch=Stopwatch(is_wanted=timings), **given)
 
     switch = _switch("--timings", "Tell on stderr how long each stage took.")
-    return _extended(run, command, "watch", [_parameter("timings", bool, switch)])
+    return extended(run, command, "watch", [parameter("timings", bool, switch)])
 
 
 def _switch(name: str, text: str) -> Any:
     return typer.Option(False, name, help=text)
 
 
-def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+def parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    """A flag for :func:`extended`."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
 
-def _extended(run: Command, command: Command, replaced: str, added: Sequence[inspect.Parameter]) -> Command:
+def extended(run: Command, command: Command, replaced: str, added: Sequence[inspect.Parameter]) -> Command:
     """``run`` with the signature of ``command``, but for ``added`` parameters in place of ``replaced``.
 
     Parameters with a panel of their own come last, as in ``--help``.

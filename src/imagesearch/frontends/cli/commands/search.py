@@ -15,6 +15,7 @@ import typer
 import typer.core
 
 from imagesearch.errors import UsageError
+from imagesearch.frontends.cli.delivery_options import Delivery, delivers
 from imagesearch.frontends.cli.options import (
     COLLECTION,
     COMPUTING,
@@ -80,6 +81,11 @@ Threshold = Annotated[float | None, typer.Option(metavar="SCORE", help="Leave ou
 Sort = Annotated[
     str, typer.Option(metavar="ORDER", help="score: closest first; date: of these results, the newest first.")
 ]
+Grouped = Annotated[
+    bool,
+    typer.Option("--group", help="Put near-identical results behind the best of them: they count as one."),
+]
+Diverse = Annotated[bool, typer.Option("--diverse", help="Choose results that are unlike each other.")]
 
 
 class SearchCommand(typer.core.TyperCommand):
@@ -94,6 +100,7 @@ class SearchCommand(typer.core.TyperCommand):
 @timed
 @prints(csv=True, lines=True)
 @draws_figure
+@delivers
 @settings_from(*COLLECTION, *COMPUTING, "allow_url")
 def search(
     *,
@@ -101,6 +108,7 @@ def search(
     output: Format,
     figure: FigureRequest,
     watch: Stopwatch,
+    delivery: Delivery,
     what: What = None,
     queries: QueriesFrom = None,
     crop: Crop = None,
@@ -108,16 +116,19 @@ def search(
     offset: Offset = 0,
     threshold: Threshold = None,
     sort: Sort = "score",
+    group: Grouped = False,
+    diverse: Diverse = False,
 ) -> None:
     """Find the indexed pictures that are like a picture, or what words say."""
     from imagesearch.search.query import SearchOptions
 
-    options = SearchOptions(top_k or settings.search.top_k, offset, threshold, sort)
+    options = SearchOptions(top_k or settings.search.top_k, offset, threshold, sort, group, diverse)
     options.check()
+    delivery.check(output is not Format.TEXT)
     reader = QueryReader(crop, fetcher(settings))
     if queries is not None:
-        if what or figure.is_wanted:
-            raise WrongUsageError("--queries takes the place of what to look for, and draws no figure")
+        if what or figure.is_wanted or delivery.is_wanted:
+            raise WrongUsageError("--queries takes the place of what to look for; answers are text, JSON or CSV")
         stdout = sys.stdout  # what libraries print goes elsewhere from now on
         with opened(settings) as library:
             _answer_many(library, read_queries(reader, queries), options, partial(_print_answers, output, stdout))
@@ -137,7 +148,9 @@ def search(
         if len(answers) == 1:
             answers[0].require()
         _note_differences(library, info, answers[0], options)
-    _print_few(answers, info, output)
+    if not delivery.hides_text:
+        _print_few(answers, info, output)
+    delivered = delivery.deliver(answers, info, settings.data.max_megapixels)
     if figure.is_wanted:
         from imagesearch.frontends.figures import default_name, results_figure
 
@@ -145,12 +158,14 @@ def search(
         drawn = results_figure(found.query, found.hits, info.metric, settings.data.max_megapixels)
         figure.deliver(drawn, default_name("search", str(found.query)))
     _fail_for(sum(found.error is not None for found in answers))
+    if not delivered:
+        raise typer.Exit(FAILED)
 
 
 def _print_few(answers: Sequence[Answer], info: CollectionInfo, output: Format) -> None:
     """The answers to what was typed: of a single query, only its hits."""
     if len(answers) == 1:
-        print_results(answers[0].hits, output, partial(_show, answers[0], info), COLUMNS)
+        print_results(answers[0].results, output, partial(_show, answers[0], info), COLUMNS)
     else:
         _print_answers(output, sys.stdout, answers, info)
 
@@ -184,7 +199,7 @@ def _rows(answer: Answer) -> Iterator[dict[str, Any]]:
     """One row of CSV per hit; a query without an answer is said on stderr."""
     if answer.error is not None:
         note(f"imagesearch: error: {answer.error}")
-    for hit in answer.hits:
+    for hit in answer.results:
         yield {"query": str(answer.query), **hit.to_dict()}
 
 
@@ -270,4 +285,5 @@ def _show(found: Answer, info: CollectionInfo, out: Console) -> None:
     print_line(out, (heading, "bold"))
     print_line(out, (f"rank   score  path    ({METRIC_CAPTIONS[info.metric.value]})", "dim"))
     for hit in hits:
-        print_line(out, (f"{hit.rank:4}  {hit.score:6.3f}  ", "cyan"), (hit.path, ""))
+        more = f"  and {counted(len(others), 'picture')} nearly the same" if (others := found.others(hit)) else ""
+        print_line(out, (f"{hit.rank:4}  {hit.score:6.3f}  ", "cyan"), (hit.path, ""), (more, "dim"))
