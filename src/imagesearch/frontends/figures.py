@@ -25,7 +25,7 @@ from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
 from imagesearch.images.sources import ImageSource
 from imagesearch.records import Hit, Metric, Prediction, Skipped
-from imagesearch.search.query import Query, Region
+from imagesearch.search.query import Part, Query, Region
 from imagesearch.search.vectors import load_region
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ DPI = 150
 MAX_PIXELS = 800
 # Beyond this many a figure is no longer looked at, and takes minutes to draw.
 MAX_DRAWN = 60
+# Parts of a query, one below the other.
+MAX_PARTS = 4
 
 _FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".pdf": "pdf", ".svg": "svg"}
 
@@ -73,11 +75,11 @@ def results_figure(
     A file that cannot be read any more is a grey box with the reason. At most :data:`MAX_DRAWN` results are drawn.
 
     Args:
-        query: the path of a picture, or a query: its first picture is drawn, or its words.
+        query: the path of a picture, or a query: its first :data:`MAX_PARTS` pictures and words are drawn.
     """
-    drawn, query = hits[:MAX_DRAWN], Query.of(query)
+    drawn, parts = hits[:MAX_DRAWN], Query.of(query).parts[:MAX_PARTS]
     pictures = _load([hit.path for hit in drawn], max_megapixels)
-    query_picture = _query_picture(query, max_megapixels)
+    asked = [_part_picture(part, max_megapixels) for part in parts]
     across = max(1, min(_MAX_COLUMNS, len(drawn)))
     # A row is as high as its highest picture, so that landscapes leave no holes.
     heights = [
@@ -87,27 +89,31 @@ def results_figure(
     tops = list(accumulate((height + _CAPTION + _GAP for height in heights), initial=_HEADER))
     grid_left = _MARGIN + _QUERY + 2.2 * _GAP
     width = max(grid_left + across * (_CELL + _GAP) - _GAP, _NARROWEST) + _MARGIN
-    query_height = _size(query_picture, _QUERY)[1]
-    height = max(tops[-1] - _GAP, _HEADER + query_height + _CAPTION) + _MARGIN / 2
-    page = _Page(width, height)
+    query_heights = [_size(picture, _QUERY)[1] for picture in asked]
+    query_tops = list(accumulate((height + _CAPTION for height in query_heights), initial=_HEADER))
+    page = _Page(width, max(tops[-1] - _GAP, query_tops[-1]) + _MARGIN / 2)
 
     page.text(_MARGIN, 0.24, "Query", size=13, weight="bold", color=_ACCENT)
     title = counted(len(hits), "most similar picture") if hits else "No similar pictures"
     page.text(grid_left, 0.24, title, size=13, weight="bold")
     page.text(width - _MARGIN, 0.28, METRIC_CAPTIONS[metric.value], size=8.5, color=_FAINT, align="right")
-    page.picture(_MARGIN, _HEADER, (_QUERY, query_height), query_picture, frame=_ACCENT)
-    page.text(
-        _MARGIN + _QUERY / 2, _HEADER + query_height + 0.13, _caption(query), size=9, align="center", room=_QUERY
-    )
+    for part, top, height, picture in zip(parts, query_tops, query_heights, asked, strict=False):
+        frame = _ACCENT if part.weight > 0 else _FAINT
+        page.picture(_MARGIN, top, (_QUERY, height), picture, frame=frame)
+        middle = _MARGIN + _QUERY / 2
+        page.text(middle, top + height + 0.13, _caption(part), size=9, align="center", room=_QUERY)
     names = shortest_names([hit.path for hit in drawn])
     for place, (hit, name, picture) in enumerate(zip(drawn, names, pictures, strict=True)):
         left, row = grid_left + place % across * (_CELL + _GAP), place // across
-        under = tops[row] + heights[row]
         page.picture(left, tops[row], (_CELL, heights[row]), picture)
-        page.text(left, under + 0.09, f"{hit.rank}", size=9.5, weight="bold", color=_FAINT)
-        page.text(left + _CELL, under + 0.09, f"{hit.score:.3f}", size=9.5, weight="bold", align="right")
-        page.text(left, under + 0.28, name, size=7.5, color=_FAINT, room=_CELL)
+        _caption_hit(page, left, tops[row] + heights[row], hit, name)
     return page.figure
+
+
+def _caption_hit(page: _Page, left: float, under: float, hit: Hit, name: str) -> None:
+    page.text(left, under + 0.09, f"{hit.rank}", size=9.5, weight="bold", color=_FAINT)
+    page.text(left + _CELL, under + 0.09, f"{hit.score:.3f}", size=9.5, weight="bold", align="right")
+    page.text(left, under + 0.28, name, size=7.5, color=_FAINT, room=_CELL)
 
 
 def labels_figure(
@@ -315,19 +321,18 @@ class _Page:
         axes.add_patch(Rectangle((0, 0), prediction.score, 1, color=_ACCENT if first else _BAR, linewidth=0))
 
 
-def _query_picture(query: Query, max_megapixels: float) -> Image.Image | Skipped:
-    """What stands for a query: its first picture, cut to its region, or its words."""
-    for part in query.parts:
-        if part.has_picture and part.weight > 0:
-            (picture,) = _load([part.value], max_megapixels, part.region)
-            return picture
-    return Skipped("", str(query))
+def _part_picture(part: Part, max_megapixels: float) -> Image.Image | Skipped:
+    """What stands for a part of a query: its picture, cut to its region, or its words."""
+    if not part.has_picture:
+        return Skipped("", part.label)
+    (picture,) = _load([part.value], max_megapixels, part.region)
+    return picture
 
 
-def _caption(query: Query) -> str:
-    if len(query.parts) == 1 and query.parts[0].has_picture:
-        return _name(query.parts[0].label)
-    return str(query)
+def _caption(part: Part) -> str:
+    sign = "unlike " if part.weight < 0 else ""
+    weight = "" if abs(part.weight) == 1 else f" ({abs(part.weight):g})"
+    return f"{sign}{_name(part.label) if part.has_picture else part.label}{weight}"
 
 
 def _load(
