@@ -46,6 +46,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "stores.milvus.codes",
         "stores.milvus.nearest",
         "stores.milvus.arrow",
+        "stores.milvus.lite_expressions",
         "stores.milvus.lite_files",
         "stores.milvus.lite_lock",
         "stores.milvus.lite_log",
@@ -112,6 +113,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.parquet",
         "library.transfer",
         "search.alternatives",
+        "search.filters",
         "search.query",
         "search.vectors",
         "search.grouping",
@@ -131,6 +133,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.cli.graphics",
         "frontends.cli.previews",
         "frontends.cli.delivery_options",
+        "frontends.cli.filter_options",
         "frontends.cli.watched_folders",
     ),
     ("frontends.cli.commands.*",),
@@ -177,8 +180,8 @@ HEAVY = {
 }
 
 
-# Modules of an engine that others may import: data only.
-LIGHT = ("stores.milvus.index_types",)
+# Modules of an engine that others may import: data, and the language of filters.
+LIGHT = ("stores.milvus.index_types", "stores.milvus.lite_expressions")
 
 
 @dataclass(frozen=True)

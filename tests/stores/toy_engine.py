@@ -117,11 +117,11 @@ class ToyCollection:
     def delete(self, ids: Sequence[int]) -> None:
         self.run(f"delete from rows where collection = ? and id in ({','.join(map(str, ids))})", self._number)
 
-    def search(self, vectors: base.Vectors, k: int) -> list[list[Hit]]:
+    def search(self, vectors: base.Vectors, k: int, among: base.Ids | None = None) -> list[list[Hit]]:
         exact = MemoryDatabase().create(replace(self.spec, metric=self.metric), self.fingerprint)
         for batch in self.scan_vectors():
             exact.upsert(*batch)
-        return exact.search(vectors, k)
+        return exact.search(vectors, k, among)
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         return (rows for rows, _ in self.scan_vectors(batch_size))

@@ -13,6 +13,7 @@ import numpy as np
 from imagesearch.errors import ImageSearchError
 from imagesearch.records import Hit, ImageRecord, Metric
 from imagesearch.search.alternatives import best_of
+from imagesearch.search.filters import matching
 from imagesearch.search.grouping import (
     Group,
     candidates_for,
@@ -23,7 +24,7 @@ from imagesearch.search.grouping import (
 )
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.vectors import QueryEncoder, QueryVector
-from imagesearch.stores.base import Collection
+from imagesearch.stores.base import Collection, Ids
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,7 +92,8 @@ def answer(
         query.check()
     encoded = encoder.encode(queries) if queries else []
     good = [vector for vector in encoded if isinstance(vector, QueryVector)]
-    found = iter(_search(collection, good, options) if good else ())
+    among = matching(collection, options.where) if options.where else None
+    found = iter(_search(collection, good, options, among) if good else ())
     arranger = _Arranger(collection, options)
     return [
         arranger.answer(query, vector, next(found))
@@ -101,12 +103,14 @@ def answer(
     ]
 
 
-def _search(collection: Collection, queries: Sequence[QueryVector], options: SearchOptions) -> list[list[Hit]]:
+def _search(
+    collection: Collection, queries: Sequence[QueryVector], options: SearchOptions, among: Ids | None
+) -> list[list[Hit]]:
     """The hits of each query, closest first; all vectors of all queries are searched for in one call."""
     wanted, metric = options.offset + options.k, collection.spec.metric
     if options.gathers:
         wanted = candidates_for(wanted)
-    found = iter(collection.search(np.concatenate([query.vectors for query in queries]), wanted))
+    found = iter(collection.search(np.concatenate([query.vectors for query in queries]), wanted, among))
     lists = [list(itertools.islice(found, len(query.vectors))) for query in queries]
     return [hits[0] if len(hits) == 1 else best_of(hits, metric, wanted) for hits in lists]
 

@@ -13,6 +13,7 @@ import numpy as np
 from imagesearch.errors import UsageError
 from imagesearch.images.files import IN_MEMORY
 from imagesearch.images.sources import ImageSource
+from imagesearch.search.filters import Filter
 from imagesearch.stores.base import Vectors
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ class SearchOptions:
         offset: number of closest results to leave out: those of earlier pages.
         threshold: leave out results that are less similar (of distances: farther) than this score.
         sort: ``"score"``: closest first; ``"date"``: of the same results, the newest first.
+        where: which pictures count.
         group: put near-identical results behind the best of them, so that they count as one.
         diverse: of these groups, choose some that are unlike each other, at the price of some similarity to the
             query.
@@ -225,6 +227,7 @@ class SearchOptions:
     offset: int = 0
     threshold: float | None = None
     sort: str = "score"
+    where: Filter | None = None
     group: bool = False
     diverse: bool = False
 

@@ -31,6 +31,7 @@ from imagesearch.errors import CollectionNotFoundError, ModelMismatchError, Stor
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Progress, no_progress
 
 Vectors = NDArray[np.float32]
+Ids = NDArray[np.int64]
 
 # Columns of some rows by name: text as a list of str, numbers as an array; all of one length.
 Columns = Mapping[str, "NDArray[Any] | list[Any]"]
@@ -177,12 +178,13 @@ class Collection(Protocol):
     def delete(self, ids: Sequence[int]) -> None:
         """Remove rows; ids that are not there are no error."""
 
-    def search(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def search(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first.
 
         Args:
             vectors: float32, shape (q, dim).
             k: at least 1; a collection with fewer rows returns them all.
+            among: ids of the rows that count, int64, each once; None: all rows.
 
         Equal scores are ordered by path; scores have :data:`SCORE_DECIMALS` decimals.
         """

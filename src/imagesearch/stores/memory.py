@@ -13,6 +13,7 @@ from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, M
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
+    Ids,
     Vectors,
     check_k,
     checked_rows,
@@ -175,12 +176,15 @@ class MemoryCollection:
         for key in ids:
             table.rows.pop(key, None)
 
-    def search(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def search(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first."""
         check_k(k)
         table = self._table()
         queries = checked_vectors(vectors, table.info.fingerprint.dim, "search")
         rows = list(table.rows.values())  # other threads may write
+        if among is not None:
+            wanted = set(among.tolist())
+            rows = [row for row in rows if row[0].id in wanted]
         if not rows:
             return [[] for _ in queries]
         pictures, matrix = zip(*rows, strict=True)

@@ -268,8 +268,8 @@ def extended(run: Command, command: Command, replaced: str, added: Sequence[insp
 
     Parameters with a panel of their own come last, as in ``--help``.
     """
-    # Config is only named: importing it would make --help wait for pydantic.
-    signature = inspect.signature(command, eval_str=True, locals={"Config": object})
+    # These are only named: importing Config would make --help wait for pydantic.
+    signature = inspect.signature(command, eval_str=True, locals={"Config": object, "Filter": object})
     own = [parameter for name, parameter in signature.parameters.items() if name != replaced]
     parameters = sorted([*own, *added], key=_has_panel)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -14,6 +14,7 @@ from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_p
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
+    Ids,
     Vectors,
     check_k,
     checked_rows,
@@ -86,14 +87,14 @@ class LiteCollection(MilvusCollection):
             with self._using("delete pictures", writing=True) as (table, _):
                 table.delete([int(key) for key in ids[start : start + _IDS_PER_CALL]])
 
-    def search(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def search(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first."""
         check_k(k)
         queries = checked_vectors(vectors, self._schema.fingerprint.dim, "search")
         with self._using("search") as (table, reader):
             if k > MAX_TOP_K and table.count() > MAX_TOP_K:
                 raise StoreError(f"k = {k}: Milvus returns at most {MAX_TOP_K} results")
-            found = reader.search(queries, min(k, MAX_TOP_K), self._spec.search_params)
+            found = reader.search(queries, min(k, MAX_TOP_K), self._spec.search_params, among)
         return [ranked_hits(candidates, self._schema.metric, k) for candidates in found]
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:

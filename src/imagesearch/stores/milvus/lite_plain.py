@@ -19,6 +19,7 @@ from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_p
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
+    Ids,
     Vectors,
     check_k,
     checked_rows,
@@ -29,6 +30,7 @@ from imagesearch.stores.columns import ID, to_record
 from imagesearch.stores.milvus.collection import Home, MilvusCollection
 from imagesearch.stores.milvus.index_types import MAX_TOP_K, search_parameters, with_defaults
 from imagesearch.stores.milvus.lite_session import Opened, schema_of
+from imagesearch.stores.milvus.nearest import exact_scores
 from imagesearch.stores.milvus.schema import Schema
 from imagesearch.stores.milvus.server_rows import Row, to_columns, to_matrix, to_rows
 
@@ -100,10 +102,12 @@ class PlainCollection(MilvusCollection):
         with self._using("delete pictures", writing=True) as opened:
             opened.lite.delete([int(key) for key in ids])
 
-    def search(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def search(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first."""
         check_k(k)
         queries = checked_vectors(vectors, self._schema.fingerprint.dim, "search")
+        if among is not None:
+            return self._search_exactly(queries, k, *self.fetch(among.tolist()))
         with self._using("search") as opened:
             rows = int(opened.lite.num_entities)
             if k > MAX_TOP_K and rows > MAX_TOP_K:
@@ -118,6 +122,14 @@ class PlainCollection(MilvusCollection):
         metric = self._schema.metric
         scored = ([(hit["distance"], to_record(hit["entity"])) for hit in hits] for hits in found)
         return [ranked_hits(candidates, metric, k) for candidates in scored]
+
+    def _search_exactly(
+        self, queries: Vectors, k: int, pictures: Sequence[ImageRecord], vectors: Vectors
+    ) -> list[list[Hit]]:
+        metric = self._schema.metric
+        sign = 1.0 if metric.higher_is_closer else -1.0
+        scores = (sign * exact_scores(query, vectors, metric) for query in queries)
+        return [ranked_hits(zip(row.tolist(), pictures, strict=True), metric, k) for row in scores]
 
     def _search(self, lite: Any, queries: Vectors, limit: int, parameters: Mapping[str, Any]) -> Any:
         schema = self._schema

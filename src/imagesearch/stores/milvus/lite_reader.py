@@ -62,7 +62,7 @@ class Reader:
     # --- searching ---
 
     def search(
-        self, queries: Vectors, k: int, search_params: Mapping[str, object]
+        self, queries: Vectors, k: int, search_params: Mapping[str, object], among: Ids | None = None
     ) -> list[list[tuple[float, ImageRecord]]]:
         """The closest rows to each query with their scores: k, and those that tie with the last of them.
 
@@ -70,15 +70,21 @@ class Reader:
             queries: float32, shape (q, dim).
             k: how many.
             search_params: of an index that is not exact.
+            among: keys of the rows that count; these are compared exactly, whatever the index.
         """
         table, metric = self._table, self._table.schema.ours.metric
         count = k + _TIE_MARGIN
         mask, fresh = table.visible()
+        if among is None:
+            shown_parts = self._searchable(mask)
+        else:
+            mask, fresh = self._restricted(among, len(mask), len(fresh))
+            shown_parts = self._shown_by(mask)
         direct: list[Part] = []
         found: list[tuple[NDArray[np.float64], Ids]] = []
-        for segment, start, shown in self._searchable(mask):
+        for segment, start, shown in shown_parts:
             ready = self._ready(segment)
-            if ready.lite is None:
+            if ready.lite is None or among is not None:
                 vectors = partial(segment.vectors, table.vector_column, ready.flat)
                 direct.append(Part(start, len(segment), vectors, ready.codes, shown))
             else:
@@ -99,13 +105,25 @@ class Reader:
     def _searchable(self, mask: Mask) -> list[tuple[Segment, int, Mask | None]]:
         """Data files with visible rows, where these begin, and which they are (None: all)."""
         if mask is not self._mask:
-            self._mask, self._shown = mask, []
-            starts = self._table.current().starts.tolist()
-            for segment, start in zip(self._table.segments, starts, strict=False):
-                visible = mask[start : start + len(segment)]
-                if visible.any():
-                    self._shown.append((segment, start, None if visible.all() else visible))
+            self._mask, self._shown = mask, self._shown_by(mask)
         return self._shown
+
+    def _shown_by(self, mask: Mask) -> list[tuple[Segment, int, Mask | None]]:
+        shown: list[tuple[Segment, int, Mask | None]] = []
+        starts = self._table.current().starts.tolist()
+        for segment, start in zip(self._table.segments, starts, strict=False):
+            visible = mask[start : start + len(segment)]
+            if visible.any():
+                shown.append((segment, start, None if visible.all() else visible))
+        return shown
+
+    def _restricted(self, among: Ids, stored: int, recent: int) -> tuple[Mask, Mask]:
+        """Which rows of data files, and which recent ones, have these keys and count."""
+        rows = self._locate(among)
+        mask, fresh = np.zeros(stored, bool), np.zeros(recent, bool)
+        mask[rows[rows < stored]] = True
+        fresh[rows[rows >= stored] - stored] = True
+        return mask, fresh
 
     def _answer(self, scores: NDArray[np.float64], rows: Ids, k: int) -> list[tuple[float, ImageRecord]]:
         metric = self._table.schema.ours.metric

@@ -14,6 +14,7 @@ from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_p
 from imagesearch.stores.base import (
     CollectionSpec,
     Columns,
+    Ids,
     Vectors,
     check_k,
     checked_rows,
@@ -46,6 +47,8 @@ _BYTES_OF_TEXT = 1_000  # a row without its vector, generously
 _IDS_PER_DELETE = 5_000
 _IDS_PER_FETCH = 1_000
 _QUERIES_PER_CALL = 64
+# 200 KB of digits; a server parses them for each call.
+_IDS_PER_SEARCH = 10_000
 
 # Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
 _TIE_MARGIN = 10
@@ -129,7 +132,7 @@ class ServerCollection(MilvusCollection):
     # --- reading ---
 
     @while_open
-    def search(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def search(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first."""
         check_k(k)
         queries = checked_vectors(vectors, self.fingerprint.dim, "search")
@@ -138,9 +141,13 @@ class ServerCollection(MilvusCollection):
         found: list[list[Hit]] = []
         for start in range(0, len(queries), _QUERIES_PER_CALL):
             part = list(queries[start : start + _QUERIES_PER_CALL])
-            for hits in self._when_loaded(self._nearest, part, k):
-                candidates = [(float(hit["distance"]), to_record(hit["entity"])) for hit in hits]
-                found.append(ranked_hits(candidates, self._schema.metric, k))
+            candidates: list[list[tuple[float, ImageRecord]]] = [[] for _ in part]
+            for expression in _id_expressions(among):
+                for known, hits in zip(
+                    candidates, self._when_loaded(self._nearest, part, k, expression), strict=True
+                ):
+                    known += [(float(hit["distance"]), to_record(hit["entity"])) for hit in hits]
+            found += [ranked_hits(known, self._schema.metric, k) for known in candidates]
         return found
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
@@ -258,16 +265,19 @@ class ServerCollection(MilvusCollection):
             for start in range(0, len(rows), batch_size):
                 yield rows[start : start + batch_size]
 
-    def _nearest(self, queries: list[Any], k: int) -> Any:
-        """Raw hits; all cells of an IVF index are searched where the configured number held too few."""
+    def _nearest(self, queries: list[Any], k: int, expression: str) -> Any:
+        """Raw hits among the rows of an expression (empty: all).
+
+        All cells of an IVF index are searched where the configured number held too few.
+        """
         limit = min(k + _TIE_MARGIN, MAX_TOP_K)
         parameters = self._index.search_parameters(self._state.loaded_index or "", limit)
-        found = self._search(queries, limit, parameters)
+        found = self._search(queries, limit, parameters, expression)
         if "nprobe" in parameters and min(map(len, found), default=k) < k:
-            found = self._search(queries, limit, self._index.all_cells(parameters))
+            found = self._search(queries, limit, self._index.all_cells(parameters), expression)
         return found
 
-    def _search(self, queries: list[Any], limit: int, parameters: dict[str, Any]) -> Any:
+    def _search(self, queries: list[Any], limit: int, parameters: dict[str, Any], expression: str) -> Any:
         schema = self._schema
         return self._read(
             "search",
@@ -276,6 +286,7 @@ class ServerCollection(MilvusCollection):
             data=queries,
             anns_field=schema.vector_field,
             limit=limit,
+            filter=expression,
             search_params={"metric_type": schema.metric.value, "params": parameters},
         )
 
@@ -323,3 +334,12 @@ class ServerCollection(MilvusCollection):
     def _release(self) -> None:
         self._state.loaded_index = None
         self._call("release", "release_collection")
+
+
+def _id_expressions(among: Ids | None) -> Iterator[str]:
+    """Expressions whose rows together are those with these ids; an empty one stands for all rows."""
+    if among is None:
+        yield ""
+        return
+    for start in range(0, len(among), _IDS_PER_SEARCH):
+        yield f"{ID} in {among[start : start + _IDS_PER_SEARCH].tolist()}"

@@ -16,6 +16,7 @@ import typer.core
 
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.delivery_options import Delivery, delivers
+from imagesearch.frontends.cli.filter_options import filters
 from imagesearch.frontends.cli.options import (
     COLLECTION,
     COMPUTING,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from imagesearch.config import Config
     from imagesearch.records import CollectionInfo
     from imagesearch.search.answers import Answer
+    from imagesearch.search.filters import Filter
     from imagesearch.search.query import Query, SearchOptions
     from imagesearch.service import ImageSearch
 
@@ -101,6 +103,7 @@ class SearchCommand(typer.core.TyperCommand):
 @prints(csv=True, lines=True)
 @draws_figure
 @delivers
+@filters
 @settings_from(*COLLECTION, *COMPUTING, "allow_url")
 def search(
     *,
@@ -109,6 +112,7 @@ def search(
     figure: FigureRequest,
     watch: Stopwatch,
     delivery: Delivery,
+    where: Filter | None,
     what: What = None,
     queries: QueriesFrom = None,
     crop: Crop = None,
@@ -122,7 +126,7 @@ def search(
     """Find the indexed pictures that are like a picture, or what words say."""
     from imagesearch.search.query import SearchOptions
 
-    options = SearchOptions(top_k or settings.search.top_k, offset, threshold, sort, group, diverse)
+    options = SearchOptions(top_k or settings.search.top_k, offset, threshold, sort, where, group, diverse)
     options.check()
     delivery.check(output is not Format.TEXT)
     reader = QueryReader(crop, fetcher(settings))
@@ -253,7 +257,9 @@ def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:
 
 def _note_differences(images: ImageSearch, info: CollectionInfo, found: Answer, options: SearchOptions) -> None:
     """Say where a search was not quite what was asked for."""
-    if options.k > info.rows and options.threshold is None:
+    if options.where and found.best is None:
+        note("no picture matches the filter")
+    elif options.k > info.rows and options.threshold is None:
         note(f"asked for {options.k}, but the collection holds only {counted(info.rows, 'picture')}")
     for meaning in found.meanings:
         note(meaning)

@@ -1,0 +1,107 @@
+"""Milvus's language of boolean expressions, evaluated in this process by Milvus Lite's parser and kernels.
+
+So a filter means the same for every engine, whatever version of a server knows of the language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema
+from milvus_lite.search.filter import FilterError, FilterFieldError, compile_expr, evaluate_mask, parse_expr
+from milvus_lite.search.filter import ast as nodes
+from numpy.typing import NDArray
+
+from imagesearch.errors import UsageError
+
+
+class ValueKind(Enum):
+    """What the values of a column are."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+
+
+_TYPES = {
+    ValueKind.TEXT: (DataType.VARCHAR, pa.string()),
+    ValueKind.INTEGER: (DataType.INT64, pa.int64()),
+    ValueKind.NUMBER: (DataType.DOUBLE, pa.float64()),
+    ValueKind.BOOLEAN: (DataType.BOOL, pa.bool_()),
+}
+
+
+class Expression:
+    """A parsed expression.
+
+    Args:
+        text: such as ``width > 1000 and camera like "Canon%"``.
+
+    Raises:
+        UsageError: it is not an expression; names the position.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        try:
+            self._tree = parse_expr(text)
+        except FilterError as error:
+            raise UsageError(_explained(text, error)) from error
+        except RecursionError as error:
+            raise UsageError("the filter is nested too deeply") from error
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of the columns that it refers to."""
+        return frozenset(_names(self._tree))
+
+    def mask(self, columns: Mapping[str, list[Any]], kinds: Mapping[str, ValueKind]) -> NDArray[np.bool_]:
+        """Which rows match; a comparison with an unknown value (None) does not.
+
+        Args:
+            columns: the values of each column that is referred to; all of one length.
+            kinds: what may be referred to.
+
+        Raises:
+            UsageError: a column is not there, or its type does not fit what it is compared with.
+        """
+        schema = CollectionSchema(
+            [FieldSchema(name, _TYPES[kind][0], nullable=True) for name, kind in kinds.items()]
+        )
+        try:
+            compiled = compile_expr(self._tree, schema, self.text)
+            table = pa.table({name: pa.array(columns[name], _TYPES[kinds[name]][1]) for name in self.columns})
+            found: NDArray[np.bool_] = evaluate_mask(compiled, table)
+            return found
+        except FilterError as error:
+            raise UsageError(_explained(self.text, error)) from error
+        except (pa.ArrowException, TypeError, ValueError, RecursionError) as error:
+            raise UsageError(f"filter {self.text!r}: {str(error).splitlines()[0]}") from error
+
+
+def _names(tree: Any) -> list[str]:
+    """The columns in a tree of Milvus Lite's nodes, which are dataclasses."""
+    if isinstance(tree, nodes.FieldRef):
+        return [tree.name]
+    if isinstance(tree, tuple):
+        return [name for part in tree for name in _names(part)]
+    if type(tree).__module__ != nodes.__name__:
+        return []
+    return [name for field in tree.__dataclass_fields__ for name in _names(getattr(tree, field))]
+
+
+def _explained(text: str, error: FilterError) -> str:
+    """The vendor's message in one line."""
+    message = str(getattr(error, "message", error)).splitlines()[0]
+    position = getattr(error, "pos", None)
+    where = f" at character {position + 1}" if isinstance(position, int) else ""
+    hint = ""
+    if isinstance(error, FilterFieldError):
+        guess = f"; did you mean {error.suggestion!r}?" if error.suggestion else ""
+        hint = f"{guess} (columns: {', '.join(sorted(error.available_fields))})"
+    return f"filter {text!r}: {message}{where}{hint}"
