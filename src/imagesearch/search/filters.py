@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import UsageError
 from imagesearch.stores.base import Collection, Columns, Ids
-from imagesearch.stores.columns import COLUMNS, ID, Kind
+from imagesearch.stores.columns import BY_NAME, COLUMNS, ID, Kind
 
 if TYPE_CHECKING:
     from imagesearch.stores.milvus.lite_expressions import ValueKind
@@ -157,7 +157,8 @@ def matching(collection: Collection, where: Filter) -> Ids:
         ids = np.asarray(columns[ID], np.int64)
         mask = where.mask(columns) if where.columns else np.ones(len(ids), bool)
         if expression:
-            mask &= expression.mask({name: list(columns[name]) for name in expression.columns}, kinds)
+            values = {name: _comparable(name, columns[name]) for name in expression.columns}
+            mask &= expression.mask(values, kinds)
         found.append(ids[mask])
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
@@ -176,6 +177,14 @@ def _kinds() -> dict[str, ValueKind]:
 
     kinds = {Kind.TEXT: ValueKind.TEXT, Kind.INTEGER: ValueKind.INTEGER, Kind.NUMBER: ValueKind.NUMBER}
     return {ID: ValueKind.INTEGER, **{column.name: kinds[column.kind] for column in COLUMNS}}
+
+
+def _comparable(name: str, values: Column) -> list[Any]:
+    """Values for an expression: paths as databases store them, with bytes that are no text escaped."""
+    column = BY_NAME.get(name)
+    if column is None or not column.is_path:
+        return list(values)
+    return [column.stored(value) for value in values]
 
 
 def _all_of(masks: Sequence[Mask]) -> Mask:

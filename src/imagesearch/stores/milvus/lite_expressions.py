@@ -80,7 +80,7 @@ class Expression:
             return found
         except FilterError as error:
             raise UsageError(_explained(self.text, error)) from error
-        except (pa.ArrowException, TypeError, ValueError, RecursionError) as error:
+        except (pa.ArrowException, ArithmeticError, TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"filter {self.text!r}: {str(error).splitlines()[0]}") from error
 
 
