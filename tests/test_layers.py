@@ -96,6 +96,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.runtimes.bundled",
         "models.runtimes.selection",
     ),
+    ("models.vocabulary", "models.heads", "models.words"),
     (
         "library.features",
         "library.encoding",
@@ -109,6 +110,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.parquet",
         "library.transfer",
         "search.query",
+        "search.alternatives",
         "search.labels",
     ),
     ("config", "credentials", "networks", "managing", "indexing", "service"),

@@ -230,6 +230,14 @@ class ImageSearch:
         check_top(top)
         yield from label_images(self.classifier, several(images), top, **self._reading())
 
+    def known_words(self) -> tuple[str, ...] | None:
+        """The labels by whose names the configured model's collection can be searched; None: it understands any text.
+
+        Raises:
+            ModelError: the model understands no words; says why, and which do.
+        """
+        return self._networks.known_words()
+
     def _reading(self) -> dict[str, Any]:
         """How images that are not indexed are read."""
         extraction, data = self.config.extraction, self.config.data
