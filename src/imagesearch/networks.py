@@ -39,7 +39,7 @@ class Networks:
         self._embedder = embedder
         self._classifier: Classifier | None = None
         self._texts: TextEmbedder | None = None
-        self._head: Head | None = None
+        self._heads: dict[str, Head] = {}
         # Held while a network is loaded, and never both.
         self._embedder_lock = threading.Lock()
         self._classifier_lock = threading.Lock()
@@ -183,9 +183,11 @@ class Networks:
         """
         from imagesearch.models.text import claims_text_tower
 
-        pooling = self._config.model.pooling
-        if pooling in ("auto", "pooler") and claims_text_tower(self._checkpoint("features")):
-            return None
+        pooling, preset = self._config.model.pooling, catalogue.PRESETS.get(self._config.model.name)
+        if pooling in ("auto", "pooler"):
+            known = preset.text if preset else claims_text_tower(self._checkpoint("features"))
+            if known:
+                return None
         return self._open_head(pooling).labels
 
     def _text_embedder(self, fingerprint: Fingerprint) -> TextEmbedder:
@@ -204,9 +206,9 @@ class Networks:
         if labels not in (None, catalogue.features_checkpoint(name)):
             raise ModelError(no_words(name, f"its labels come from another network ({labels}) than its vectors"))
         with self._words_lock:
-            if self._head is None:
-                self._head = open_head(self._checkpoint("features"), pooling)
-            return self._head
+            if pooling not in self._heads:
+                self._heads[pooling] = open_head(self._checkpoint("features"), pooling)
+            return self._heads[pooling]
 
     def _load_embedder(self) -> Embedder:
         from imagesearch.models.runtimes.selection import open_embedder

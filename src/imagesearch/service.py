@@ -231,7 +231,7 @@ class ImageSearch:
         yield from label_images(self.classifier, several(images), top, **self._reading())
 
     def known_words(self) -> tuple[str, ...] | None:
-        """The labels by whose names the configured model's collection can be searched; None: it understands any text.
+        """The labels by whose names pictures can be searched; None for a model that understands free text.
 
         Raises:
             ModelError: the model understands no words; says why, and which do.

@@ -98,9 +98,11 @@ class Embedder(PictureModel):
             dim=runtime.run([network.blank]).shape[1],
             normalized=normalize,
         )
-        return cls(
-            network.preprocessor, runtime, fingerprint, lambda fp: TextEmbedder(TextTower.of_network(network), fp)
-        )
+
+        def load_texts(fingerprint: Fingerprint) -> TextEmbedder:
+            return TextEmbedder(TextTower.of_network(network), fingerprint)
+
+        return cls(network.preprocessor, runtime, fingerprint, load_texts)
 
     def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """Vectors of preprocessed images.

@@ -93,8 +93,8 @@ def load_text_tower(checkpoint: Checkpoint) -> LoadedModel | None:
     (But those of a pickle, ``pytorch_model.bin``, which can only be read as a whole; they are dropped at once.)
 
     Returns:
-        Its ``config`` is that of the whole checkpoint. None if Transformers has no class for the text tower with its
-        projection alone, as for CLIP, SigLIP and their kin it has.
+        Its ``config`` is that of the whole checkpoint. None if Transformers has no class for the text tower with
+        its projection alone; for CLIP, SigLIP and their kin it has.
 
     Raises:
         ModelError: the files are damaged.

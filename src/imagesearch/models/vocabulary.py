@@ -1,7 +1,7 @@
 """What a classifier's labels are called, and which of them a word means.
 
-Labels are lists of synonyms, as in ImageNet: ``"goldfish, Carassius auratus"``. A name's last word says what it is (a
-"Maltese dog" is a dog), the words before it which one; so does English in nearly all of ImageNet's labels.
+Labels are lists of synonyms, as in ImageNet: ``"goldfish, Carassius auratus"``. A name's last word says what it is
+(a "Maltese dog" is a dog), the words before it which one; so it is in nearly all of ImageNet's labels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IRREGULAR = {
 # alike, as misspellings do.
 _ALIKE = 0.83
 # What is offered where nothing is that alike.
-_NEAREST, _SOMEWHAT_ALIKE = 3, 0.5
+_NEAREST, _SOMEWHAT_ALIKE = 3, 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,10 @@ class Vocabulary:
     def match(self, text: str) -> Match | None:
         """The labels that a word or phrase means; case, punctuation, articles and plurals do not matter.
 
-        In this order, the first that is not empty: labels that are called just that in the first place; those one
-        of whose synonyms is that, or ends in it ("dog": "Maltese dog, Maltese terrier"); those that have it anywhere
-        in a name, in whole words; and the same for the name that is most alike, if the text may be it, misspelt.
+        In this order, the first that is not empty: labels that are called just that in the first place; those
+        with a synonym that is that, or ends in it ("dog": "Maltese dog, Maltese terrier"); those that have it
+        anywhere in a name, in whole words; and the same for the name that is most alike, if the text may be it,
+        misspelt.
 
         Returns:
             None if there are none.
@@ -106,9 +107,10 @@ class Vocabulary:
         return [index for index, names in enumerate(self._names) if any(fits(name, wanted) for name in of(names))]
 
     def _phrases(self) -> list[str]:
-        """All names, whole and by their last words: what :meth:`match` knows."""
-        ends = (name[start:] for names in self._names for name in names for start in range(len(name)))
-        return list(dict.fromkeys(" ".join(end) for end in ends))
+        """What texts may be meant to be: all names, whole and by their last words, and each word of them."""
+        every = [name for names in self._names for name in names]
+        ends = (" ".join(name[start:]) for name in every for start in range(len(name)))
+        return list(dict.fromkeys([*ends, *(word for name in every for word in name)]))
 
 
 def _all(names: list[Phrase]) -> list[Phrase]:
@@ -128,7 +130,7 @@ def _phrase(text: str) -> Phrase:
 
 
 def _is_same(name: Phrase, wanted: Phrase) -> bool:
-    """Whether two phrases are the same words, however they are joined ("school bus", "schoolbus") and in number."""
+    """Whether two phrases are the same but for how words are joined ("school bus", "schoolbus") and plurals."""
     return _same_word("".join(name), "".join(wanted))
 
 

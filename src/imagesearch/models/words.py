@@ -1,7 +1,7 @@
 """Words as queries: by a text tower, or by the names that a classifier knows.
 
-A text tower makes one vector of any text. A classifier's label has one, too: its prototype (:mod:`heads`); a word that
-several labels have in common ("dog") has all of theirs.
+A text tower makes one vector of any text. A classifier's label has one, too: its prototype (:mod:`heads`); a word
+that several labels have in common ("dog") has all of theirs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from imagesearch.models.vocabulary import Match, Vocabulary
 
 # Labels that an answer names; the others are counted.
 _NAMED = 6
-# A label belongs to a kind if one of its fellows is among its nearest prototypes: this share of all, but at least so
-# many. Of ImageNet's "dog" that leaves out the hot dog, of its "wolf" the killer whale ("sea wolf"), and no others.
+# A label belongs to a kind if one of its fellows is among its nearest prototypes: this share of all, but at least
+# so many. Of MobileNetV2's dogs that leaves out the hot dog, of its wolves the killer whale ("sea wolf"), no others.
 _NEAR, _FEWEST_NEAR = 0.03, 5
 
 
@@ -31,7 +31,7 @@ class WordQuery:
     Attributes:
         text: as it was asked.
         vectors: float32, shape (n, dim), n at least 1, of unit length if those of pictures are: alternatives. A
-            picture's score is that of the one it is closest to, see :func:`imagesearch.search.alternatives.best_of`.
+            picture's score is that of the one it is closest to, see :func:`search.alternatives.best_of`.
         meaning: for answers, in a line: which labels were meant, and what a misspelt word was taken for.
         labels: the labels, as the checkpoint has them; none if the model understands any text.
     """
@@ -64,8 +64,8 @@ def words_by_text_tower(
 def words_by_head(head: Head, texts: Sequence[str]) -> list[WordQuery]:
     """Queries for a model that knows the names of its labels: the prototypes of those that a text means.
 
-    One vector per label, not their mean, which lies between them where no picture is. Measured for the words that two
-    or more labels end in ("bear", "bottle"), against all pictures of these labels, nothing trained:
+    One vector per label, not their mean, which lies between them where no picture is. Measured for the words that
+    two or more labels end in ("bear", "bottle"), against all pictures of these labels, nothing trained:
 
     ========================================  ====  =======
     mean average precision                    mean  best of
@@ -91,7 +91,7 @@ def _check(texts: Sequence[str]) -> None:
 
 def _as_prompts(text: str) -> str:
     sentences = len(prompts_for(text))
-    return f"{text} (in {sentences} sentences)" if sentences > 1 else text
+    return f"{text} (mean of {sentences} sentences)" if sentences > 1 else text
 
 
 def _by_head(head: Head, vocabulary: Vocabulary, text: str) -> WordQuery:
@@ -130,4 +130,4 @@ def _meaning(text: str, match: Match, labels: Sequence[str]) -> str:
     shown = labels[0] if len(labels) == 1 else f"any of {len(labels)} labels: {', '.join(names[:_NAMED])}"
     if len(labels) > _NAMED:
         shown += f" and {len(labels) - _NAMED} more"
-    return f"{text}: taken as {match.known_as}: {shown}" if match.known_as else f"{text}: {shown}"
+    return f"{text}: taken as {match.known_as} ({shown})" if match.known_as else f"{text}: {shown}"

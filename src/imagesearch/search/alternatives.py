@@ -11,7 +11,7 @@ from imagesearch.stores.base import ranked_hits
 def best_of(found: Iterable[Iterable[Hit]], metric: Metric, k: int) -> list[Hit]:
     """The k closest pictures to any of several vectors, each once, with its best score.
 
-    Exactly those that a search by the maximum of the scores finds: of the k best, each is among the k closest to the
+    Exactly those that a search by the best of the scores would find: each of them is among the k closest to the
     vector that it is closest to.
 
     Args:
