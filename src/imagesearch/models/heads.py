@@ -1,8 +1,8 @@
 """The linear head of a classifier, whose rows say where in the space of pooled vectors each label lies.
 
 Where logits are ``W v + b`` of the very vector v that is searched, row c of W points to where pictures of class c
-lie: scaled to unit length, it is a prototype that pictures can be searched by, as by any vector. That this is so is
-not believed but tried, once per checkpoint and machine, by running both networks.
+lie: scaled to unit length, it is a prototype that pictures can be searched by, as by any vector. Whether it is so
+is tried, once per checkpoint and machine, by running both networks.
 """
 
 from __future__ import annotations

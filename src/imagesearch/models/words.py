@@ -20,7 +20,7 @@ from imagesearch.models.vocabulary import Match, Vocabulary
 # Labels that an answer names; the others are counted.
 _NAMED = 6
 # A label belongs to a kind if one of its fellows is among its nearest prototypes: this share of all, but at least
-# so many. Of MobileNetV2's dogs that leaves out the hot dog, of its wolves the killer whale ("sea wolf"), no others.
+# so many. Of MobileNetV2's dogs that leaves out the hot dog, of its wolves the killer whale ("sea wolf"), no more.
 _NEAR, _FEWEST_NEAR = 0.03, 5
 
 
@@ -98,11 +98,9 @@ def _by_head(head: Head, vocabulary: Vocabulary, text: str) -> WordQuery:
     match = vocabulary.match(text)
     if match is None:
         nearest = vocabulary.nearest(text)
-        like = (
-            f"the nearest words it knows: {', '.join(nearest)} (" if nearest else "nothing it knows is like it ("
-        )
+        like = f"the nearest words that it knows: {', '.join(nearest)}" if nearest else "nor anything like it"
         raise UsageError(
-            f"{head.model} does not know {text!r}; {like}'imagesearch models --words' lists all). {free_text()}"
+            f"{head.model} does not know {text!r}; {like} ('imagesearch models --words' lists all). {free_text()}"
         )
     indices = list(_of_one_sense(match.indices, head.prototypes) if match.is_kind else match.indices)
     labels = tuple(head.labels[index] for index in indices)
