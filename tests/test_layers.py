@@ -100,6 +100,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.runtimes.bundled",
         "models.runtimes.selection",
     ),
+    ("models.vocabulary", "models.heads", "models.words"),
     (
         "library.features",
         "library.encoding",

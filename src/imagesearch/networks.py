@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imagesearch.config import Config
-from imagesearch.errors import ConfigError, ModelError, UsageError
+from imagesearch.errors import ConfigError, ModelError
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.records import Fingerprint, Progress, no_progress
-from imagesearch.search.vectors import Meaning
 
 if TYPE_CHECKING:
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Embedder, Encoder
+    from imagesearch.models.heads import Head
     from imagesearch.models.network import Task
     from imagesearch.models.runtimes.base import RuntimeOptions
+    from imagesearch.models.text import TextEmbedder
+    from imagesearch.models.words import WordQuery
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +38,12 @@ class Networks:
         self._is_given = embedder is not None
         self._embedder = embedder
         self._classifier: Classifier | None = None
+        self._texts: TextEmbedder | None = None
+        self._heads: dict[str, Head] = {}
         # Held while a network is loaded, and never both.
         self._embedder_lock = threading.Lock()
         self._classifier_lock = threading.Lock()
+        self._words_lock = threading.Lock()
         # Held while graphs are made. Who wants a network meanwhile gets the one that there is.
         self._optimizing = threading.Lock()
 
@@ -64,9 +69,6 @@ class Networks:
             if self._classifier is None:
                 self._classifier = self._load_classifier()
             return self._classifier
-
-    def words(self, texts: Sequence[str], there: Fingerprint) -> list[Meaning]:
-        raise UsageError(f"{texts} {there.model}: words cannot be searched for")
 
     def embedder_for(self, images: int, progress: Progress = no_progress) -> Encoder:
         """Like :meth:`embedder`, optimised for this machine first where so many images make that worthwhile."""
@@ -145,6 +147,68 @@ class Networks:
             and settings.embedding_dim in (None, there.dim)
         )
         return there if same else self.embedder().fingerprint
+
+    def words(self, texts: Sequence[str], fingerprint: Fingerprint) -> list[WordQuery]:
+        """What texts mean to the configured model: by its text tower, or by the labels of its classification head.
+
+        The network for pictures is not loaded for it.
+
+        Args:
+            texts: one or more.
+            fingerprint: of the collection that is searched, which is the configured model's (:meth:`fingerprint`,
+                :func:`~imagesearch.stores.base.require_same_model`).
+
+        Returns:
+            One query per text, in their order.
+
+        Raises:
+            UsageError: a text is empty, or the model does not know it; names the nearest words that it knows.
+            ModelError: the model has neither a text tower nor a head that says where its labels lie.
+        """
+        from imagesearch.models.pooling import TEXT_SPACE
+        from imagesearch.models.words import words_by_head, words_by_text_tower
+
+        if self._is_given:
+            return words_by_text_tower(self.embedder().encode_texts, texts, normalized=fingerprint.normalized)
+        if fingerprint.pooling == TEXT_SPACE:
+            encode = self._text_embedder(fingerprint).encode
+            return words_by_text_tower(encode, texts, normalized=fingerprint.normalized)
+        return words_by_head(self._open_head(fingerprint.pooling), texts)
+
+    def known_words(self) -> tuple[str, ...] | None:
+        """The labels by whose names pictures can be searched; None for a model that understands free text.
+
+        Raises:
+            ModelError: see :meth:`words`.
+        """
+        from imagesearch.models.text import claims_text_tower
+
+        pooling, preset = self._config.model.pooling, catalogue.PRESETS.get(self._config.model.name)
+        if pooling in ("auto", "pooler"):
+            known = preset.text if preset else claims_text_tower(self._checkpoint("features"))
+            if known:
+                return None
+        return self._open_head(pooling).labels
+
+    def _text_embedder(self, fingerprint: Fingerprint) -> TextEmbedder:
+        from imagesearch.models.runtimes.selection import open_text_embedder
+
+        with self._words_lock:
+            if self._texts is None:
+                self._texts = open_text_embedder(self._checkpoint("features"), fingerprint, self._options)
+            return self._texts
+
+    def _open_head(self, pooling: str) -> Head:
+        from imagesearch.models.heads import no_words, open_head
+
+        name = self._config.model.name
+        labels = catalogue.labels_checkpoint(name, None)
+        if labels not in (None, catalogue.features_checkpoint(name)):
+            raise ModelError(no_words(name, f"its labels come from another network ({labels}) than its vectors"))
+        with self._words_lock:
+            if pooling not in self._heads:
+                self._heads[pooling] = open_head(self._checkpoint("features"), pooling)
+            return self._heads[pooling]
 
     def _load_embedder(self) -> Embedder:
         from imagesearch.models.runtimes.selection import open_embedder

@@ -246,6 +246,14 @@ class ImageSearch:
         check_top(top)
         yield from label_images(self.classifier, several(images), top, self._searcher.reading)
 
+    def known_words(self) -> tuple[str, ...] | None:
+        """The labels by whose names pictures can be searched; None for a model that understands free text.
+
+        Raises:
+            ModelError: the model understands no words; says why, and which do.
+        """
+        return self._networks.known_words()
+
     def optimize(self, labels: bool = False, progress: Progress = no_progress) -> bool:
         """Prepare the configured model for this machine: later work and starts are faster.
 

@@ -77,6 +77,13 @@ def _dinov2() -> Any:
     return Dinov2Model(Dinov2Config(**_TRANSFORMER))
 
 
+def _dinov2_labels() -> Any:
+    """Its head takes the class token and the mean of the patches, side by side."""
+    from transformers import Dinov2Config, Dinov2ForImageClassification
+
+    return Dinov2ForImageClassification(Dinov2Config(**_TRANSFORMER, id2label=_labels(4)))
+
+
 def _swin() -> Any:
     from transformers import SwinConfig, SwinForImageClassification
 
@@ -119,6 +126,14 @@ def _siglip() -> Any:
     return SiglipModel(SiglipConfig(text_config=text, vision_config={**_TRANSFORMER, "intermediate_size": 64}))
 
 
+def _siglip2() -> Any:
+    """Those of one resolution are SigLIP's network; only texts are cut into other tokens."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {**_TEXT, "num_hidden_layers": 2, "projection_size": _TRANSFORMER["hidden_size"]}
+    return SiglipModel(SiglipConfig(text_config=text, vision_config={**_TRANSFORMER, "intermediate_size": 48}))
+
+
 def _labels(number: int) -> dict[int, str]:
     return {index: f"class {index}" for index in range(number)}
 
@@ -130,12 +145,14 @@ _FAMILIES: dict[str, tuple[Callable[[], Any], str, dict[str, Any]]] = {
     "deit_labels": (_deit_labels, "deit.DeiT", _CROPPING | {"size": {"height": 40, "width": 40}}),
     "beit_labels": (_beit_labels, "beit.Beit", _STRETCHING),
     "dinov2": (_dinov2, "bit.Bit", _CROPPING),
+    "dinov2_labels": (_dinov2_labels, "bit.Bit", _CROPPING),
     "swin": (_swin, "vit.ViT", _STRETCHING),
     "convnext": (_convnext, "convnext.ConvNext", {"size": {"shortest_edge": _SIZE}}),
     "resnet": (_resnet, "convnext.ConvNext", {"size": {"shortest_edge": _SIZE}}),
     "mobilenet": (_mobilenet, "mobilenet_v2.MobileNetV2", _CROPPING),
     "clip": (_clip, "clip.CLIP", _CROPPING),
     "siglip": (_siglip, "siglip.Siglip", _STRETCHING),
+    "siglip2": (_siglip2, "siglip.Siglip", _STRETCHING),
 }
 
 FAMILIES = tuple(_FAMILIES)

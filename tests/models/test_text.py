@@ -17,16 +17,19 @@ from imagesearch.errors import ModelError
 from imagesearch.models import hub
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
-from imagesearch.models.network import Network
+from imagesearch.models.network import Network, load_text_tower
+from imagesearch.models.pooling import features_of
 from imagesearch.models.runtimes.base import RuntimeOptions
 from imagesearch.models.runtimes.export import is_installed
-from imagesearch.models.runtimes.selection import open_embedder
+from imagesearch.models.runtimes.selection import open_embedder, open_text_embedder
+from imagesearch.models.text import TEMPLATES, encode_queries, prompts_for
 
 from .conftest import save_checkpoint, save_tokenizer
 from .test_embedder import without_weights
 
 TEXTS = ["a red car", "two dogs in the snow", "beach", " ".join(["a very long walk in the snow"] * 40)]
-FAMILIES = ("clip", "siglip")
+FLOAT32 = RuntimeOptions("cpu", "float32", "torch")
+FAMILIES = ("clip", "siglip", "siglip2")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def plain_transformers(folder: Path, texts: list[str], family: str) -> NDArray[n
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    padding = {"clip": True, "siglip": "max_length"}[family]
+    padding = True if family == "clip" else "max_length"
     inputs = tokenizer(texts, padding=padding, truncation=True, return_tensors="pt")
     with torch.no_grad():
         vectors: NDArray[np.float32] = model.get_text_features(**inputs).pooler_output.numpy()
@@ -112,6 +115,107 @@ def test_beside_a_graph_for_images(two_towers: Callable[[str], Path], pictures: 
         for model in (graph, plain)
     ]
     assert np.allclose(*scores, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_similarities_are_those_of_plain_transformers(
+    family: str, two_towers: Callable[[str], Path], pictures: list[Image.Image]
+) -> None:
+    """Its logits are cosines, scaled and shifted."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = two_towers(family)
+    mine = load(folder)
+    tower = open_text_embedder(find_checkpoint(str(folder)), mine.fingerprint, FLOAT32)
+    pixels = [mine.preprocess(picture) for picture in pictures]
+    network = Network.load(find_checkpoint(str(folder)), "features", device="cpu", precision="float32")
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    padding = True if family == "clip" else "max_length"
+    tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=padding, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(pixel_values=network.stack(pixels), **tokens).logits_per_image
+        bias = getattr(model, "logit_bias", torch.zeros(1))
+        expected = ((logits - bias) / model.logit_scale.exp()).numpy()
+    assert np.ptp(expected) > 0.1  # networks that find everything alike prove nothing
+    assert np.abs(mine.encode(pixels) @ tower.encode(TEXTS).T - expected).max() <= 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_for_images_are_neither_needed_nor_there(
+    family: str, two_towers: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(two_towers(family), tmp_path / "m"))
+    fingerprint = load(folder).fingerprint
+    expected = load(folder).encode_texts(TEXTS)
+    for part in ("vision_model", "visual_projection")[: 2 if family == "clip" else 1]:
+        without_weights(folder, part)
+    monkeypatch.setattr(Network, "__init__", None)  # the whole network
+    checkpoint = find_checkpoint(str(folder))
+    loaded = load_text_tower(checkpoint)
+    assert loaded is not None
+    assert not [name for name, _ in loaded.model.named_parameters() if "vis" in name or "patch" in name]
+    tower = open_text_embedder(checkpoint, fingerprint, FLOAT32)
+    assert np.abs(tower.encode(TEXTS) - expected).max() <= 1e-6
+
+
+def test_the_text_tower_of_siglip_2_for_any_resolution(tmp_path: Path) -> None:
+    """Its pictures are of no fixed size, which this program does not take; but its class is another one."""
+    import torch
+    from transformers import Siglip2Config, Siglip2Model
+
+    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    shape = {"vocab_size": 60, "max_position_embeddings": 40, "projection_size": 32}
+    vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    model = Siglip2Model(Siglip2Config(text_config=text | shape, vision_config=vision)).eval()
+    model.save_pretrained(tmp_path)
+    loaded = load_text_tower(find_checkpoint(str(tmp_path)))
+    assert loaded is not None
+    tokens = torch.tensor([[3, 5, 8, 49]])
+    with torch.no_grad():
+        expected = features_of(model.get_text_features(input_ids=tokens))
+        assert torch.allclose(loaded.model(input_ids=tokens).pooler_output, expected, atol=1e-6)
+    assert not loaded.missing
+
+
+def test_a_projection_outside_the_text_tower_is_not_forgotten(tmp_path: Path) -> None:
+    """Transformers has no class for AltCLIP's text tower with its projection: then the whole network is loaded."""
+    from transformers import AltCLIPConfig, AltCLIPModel
+
+    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    vision = text | {"image_size": 32, "patch_size": 8}
+    config = AltCLIPConfig(
+        text_config=text | {"vocab_size": 50, "project_dim": 16}, vision_config=vision, projection_dim=24
+    )
+    AltCLIPModel(config).save_pretrained(tmp_path)
+    assert load_text_tower(find_checkpoint(str(tmp_path))) is None
+
+
+class TestPrompts:
+    @pytest.mark.parametrize(
+        "text",
+        ["a red car", "my cat", "two dogs", "a dog that runs on grass", "rote Äpfel", "photo: cat", "3 cats"],
+    )
+    def test_sentences_and_other_languages_are_taken_literally(self, text: str) -> None:
+        assert prompts_for(f" {text} ") == (text,)
+
+    def test_a_noun_phrase_is_asked_for_in_every_sentence(self) -> None:
+        assert prompts_for("School  bus") == tuple(template.format("School bus") for template in TEMPLATES)
+        assert len(set(TEMPLATES)) == len(TEMPLATES) > 1
+
+    @pytest.mark.parametrize("normalized", [True, False])
+    def test_their_directions_are_averaged(self, normalized: bool, two_towers: Callable[[str], Path]) -> None:
+        mine = load(two_towers("clip"), normalize=normalized)
+        vectors = encode_queries(mine.encode_texts, ["beach", "a red car", "snow"], normalized=normalized)
+        every = mine.encode_texts(prompts_for("snow"))
+        lengths = np.linalg.norm(every, axis=1)
+        mean = (every / lengths[:, None]).sum(axis=0)
+        expected = mean / np.linalg.norm(mean) * lengths.mean()
+        assert vectors.shape == (3, mine.fingerprint.dim)
+        assert vectors.dtype == np.float32
+        assert np.abs(vectors[2] - expected).max() < 1e-5
+        assert np.abs(vectors[1] - mine.encode_texts(["a red car"])[0]).max() < 1e-5
 
 
 class TestRefusals:

@@ -14,7 +14,7 @@ from imagesearch.models.pooling import pooled, resolve_pooling, unit_vectors
 from imagesearch.models.preprocessing import Pixels, Preprocessor
 from imagesearch.models.runtimes.base import PictureModel, Runtime
 from imagesearch.models.runtimes.torch import TorchRuntime
-from imagesearch.models.text import TextEmbedder, require_shared_space
+from imagesearch.models.text import TextEmbedder, TextTower, require_shared_space
 from imagesearch.records import Fingerprint
 
 if TYPE_CHECKING:
@@ -98,7 +98,11 @@ class Embedder(PictureModel):
             dim=runtime.run([network.blank]).shape[1],
             normalized=normalize,
         )
-        return cls(network.preprocessor, runtime, fingerprint, lambda fp: TextEmbedder(network, fp))
+
+        def load_texts(fingerprint: Fingerprint) -> TextEmbedder:
+            return TextEmbedder(TextTower.of_network(network), fingerprint)
+
+        return cls(network.preprocessor, runtime, fingerprint, load_texts)
 
     def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """Vectors of preprocessed images.

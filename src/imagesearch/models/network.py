@@ -87,6 +87,50 @@ def load_model(checkpoint: Checkpoint, task: Task) -> LoadedModel:
     return LoadedModel(checkpoint, task, model, model.config, frozenset(info["missing_keys"]))
 
 
+def load_text_tower(checkpoint: Checkpoint) -> LoadedModel | None:
+    """Load the text tower of a checkpoint with two towers, and nothing else: weights for images are not read.
+
+    (But those of a pickle, ``pytorch_model.bin``, which can only be read as a whole; they are dropped at once.)
+
+    Returns:
+        Its ``config`` is that of the whole checkpoint. None if Transformers has no class for the text tower with
+        its projection alone; for CLIP, SigLIP and their kin it has.
+
+    Raises:
+        ModelError: the files are damaged.
+    """
+    import torch
+
+    require_plausible(checkpoint)
+    try:
+        with _quiet():
+            config = _imported("AutoConfig").from_pretrained(checkpoint.folder, **_FROM_DISK)
+            tower = _text_class(config)
+            if tower is None:
+                return None
+            settings = config.text_config
+            if hasattr(config, "projection_dim"):  # CLIP says it twice, and only this one counts for both towers
+                settings.projection_dim = config.projection_dim
+            model, info = tower.from_pretrained(
+                checkpoint.folder, config=settings, dtype=torch.float32, output_loading_info=True, **_FROM_DISK
+            )
+    except Exception as error:
+        raise ModelError(f"{_place(checkpoint)}: cannot be loaded: {_reason(error, 'features')}") from error
+    if any("text" in name for name in info["unexpected_keys"]):  # a projection that is the whole network's
+        return None
+    return LoadedModel(checkpoint, "features", model, config, frozenset(info["missing_keys"]))
+
+
+def _text_class(config: Any) -> Any:
+    """The class of Transformers for the text tower of a network with two, None if it has none."""
+    mapping = _imported("MODEL_MAPPING")
+    if not hasattr(config, "text_config") or type(config) not in mapping:
+        return None
+    stem = mapping[type(config)].__name__.removesuffix("Model")
+    classes = (_imported(f"{stem}{ending}") for ending in ("TextModelWithProjection", "TextModel"))
+    return next(filter(None, classes), None)
+
+
 def _reason(error: Exception, task: Task) -> str:
     """What Transformers has to say, in a line that makes sense without what it logs."""
     line = first_line(error)
@@ -173,14 +217,8 @@ class Network:
         Raises:
             ModelError: the device's memory does not hold the batch.
         """
-        with self._torch.inference_mode():
-            try:
-                yield
-            except self._torch.OutOfMemoryError as error:
-                raise ModelError(
-                    f"{self.device} has too little memory for this batch of {self.checkpoint.name}: lower"
-                    " extraction.batch_size (--batch-size)"
-                ) from error
+        with inference(self.device, self.checkpoint):
+            yield
 
     def stack(self, batch: Sequence[Pixels]) -> torch.Tensor:
         """Preprocessed images as one normalised tensor, shape (n, 3, height, width), on the network's device."""
@@ -208,6 +246,21 @@ class Network:
         scale, shift = self._affine
         # Channels last in memory, as convolutions like it; float32 until the end, as bfloat16 has 8 bits.
         return (pixels.permute(0, 3, 1, 2).to(self._torch.float32) * scale + shift).to(self.dtype)
+
+
+@contextlib.contextmanager
+def inference(device: str, checkpoint: Checkpoint) -> Iterator[None]:
+    """See :meth:`Network.inference`."""
+    import torch
+
+    with torch.inference_mode():
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{device} has too little memory for this batch of {checkpoint.name}: lower"
+                " extraction.batch_size (--batch-size)"
+            ) from error
 
 
 def find_preprocessor(checkpoint: Checkpoint) -> Preprocessor:
@@ -293,9 +346,14 @@ def _place(checkpoint: Checkpoint) -> str:
 def _transformers(name: str) -> Any:
     """A class of Transformers."""
     with _loading:
-        import transformers
+        return _imported(name)
 
-        return getattr(transformers, name)
+
+def _imported(name: str) -> Any:
+    """A class of Transformers, None if there is none of this name; for those who hold the lock."""
+    import transformers
+
+    return getattr(transformers, name, None)
 
 
 @contextlib.contextmanager

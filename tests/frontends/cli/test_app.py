@@ -502,6 +502,28 @@ def test_models_can_be_prepared_for_this_machine(run: Run, monkeypatch: pytest.M
     assert run("models", "--optimize", "starter", "--csv").code == 2
 
 
+def test_words_that_models_know(run: Run) -> None:
+    listed = run("models", "--words")
+    assert listed.out.splitlines()[0] == "goldfish, Carassius auratus"
+    assert len(listed.out.splitlines()) == 200
+    assert "starter knows 200 labels" in listed.err
+    known = json.loads(run("models", "--words", "--json").out)
+    assert known == {"model": "starter", "free_text": False, "words": listed.out.splitlines()}
+    free = run("models", "--words", "--model", "clip", "--json")
+    assert json.loads(free.out) == {"model": "clip", "free_text": True, "words": None}
+    assert "clip understands free text" in run("models", "--words", "--model", "clip").out
+    none = run("models", "--words", "--model", "vit")
+    assert (none.code, none.out) == (1, "")
+    assert "its labels come from another network" in none.err
+
+
+@pytest.mark.parametrize(
+    "extra", [["--words", "--csv"], ["--words", "--optimize", "starter"], ["--model", "clip"]]
+)
+def test_words_go_with_a_model_and_json_only(run: Run, extra: list[str]) -> None:
+    assert run("models", *extra).code == 2
+
+
 def test_preparing_a_model_that_is_not_here(run: Run) -> None:
     ran = run("models", "--optimize", "no/such/folder")
     assert (ran.code, ran.out) == (1, "")
@@ -566,7 +588,7 @@ def test_what_libraries_print_goes_to_stderr(run: Run, library: Library, monkeyp
 def test_words_are_not_taken_for_a_missing_file(run: Run, library: Library) -> None:
     ran = run("search", "a red car", "--uri", library.uri)
     assert ran.code == 1
-    assert "words cannot be searched for" in ran.err
+    assert "starter does not know 'a red car'" in ran.err
     assert "no such file" in run("search", "a red car.jpg", "--uri", library.uri).err
 
 

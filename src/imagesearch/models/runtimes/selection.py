@@ -20,7 +20,7 @@ from imagesearch.models.classifier import Classifier
 from imagesearch.models.devices import choose_device
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, weights_bytes
-from imagesearch.models.network import Network, Task, find_preprocessor
+from imagesearch.models.network import Task, find_preprocessor
 from imagesearch.models.runtimes.base import AUTO, RuntimeOptions
 from imagesearch.models.runtimes.bundled import adopt, has_bundled_graph
 from imagesearch.models.runtimes.cache import (
@@ -42,7 +42,7 @@ from imagesearch.models.runtimes.export import (
     version_of,
 )
 from imagesearch.models.runtimes.torch import TorchRuntime
-from imagesearch.models.text import TextEmbedder
+from imagesearch.models.text import TextEmbedder, TextTower, require_shared_space
 from imagesearch.records import Fingerprint, Progress, no_progress
 
 _log = logging.getLogger(__name__)
@@ -84,11 +84,26 @@ def open_embedder(
 
     def load_texts(fingerprint: Fingerprint) -> TextEmbedder:
         if isinstance(opened.runtime, TorchRuntime):
-            return TextEmbedder(opened.runtime.network, fingerprint)
-        network = Network.load(checkpoint, "features", device="cpu", precision=options.precision)
-        return TextEmbedder(network, fingerprint)
+            return TextEmbedder(TextTower.of_network(opened.runtime.network), fingerprint)
+        return open_text_embedder(checkpoint, fingerprint, options)
 
     return Embedder(opened.preprocessor, opened.runtime, fingerprint, load_texts)
+
+
+def open_text_embedder(
+    checkpoint: Checkpoint, fingerprint: Fingerprint, options: RuntimeOptions = AUTO
+) -> TextEmbedder:
+    """Load the text tower of a checkpoint and nothing else, in PyTorch.
+
+    Args:
+        fingerprint: of the vectors of images that those of texts are to be compared with.
+
+    Raises:
+        ModelError: it cannot be loaded or has no trained text tower, or the device is not there.
+    """
+    require_shared_space(fingerprint)
+    device = "cpu" if options.runtime in GRAPH_RUNTIMES else options.device
+    return TextEmbedder(TextTower.load(checkpoint, device=device, precision=options.precision), fingerprint)
 
 
 def open_classifier(checkpoint: Checkpoint, options: RuntimeOptions = AUTO) -> Classifier:

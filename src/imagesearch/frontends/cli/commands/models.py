@@ -1,4 +1,4 @@
-"""``imagesearch models``: the models known by a short name, and preparing one for this machine ahead of time."""
+"""``imagesearch models``: models known by a short name, the words that one knows, and preparing one beforehand."""
 
 from __future__ import annotations
 
@@ -36,10 +36,30 @@ ToOptimize = Annotated[
     ),
 ]
 
+ListWords = Annotated[
+    bool,
+    typer.Option(
+        "--words", help="Instead, list the words by which the configured model, or --model, finds pictures."
+    ),
+]
+OfModel = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME_OR_FOLDER", help="With --words: of this model, not the configured one."),
+]
+
 
 @prints(csv=True)
-def models(*, output: Format, optimize: ToOptimize = None) -> None:
+def models(
+    *, output: Format, optimize: ToOptimize = None, words: ListWords = False, model: OfModel = None
+) -> None:
     """List the models known by a short name."""
+    if model is not None and not words:
+        raise WrongUsageError("--model goes with --words; without it, 'imagesearch models' lists all presets")
+    if words:
+        if output is Format.CSV or optimize is not None:
+            raise WrongUsageError("--words goes with --model and --json only")
+        _list_words(model, output)
+        return
     if optimize is not None:
         if output is Format.CSV:
             raise WrongUsageError("--csv lists the models; --optimize goes with --json only")
@@ -64,6 +84,19 @@ class Preset:
         from dataclasses import asdict
 
         return {**asdict(self.spec), "here": self.here}
+
+
+class KnownWords:
+    """What a model can be asked for; ``words`` is None for one that understands free text."""
+
+    def __init__(self, model: str, words: Sequence[str] | None) -> None:
+        self.model = model
+        self.words = words
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        words = None if self.words is None else list(self.words)
+        return {"model": self.model, "free_text": words is None, "words": words}
 
 
 class Optimized:
@@ -91,6 +124,22 @@ def _row(preset: Preset) -> tuple[str, ...]:
     size = f"{spec.download_mb:,} MB" if spec.download_mb else "bundled"
     known = (spec.preset, "yes" if spec.labels else "no", "yes" if preset.here else "no")
     return (*known, f"{spec.parameters:g} M", size, str(spec.dim), spec.licence, spec.good_for)
+
+
+def _list_words(model: str | None, output: Format) -> None:
+    settings = load_settings(model=model)
+    with opened(settings) as images:
+        known = KnownWords(settings.model.name, images.known_words())
+    print_result(known, output, partial(_show_words, known))
+
+
+def _show_words(known: KnownWords, out: Console) -> None:
+    if known.words is None:
+        print_line(out, (known.model, "bold"), (" understands free text: it can be asked for anything", ""))
+        return
+    for label in known.words:
+        print_line(out, (label, ""))
+    note(f"{known.model} knows {len(known.words):,} labels; commas separate names for one thing")
 
 
 def _optimize(name: str, output: Format) -> None:
