@@ -108,6 +108,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.snapshot",
         "library.ledger",
         "library.plan",
+        "library.annotations",
         "library.refresh",
         "library.forgetting",
         "library.checking",

@@ -43,6 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     place = tmp_path_factory.mktemp("output")
     (place / "pictures").mkdir()
     Image.new("RGB", (80, 60), "teal").save(place / "pictures" / "photo.jpg")
+    (place / "out.csv").write_text("name,stars\nphoto.jpg,5\n")
     (place / "pictures" / "broken.jpg").write_text("no picture")
 
     def run(command: str) -> str:
@@ -90,6 +91,7 @@ def test_classify(run: Callable[..., str]) -> None:
         ("migrate --to out.db --json", "migrate"),
         ("models --json", "models"),
         ("config --json", "config"),
+        ("annotate out.csv --on name --json", "annotate"),
         ("forget pictures/none --dry-run --json", "forget"),
     ],
 )

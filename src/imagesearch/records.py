@@ -136,6 +136,7 @@ class ImageRecord:
         taken: when the photograph was taken, ISO 8601 local time, if the file says so.
         camera: maker and model of the camera, if the file says so.
         latitude, longitude: where it was taken, degrees (WGS 84; north and east positive), both or neither.
+        annotations: what somebody said of it, as a JSON object; see :func:`parse_annotations`.
     """
 
     path: str = column(max_bytes=65_535, is_path=True)
@@ -149,11 +150,23 @@ class ImageRecord:
     camera: str | None = column(None, max_bytes=1024)
     latitude: float | None = column(None)
     longitude: float | None = column(None)
+    annotations: str | None = column(None, max_bytes=65_535)
 
     @property
     def id(self) -> int:
         """The row's primary key: see :func:`picture_id`."""
         return picture_id(self.path)
+
+
+def parse_annotations(text: str | None) -> dict[str, str | int | float | bool]:
+    """Names and values of what somebody said of a picture; what is no object of plain values is left out."""
+    try:
+        values = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    return {name: value for name, value in values.items() if isinstance(value, (str, int, float, bool))}
 
 
 def picture_id(path: str) -> int:
@@ -194,7 +207,8 @@ class Hit:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: rank, score, and what is known of the image."""
         values = {name: getattr(self, name) for name in ("rank", "score", "expected", "confidence")}
-        return {**values, **dataclasses.asdict(self.picture)}
+        known = dataclasses.asdict(self.picture)
+        return {**values, **known, "annotations": parse_annotations(self.picture.annotations)}
 
 
 @dataclass(frozen=True, slots=True)

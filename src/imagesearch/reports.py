@@ -75,6 +75,23 @@ class ForgetReport(PlainValues):
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotateReport(PlainValues):
+    """What joining a table to a collection did.
+
+    Attributes:
+        collection: the collection's name.
+        pictures: number of pictures that got values.
+        unmatched: what the table has values for, but no picture of the collection is.
+        columns: names by which filters refer to the values.
+    """
+
+    collection: str
+    pictures: int
+    unmatched: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TransferReport(PlainValues):
     """What copying, exporting, importing or migrating a collection did.
 

@@ -15,7 +15,7 @@ from imagesearch.indexing import Indexer
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
 from imagesearch.records import CollectionInfo, Hit, Prediction, Progress, Skipped, no_progress
-from imagesearch.reports import CheckReport, ExtractReport, ForgetReport, IndexReport
+from imagesearch.reports import AnnotateReport, CheckReport, ExtractReport, ForgetReport, IndexReport
 from imagesearch.search.answers import Answer
 from imagesearch.search.labels import check_top, label_images
 from imagesearch.search.query import Query, SearchOptions
@@ -118,6 +118,23 @@ class ImageSearch:
             StoreError: the database fails.
         """
         return self._indexer.forget(folders, dry_run=dry_run)
+
+    def annotate(
+        self, table: str | os.PathLike[str], on: str = "path", *, progress: Progress = no_progress
+    ) -> AnnotateReport:
+        """Join columns of one's own to the pictures of the collection, so that filters can refer to them.
+
+        Args:
+            table: a CSV file with a header, or a Parquet file.
+            on: the column that says which picture: ``"path"``, ``"name"`` or ``"content_hash"``.
+
+        Raises:
+            UsageError: the file cannot be read, or its columns cannot be kept.
+            CollectionNotFoundError: nothing has been indexed with this model yet.
+        """
+        from imagesearch.library.annotations import annotate, read_annotations
+
+        return annotate(self.collection(), read_annotations(os.fsdecode(table), on), on, progress)
 
     def skipped(self) -> list[Skipped]:
         """Files that indexing into the configured collection could not read, why, and whether a retry can help."""

@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from imagesearch.library.encoding import ReadOptions, encode_files
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.plan import KeptVector, Plan, RefreshOptions, Tried, make_plan
 from imagesearch.models.embedder import Encoder
-from imagesearch.records import Fingerprint, Progress, Skipped, no_progress, picture_id
+from imagesearch.records import Fingerprint, ImageRecord, Progress, Skipped, no_progress, picture_id
 from imagesearch.reports import IndexReport
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, find, require_same_model
 
@@ -147,12 +147,21 @@ class _Refresh:
         done = 0
         for batch in encode_files(files, embedder, self.reading):
             if batch.records:
-                self.collection.upsert(batch.records, batch.vectors)
+                self.collection.upsert(self._annotated(batch.records, outdated), batch.vectors)
                 self.ledger.remove(record.path for record in batch.records)
             self.done.encoded += len(batch.records)
             self._skip(batch.skipped, outdated)
             done += len(batch.records) + len(batch.skipped)
             self.progress("encode", done, len(files))
+
+    def _annotated(self, records: Sequence[ImageRecord], outdated: frozenset[int]) -> list[ImageRecord]:
+        """The records with what was said of the same files before they changed."""
+        known = sorted({record.id for record in records} & outdated)
+        if not known:
+            return list(records)
+        there, _ = self.collection.fetch(known)
+        said = {row.id: row.annotations for row in there}
+        return [replace(record, annotations=said.get(record.id)) for record in records]
 
     def _skip(self, skipped: Sequence[Tried], outdated: frozenset[int]) -> None:
         """Record files that could not be read; the rows that damaged ones have are not true any more."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import UsageError
+from imagesearch.records import parse_annotations
 from imagesearch.stores.base import Collection, Columns, Ids
 from imagesearch.stores.columns import BY_NAME, COLUMNS, ID, Kind
 
@@ -50,7 +51,8 @@ class Filter:
         min_width, min_height: pixels.
         formats: endings of file names, of which one must be the picture's; ``jpg`` stands for ``jpeg`` as well.
         camera: part of the camera's name, in any case.
-        expression: in Milvus's language, on the fields of :class:`imagesearch.records.ImageRecord`.
+        expression: in Milvus's language, on the fields of :class:`imagesearch.records.ImageRecord` and on columns
+            of one's own (:mod:`imagesearch.library.annotations`).
 
     Raises:
         UsageError: a value makes no sense.
@@ -149,7 +151,10 @@ def matching(collection: Collection, where: Filter) -> Ids:
 
     expression = None if where.expression is None else Expression(where.expression)
     kinds = _kinds()
-    needed = where.columns | ((expression.columns & kinds.keys()) if expression else frozenset())
+    own = expression.columns - kinds.keys() if expression else frozenset()
+    needed = where.columns | (expression.columns - own if expression else frozenset())
+    said = _Annotations(collection, own)
+    kinds |= said.kinds
     if expression:  # so that a mistake is told even if the collection is empty
         expression.mask({name: [] for name in expression.columns}, kinds)
     found: list[Ids] = []
@@ -157,10 +162,54 @@ def matching(collection: Collection, where: Filter) -> Ids:
         ids = np.asarray(columns[ID], np.int64)
         mask = where.mask(columns) if where.columns else np.ones(len(ids), bool)
         if expression:
-            values = {name: _comparable(name, columns[name]) for name in expression.columns}
-            mask &= expression.mask(values, kinds)
+            values = {name: _comparable(name, columns[name]) for name in expression.columns - own}
+            mask &= expression.mask({**values, **said.values_of(ids)}, kinds)
         found.append(ids[mask])
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+class _Annotations:
+    """What was said of the pictures of a collection, in columns.
+
+    Args:
+        wanted: names that an expression refers to; none: nothing is read.
+
+    Attributes:
+        kinds: all names, and what their values are.
+    """
+
+    def __init__(self, collection: Collection, wanted: frozenset[str]) -> None:
+        self._wanted = wanted
+        self._said: dict[int, dict[str, Any]] = {}
+        values: dict[str, set[type]] = {}
+        for columns in collection.scan_columns([ID, "annotations"]) if wanted else ():
+            for key, text in zip(columns[ID], columns["annotations"], strict=True):
+                said = parse_annotations(text)
+                if said:
+                    self._said[int(key)] = said
+                for name, value in said.items():
+                    values.setdefault(name, set()).add(type(value))
+        self.kinds = {name: _kind_of(types) for name, types in values.items()}
+
+    def values_of(self, ids: Ids) -> dict[str, list[Any]]:
+        rows = [self._said.get(key, {}) for key in ids.tolist()]
+        return {name: [self._as_kind(name, row.get(name)) for row in rows] for name in self._wanted}
+
+    def _as_kind(self, name: str, value: Any) -> Any:
+        from imagesearch.stores.milvus.lite_expressions import ValueKind
+
+        return str(value) if value is not None and self.kinds[name] is ValueKind.TEXT else value
+
+
+def _kind_of(types: set[type]) -> ValueKind:
+    """One kind for all values of a column; where they are mixed, text."""
+    from imagesearch.stores.milvus.lite_expressions import ValueKind
+
+    if types == {bool}:
+        return ValueKind.BOOLEAN
+    if types == {int}:
+        return ValueKind.INTEGER
+    return ValueKind.NUMBER if types <= {int, float} else ValueKind.TEXT
 
 
 def distances(latitudes: Column, longitudes: Column, latitude: float, longitude: float) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ PREDICTION = Prediction("cat", 0.5, 7)
 
 HIT_KEYS = (  # in this order
     "rank score expected confidence path root content_hash size mtime_ns width height taken camera"
-    " latitude longitude"
+    " latitude longitude annotations"
 )
 INFO_KEYS = "name configured rows model dimension pooling input key metric index"
 INDEX_KEYS = (

@@ -16,6 +16,7 @@ import typer.core
 
 from imagesearch.frontends.cli import process
 from imagesearch.frontends.cli.commands import (
+    annotate,
     build,
     check,
     classify,
@@ -40,6 +41,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "search": search.search,
         "classify": classify.classify,
         "watch": watch.watch,
+        "annotate": annotate.annotate,
         "forget": forget.forget,
     },
     "Vectors in files": {

@@ -1,0 +1,229 @@
+"""Columns of one's own, joined to the pictures of a collection from a table: labels, ratings, people, anything.
+
+They are kept with the rows, as one text column of JSON: every engine can hold it, whatever columns somebody has.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from imagesearch.errors import UsageError
+from imagesearch.images.find import reason_of
+from imagesearch.records import ImageRecord, Progress, no_progress, parse_annotations
+from imagesearch.reports import AnnotateReport
+from imagesearch.stores.base import Collection
+from imagesearch.stores.columns import BY_NAME, ID
+
+Value = str | int | float | bool
+Row = dict[str, Value]
+
+# How rows of a table find their pictures.
+JOINS = ("path", "name", "content_hash")
+# A picture's columns together, in bytes of JSON: what Milvus takes.
+MOST_BYTES = BY_NAME["annotations"].max_bytes
+_MOST_COLUMNS = 200
+_ROWS_PER_WRITE = 500
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """A table that was read.
+
+    Attributes:
+        file: where it came from, absolute.
+        rows: what identifies a picture -> its values, without those that are empty.
+        columns: names of the columns.
+    """
+
+    file: str
+    rows: Mapping[str, Row]
+    columns: tuple[str, ...]
+
+
+def annotate(
+    collection: Collection, table: Annotations, on: str = "path", progress: Progress = no_progress
+) -> AnnotateReport:
+    """Join a table to the pictures of a collection; values that pictures have in other columns stay.
+
+    Args:
+        on: ``"path"``: the table has paths, absolute, or relative to the table's folder or to an indexed folder;
+            ``"name"``: names of files, of which all pictures of that name get the values; ``"content_hash"``.
+
+    Raises:
+        UsageError: the collection cannot hold annotations, or a picture would have too many.
+        StoreError: the database fails; what was written stays.
+    """
+    if "annotations" in collection.info().missing_columns:
+        name = collection.spec.name
+        raise UsageError(
+            f"collection {name!r} was made by an earlier version and cannot hold annotations: 'imagesearch copy"
+            f" {name} NEW' makes one that can"
+        )
+    keys = _KEYS[on](table.file)
+    used: set[str] = set()
+    found: list[tuple[int, Row]] = []
+    for records in collection.scan():
+        for record in records:
+            key = next((key for key in keys(record) if key in table.rows), None)
+            if key is not None:
+                used.add(key)
+                found.append((record.id, table.rows[key]))
+    _write(collection, found, progress)
+    return AnnotateReport(
+        collection.spec.name, len(found), tuple(key for key in table.rows if key not in used), table.columns
+    )
+
+
+def _write(collection: Collection, found: Sequence[tuple[int, Row]], progress: Progress) -> None:
+    values, done = dict(found), 0
+    ids = iter(values)
+    while part := list(islice(ids, _ROWS_PER_WRITE)):
+        records, vectors = collection.fetch(part)
+        collection.upsert([with_annotations(record, values[record.id]) for record in records], vectors)
+        done += len(part)
+        progress("annotate", done, len(values))
+    if not collection.index_is_current():
+        collection.build_index(progress)
+
+
+def with_annotations(record: ImageRecord, values: Mapping[str, Any]) -> ImageRecord:
+    """The record with these values besides those that it has.
+
+    Raises:
+        UsageError: together they are too long.
+    """
+    text = json.dumps({**parse_annotations(record.annotations), **values}, ensure_ascii=False, sort_keys=True)
+    if len(text.encode()) > MOST_BYTES:
+        raise UsageError(f"{record.path}: its annotations would have more than {MOST_BYTES:,} bytes")
+    return replace(record, annotations=text)
+
+
+# --- which row belongs to which picture ---
+
+
+def _by_path(file: str) -> Callable[[ImageRecord], Iterator[str]]:
+    folder = os.path.dirname(file)
+
+    def keys(record: ImageRecord) -> Iterator[str]:
+        yield record.path
+        for base in (folder, record.root):
+            if base and record.path.startswith(base.rstrip(os.sep) + os.sep):
+                yield os.path.relpath(record.path, base)
+
+    return keys
+
+
+def _by_name(_: str) -> Callable[[ImageRecord], Iterator[str]]:
+    return lambda record: iter((os.path.basename(record.path),))
+
+
+def _by_content(_: str) -> Callable[[ImageRecord], Iterator[str]]:
+    return lambda record: iter((record.content_hash,))
+
+
+_KEYS = {"path": _by_path, "name": _by_name, "content_hash": _by_content}
+
+
+# --- reading tables ---
+
+
+def read_annotations(file: str, on: str = "path") -> Annotations:
+    """Read a CSV file with a header, or a Parquet file.
+
+    Args:
+        on: the column that identifies pictures; see :func:`annotate`.
+
+    Raises:
+        UsageError: it cannot be read, lacks that column, or its columns cannot be kept.
+    """
+    if on not in JOINS:
+        raise UsageError(f"on = {on!r}: must be {', '.join(JOINS)}")
+    place = os.path.realpath(os.path.expanduser(file))
+    columns = _read_parquet(place) if place.lower().endswith(".parquet") else _read_csv(place)
+    if on not in columns:
+        raise UsageError(f"{file}: has no column {on!r} (columns: {', '.join(columns) or 'none'})")
+    keys = columns.pop(on)
+    names = {name: _column_name(file, name) for name in columns}
+    if len(names) > _MOST_COLUMNS:
+        raise UsageError(f"{file}: has {len(names)} columns; at most {_MOST_COLUMNS} can be kept")
+    rows: dict[str, Row] = {}
+    for number, key in enumerate(keys):
+        values = {names[name]: value for name in columns if (value := columns[name][number]) is not None}
+        if key is not None and values:
+            rows[os.path.normpath(str(key)) if on == "path" else str(key)] = values
+    if not rows:
+        raise UsageError(f"{file}: has no values to join")
+    return Annotations(place, rows, tuple(names.values()))
+
+
+def _column_name(file: str, name: str) -> str:
+    """A name that expressions can refer to.
+
+    Raises:
+        UsageError: nothing is left of it, or it is that of a column of our own.
+    """
+    tidy = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
+    if not tidy or tidy[0].isdigit() or tidy in BY_NAME or tidy == ID:
+        raise UsageError(f"{file}: a column cannot be called {name!r}; rename it")
+    return tidy
+
+
+def _read_csv(file: str) -> dict[str, list[Value | None]]:
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as opened:
+            head = opened.read(4096)
+            opened.seek(0)
+            reader = csv.reader(opened, delimiter=max(",;\t", key=head.partition("\n")[0].count))
+            header = next(reader, [])
+            lines = [line for line in reader if line]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot read {file!r}: {reason}") from error
+    cells = {
+        name: [line[place] if place < len(line) else "" for line in lines] for place, name in enumerate(header)
+    }
+    return {name: _typed(values) if name not in JOINS else list(values) for name, values in cells.items()}
+
+
+def _typed(cells: Sequence[str]) -> list[Value | None]:
+    """Numbers where a whole column is of numbers; empty cells are None."""
+    filled = [cell.strip() for cell in cells]
+    some = [cell for cell in filled if cell]
+    if some and all(_INTEGER.fullmatch(cell) for cell in some):
+        return [int(cell) if cell else None for cell in filled]
+    try:
+        numbers = [float(cell) if cell else None for cell in filled]
+    except ValueError:
+        return [cell or None for cell in filled]
+    finite = all(number is None or math.isfinite(number) for number in numbers)
+    return list(numbers) if finite else [cell or None for cell in filled]
+
+
+def _read_parquet(file: str) -> dict[str, list[Value | None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"cannot read {file!r}: {str(error).splitlines()[0]}") from error
+    found: dict[str, list[Value | None]] = {}
+    for name in table.column_names:
+        kind = table.schema.field(name).type
+        simple = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+        if not (simple or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise UsageError(f"{file}: column {name!r} is of type {kind}; text, numbers and booleans can be kept")
+        values = table.column(name).to_pylist()
+        found[name] = [
+            None if isinstance(value, float) and not math.isfinite(value) else value for value in values
+        ]
+    return found

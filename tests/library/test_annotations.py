@@ -1,0 +1,158 @@
+"""Columns of one's own: joined, kept, filtered by."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from imagesearch import ImageSearch
+from imagesearch.errors import UsageError
+from imagesearch.library.annotations import MOST_BYTES, annotate, read_annotations, with_annotations
+from imagesearch.records import ImageRecord, parse_annotations
+from imagesearch.search.filters import Filter, matching
+from imagesearch.stores.base import Collection, VectorDatabase
+
+from ..stores.conftest import Specs, clustered, database, fingerprint, is_memory, lite_uri, open_database, spec
+
+__all__ = ["database", "is_memory", "lite_uri", "open_database", "spec"]
+
+ROWS = [ImageRecord(f"/p/{number % 3}/{number}.jpg", root="/p", content_hash=f"h{number}") for number in range(30)]
+
+
+@pytest.fixture
+def collection(database: VectorDatabase, spec: Specs) -> Collection:
+    made = database.create(spec(), fingerprint(8))
+    made.upsert(ROWS, clustered(30, 8))
+    return made
+
+
+def write(place: Path, text: str) -> str:
+    place.write_text(text, encoding="utf-8")
+    return str(place)
+
+
+def matched(collection: Collection, expression: str) -> set[str]:
+    paths = {row.id: row.path for row in ROWS}
+    return {paths[key] for key in matching(collection, Filter(expression=expression)).tolist()}
+
+
+def bits(collection: Collection) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for rows, vectors in collection.scan_vectors():
+        found |= {row.id: vector.tobytes() for row, vector in zip(rows, vectors, strict=True)}
+    return found
+
+
+def test_filters_refer_to_them(collection: Collection, tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "labels.csv",
+        'path,Species name,stars,weight\n/p/1/1.jpg,owl,5,1.5\n2/2.jpg,"barn, owl",3,\n0/3.jpg,,1,2\n/no,owl,1,1\n',
+    )
+    before = bits(collection)
+    report = annotate(collection, read_annotations(file))
+    assert (report.pictures, report.unmatched) == (3, ("/no",))
+    assert report.columns == ("species_name", "stars", "weight")
+    assert matched(collection, 'species_name == "owl"') == {"/p/1/1.jpg"}
+    assert matched(collection, "stars >= 3") == {"/p/1/1.jpg", "/p/2/2.jpg"}
+    assert matched(collection, 'weight > 1.6 or species_name like "barn%"') == {"/p/0/3.jpg", "/p/2/2.jpg"}
+    assert matched(collection, 'stars < 3 and path like "/p/0/%"') == {"/p/0/3.jpg"}
+    assert len(matched(collection, "stars is null")) == 27
+    assert bits(collection) == before
+    with pytest.raises(UsageError, match="did you mean 'stars'"):
+        matched(collection, "starss > 3")
+    (hits,) = collection.search(clustered(1, 8), 30)
+    (owl,) = (hit for hit in hits if hit.path == "/p/1/1.jpg")
+    assert owl.to_dict()["annotations"] == {"species_name": "owl", "stars": 5, "weight": 1.5}
+
+
+def test_later_tables_add_and_replace(collection: Collection, tmp_path: Path) -> None:
+    annotate(
+        collection, read_annotations(write(tmp_path / "a.csv", "name,a,b\n4.jpg,1,x\n5.jpg,2,y\n"), "name"), "name"
+    )
+    later = write(tmp_path / "b.csv", "content_hash;b;c\nh4;z;1,5\n")
+    annotate(collection, read_annotations(later, "content_hash"), "content_hash")
+    (row,), _ = collection.fetch([ROWS[4].id])
+    assert parse_annotations(row.annotations) == {"a": 1, "b": "z", "c": "1,5"}
+    assert matched(collection, "a == 2") == {ROWS[5].path}
+
+
+def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
+    table = pa.table(
+        {"path": [row.path for row in ROWS[:3]], "good": [True, False, None], "score": [1, 2.5, float("nan")]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    annotate(collection, read_annotations(str(tmp_path / "t.parquet")))
+    assert matched(collection, "good == true") == {ROWS[0].path}
+    assert matched(collection, "score > 0") == {ROWS[0].path, ROWS[1].path}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no column 'path'"),
+        ("file,a\nx,1\n", "has no column 'path' "),
+        ("path,width\nx,1\n", "cannot be called 'width'"),
+        ("path,1st\nx,1\n", "cannot be called '1st'"),
+        ("path,a\nx,\n", "no values"),
+        ("path,a\n\x00,\x00\n", "no values|cannot read|line contains NUL"),
+    ],
+)
+def test_tables_that_cannot_be_joined(tmp_path: Path, text: str, said: str) -> None:
+    if "\x00" in text:
+        pytest.skip("NUL bytes are read as characters from Python 3.11 on")
+    with pytest.raises(UsageError, match=said):
+        read_annotations(write(tmp_path / "t.csv", text))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for name, content in (("gone.csv", None), ("bad.csv", b"path,a\n\xff\xfe,1"), ("bad.parquet", b"PAR1")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError, match="cannot read"):
+            read_annotations(str(tmp_path / name))
+    with pytest.raises(UsageError, match="must be path, name, content_hash"):
+        read_annotations("x.csv", "id")
+
+
+def test_no_more_than_a_row_can_hold() -> None:
+    with pytest.raises(UsageError, match=f"more than {MOST_BYTES:,} bytes"):
+        with_annotations(ROWS[0], {"text": "ä" * (MOST_BYTES // 2)})
+
+
+def test_what_is_no_object_of_plain_values() -> None:
+    for text in (None, "", "[1]", "nonsense", '"a"', "[" * 100_000):
+        assert parse_annotations(text) == {}
+    assert parse_annotations('{"a": 1, "b": [1], "c": null}') == {"a": 1}
+
+
+def test_they_survive_changes_moves_and_transfers(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (20, 20), (number * 80, 10, 200)).save(folder / f"{number}.png")
+    with ImageSearch({"milvus": {"uri": str(tmp_path / "p.db")}}) as images:
+        images.index(folder)
+        images.annotate(write(tmp_path / "t.csv", "name,kind\n0.png,a\n1.png,b\n2.png,c\n"), "name")
+        shutil.move(folder / "0.png", folder / "moved.png")
+        Image.new("RGB", (30, 30), (1, 2, 3)).save(folder / "1.png")  # changed
+        os.utime(folder / "2.png")  # touched
+        images.index(folder)
+
+        def kinds() -> dict[str, object]:
+            records = [record for batch in images.collection().scan() for record in batch]
+            return {os.path.basename(r.path): parse_annotations(r.annotations).get("kind") for r in records}
+
+        assert kinds() == {"moved.png": "a", "1.png": "b", "2.png": "c"}
+        images.database.export(tmp_path / "e.parquet")
+        images.database.drop("images_starter")
+        images.database.import_file(tmp_path / "e.parquet")
+        assert kinds() == {"moved.png": "a", "1.png": "b", "2.png": "c"}
+        assert images.search(folder / "2.png", k=1, where=Filter(expression='kind == "a"'))[0].path.endswith(
+            "moved.png"
+        )
