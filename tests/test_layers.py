@@ -110,7 +110,10 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.transfer",
         "search.query",
         "search.labels",
+        "search.reordering",
+        "search.ranking",
     ),
+    ("learning.metrics",),
     ("config", "credentials", "networks", "managing", "indexing", "service"),
     ("frontends.errors", "frontends.text", "frontends.figures"),
     (
