@@ -113,7 +113,16 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "search.reordering",
         "search.ranking",
     ),
-    ("learning.metrics",),
+    (
+        "learning.labels",
+        "learning.metrics",
+        "learning.exact",
+        "learning.outcomes",
+        "learning.evaluation",
+        "learning.distortions",
+        "learning.copies",
+        "learning.index_quality",
+    ),
     ("config", "credentials", "networks", "managing", "indexing", "service"),
     ("frontends.errors", "frontends.text", "frontends.figures"),
     (
