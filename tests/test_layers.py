@@ -123,8 +123,15 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "learning.copies",
         "learning.index_quality",
     ),
-    ("config", "credentials", "networks", "managing", "indexing", "service"),
-    ("frontends.errors", "frontends.text", "frontends.figures"),
+    ("config", "credentials", "networks", "managing", "indexing", "service", "evaluating"),
+    (
+        "frontends.errors",
+        "frontends.text",
+        "frontends.figures",
+        "frontends.evaluation_tables",
+        "frontends.evaluation_figures",
+        "frontends.evaluation_page",
+    ),
     (
         "frontends.cli.output",
         "frontends.cli.process",

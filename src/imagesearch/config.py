@@ -131,6 +131,21 @@ class SearchSettings(Section):
     """How results are asked for."""
 
     top_k: PositiveInt = 10
+    # The names of search.ranking.METHODS, which a test compares with these.
+    rerank: Literal[
+        "none",
+        "average",
+        "expand",
+        "feedback",
+        "augment",
+        "reciprocal",
+        "diffuse",
+        "expand+augment",
+        "expand+reciprocal",
+        "expand+diffuse",
+        "feedback+augment",
+        "feedback+reciprocal",
+    ] = "feedback"
 
 
 class Config(Section):

@@ -66,7 +66,8 @@ def _through_file(picture: Image.Image, **options: object) -> Image.Image:
     file = io.BytesIO()
     picture.save(file, **options)  # type: ignore[arg-type]
     with Image.open(file) as read:
-        return read.convert("RGB")
+        rgb: Image.Image = read.convert("RGB")
+    return rgb
 
 
 def _white_noise(picture: Image.Image, level: float, random: np.random.Generator) -> Image.Image:

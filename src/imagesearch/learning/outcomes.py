@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -141,7 +141,23 @@ class Plan:
     worst: int = 12
 
 
-def compare_models(report: LabelReport, other: LabelReport, seed: int = 0) -> dict[str, Difference]:
+class Report(Protocol):
+    """What was measured for one model, by labels or by copies."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def methods(self) -> Sequence[MethodResult]:
+        """The ranking methods, ``"none"`` first."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Of the pictures that the methods' values are of."""
+
+
+def compare_models(report: Report, other: Report, seed: int = 0) -> dict[str, Difference]:
     """How much better the first model is than the other on the queries that both were asked, by measure.
 
     Each by its last method.

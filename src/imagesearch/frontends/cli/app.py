@@ -22,6 +22,7 @@ from imagesearch.frontends.cli.commands import (
     collections,
     config,
     demo,
+    evaluate,
     extract,
     forget,
     index,
@@ -41,6 +42,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "classify": classify.classify,
         "watch": watch.watch,
         "forget": forget.forget,
+    },
+    "Quality": {
+        "evaluate": evaluate.evaluate,
     },
     "Vectors in files": {
         "extract": extract.extract,
