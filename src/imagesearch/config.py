@@ -132,6 +132,21 @@ class SearchSettings(Section):
 
     top_k: PositiveInt = 10
     allow_url: bool = False
+    # The names of search.ranking.METHODS, which a test compares with these.
+    rerank: Literal[
+        "none",
+        "average",
+        "expand",
+        "feedback",
+        "augment",
+        "reciprocal",
+        "diffuse",
+        "expand+augment",
+        "expand+reciprocal",
+        "expand+diffuse",
+        "feedback+augment",
+        "feedback+reciprocal",
+    ] = "feedback"
 
 
 class Config(Section):

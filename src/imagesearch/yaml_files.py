@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from imagesearch.atomic import replacing
 from imagesearch.errors import ConfigError
 
 # The commented file of this program has 7,000. PyYAML reads some 50,000 a second.
@@ -33,6 +35,49 @@ def read_sections(path: Path) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"{path}: {section}{number}: expected a section with keys")
     # "milvus:" with every key commented out is an empty section, not a mistake.
     return {section: values or {} for section, values in content.items()}
+
+
+def write_setting(path: Path, section: str, key: str, value: str) -> None:
+    """Set one key of a settings file and leave everything else in it, comments too, as it is.
+
+    Args:
+        path: the file; it is made if it is not there.
+        section, key: of the setting.
+        value: plain words, which YAML takes literally.
+
+    Raises:
+        ConfigError: the file cannot be read or written, or is laid out so that the key cannot be set line by line.
+    """
+    before = read_sections(path) if path.exists() else {}
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        changed = _with_setting(text, section, key, value)
+        expected = {**before, section: {**before.get(section, {}), key: value}}
+        if parse_yaml(changed) != {name: values or None for name, values in expected.items()}:
+            raise ConfigError(f"{path}: cannot set {section}.{key} here; write '{key}: {value}' there by hand")
+        with replacing(path) as temporary:
+            temporary.write_text(changed, encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"{path}: cannot be written ({reason}); {section}.{key} stays as it is") from error
+
+
+def _with_setting(text: str, section: str, key: str, value: str) -> str:
+    """The text of a settings file with the line of one key replaced or added."""
+    start = re.search(rf"^{section}:[ \t]*(#.*)?$", text, re.MULTILINE)
+    if start is None:
+        return text + ("" if not text or text.endswith("\n") else "\n") + f"{section}:\n  {key}: {value}\n"
+    end = re.search(r"^[^\s#]", text[start.end() :], re.MULTILINE)
+    stop = len(text) if end is None else start.end() + end.start()
+    body = text[start.end() : stop]
+    line = re.search(rf"^([ \t]+){key}:[^\n]*$", body, re.MULTILINE)
+    if line is not None:
+        body = body[: line.start()] + f"{line[1]}{key}: {value}" + body[line.end() :]
+    else:
+        first = re.search(r"^([ \t]+)[^\s#]", body, re.MULTILINE)
+        body = f"\n{first[1] if first else '  '}{key}: {value}" + body
+        body += "" if body.endswith("\n") else "\n"
+    return text[: start.end()] + body + text[stop:]
 
 
 def parse_yaml(text: str) -> Any:

@@ -52,7 +52,8 @@ def bits(collection: Collection) -> dict[int, bytes]:
 def test_filters_refer_to_them(collection: Collection, tmp_path: Path) -> None:
     file = write(
         tmp_path / "labels.csv",
-        'path,Species name,stars,weight\n/p/1/1.jpg,owl,5,1.5\n2/2.jpg,"barn, owl",3,\n0/3.jpg,,1,2\n/no,owl,1,1\n',
+        "path,Species name,stars,weight\n/p/1/1.jpg,owl,5,1.5\n"
+        '2/2.jpg,"barn, owl",3,\n0/3.jpg,,1,2\n/no,owl,1,1\n',
     )
     before = bits(collection)
     report = annotate(collection, read_annotations(file))

@@ -23,8 +23,9 @@ from imagesearch.search.grouping import (
     stored_vectors,
 )
 from imagesearch.search.query import Query, SearchOptions
+from imagesearch.search.ranking import check_method, rank
 from imagesearch.search.vectors import QueryEncoder, QueryVector
-from imagesearch.stores.base import Collection, Ids
+from imagesearch.stores.base import Collection, Ids, Vectors
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,6 +89,7 @@ def answer(
         StoreError: the database fails.
     """
     options.check()
+    check_method(options.rerank)
     for query in queries:
         query.check()
     encoded = encoder.encode(queries) if queries else []
@@ -106,13 +108,24 @@ def answer(
 def _search(
     collection: Collection, queries: Sequence[QueryVector], options: SearchOptions, among: Ids | None
 ) -> list[list[Hit]]:
-    """The hits of each query, closest first; all vectors of all queries are searched for in one call."""
+    """The hits of each query, best first; alternatives are not ranked again, which would take as often as long."""
     wanted, metric = options.offset + options.k, collection.spec.metric
     if options.gathers:
         wanted = candidates_for(wanted)
-    found = iter(collection.search(np.concatenate([query.vectors for query in queries]), wanted, among))
-    lists = [list(itertools.islice(found, len(query.vectors))) for query in queries]
-    return [hits[0] if len(hits) == 1 else best_of(hits, metric, wanted) for hits in lists]
+    single = [query for query in queries if len(query.vectors) == 1]
+    ranked = iter(rank(options.rerank, collection, _stacked(single), wanted, among) if single else ())
+    several = [query for query in queries if len(query.vectors) > 1]
+    found = iter(collection.search(_stacked(several), wanted, among) if several else ())
+    return [
+        next(ranked)
+        if len(query.vectors) == 1
+        else best_of(itertools.islice(found, len(query.vectors)), metric, wanted)
+        for query in queries
+    ]
+
+
+def _stacked(queries: Sequence[QueryVector]) -> Vectors:
+    return np.concatenate([query.vectors for query in queries])
 
 
 class _Arranger:

@@ -217,6 +217,7 @@ class SearchOptions:
         offset: number of closest results to leave out: those of earlier pages.
         threshold: leave out results that are less similar (of distances: farther) than this score.
         sort: ``"score"``: closest first; ``"date"``: of the same results, the newest first.
+        rerank: how results are put in order: one of :data:`imagesearch.search.ranking.METHODS`.
         where: which pictures count.
         group: put near-identical results behind the best of them, so that they count as one.
         diverse: of these groups, choose some that are unlike each other, at the price of some similarity to the
@@ -227,6 +228,7 @@ class SearchOptions:
     offset: int = 0
     threshold: float | None = None
     sort: str = "score"
+    rerank: str = "none"
     where: Filter | None = None
     group: bool = False
     diverse: bool = False

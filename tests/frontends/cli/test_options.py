@@ -30,6 +30,7 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "uri": ("http://localhost:19530", "http://localhost:19530"),
     "device": ("cpu", "cpu"),
     "precision": ("float32", "float32"),
+    "rerank": ("expand", "expand"),
     "allow_url": (True, True),
     "batch_size": (0, 0),
 }

@@ -23,6 +23,7 @@ from imagesearch.frontends.cli.commands import (
     collections,
     config,
     demo,
+    evaluate,
     extract,
     forget,
     index,
@@ -43,6 +44,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "watch": watch.watch,
         "annotate": annotate.annotate,
         "forget": forget.forget,
+    },
+    "Quality": {
+        "evaluate": evaluate.evaluate,
     },
     "Vectors in files": {
         "extract": extract.extract,

@@ -152,6 +152,16 @@ FLAGS: dict[str, Flag] = {
             rich_help_panel=_SETTINGS,
         ),
     ),
+    "rerank": Flag(
+        "search.rerank",
+        str | None,
+        typer.Option(
+            None,
+            metavar="METHOD",
+            help="How results are put in order: none, expand, feedback, feedback+reciprocal, ... (search.rerank).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
     "allow_url": Flag(
         "search.allow_url",
         bool,

@@ -104,7 +104,7 @@ class SearchCommand(typer.core.TyperCommand):
 @draws_figure
 @delivers
 @filters
-@settings_from(*COLLECTION, *COMPUTING, "allow_url")
+@settings_from(*COLLECTION, *COMPUTING, "rerank", "allow_url")
 def search(
     *,
     settings: Config,
@@ -126,7 +126,9 @@ def search(
     """Find the indexed pictures that are like a picture, or what words say."""
     from imagesearch.search.query import SearchOptions
 
-    options = SearchOptions(top_k or settings.search.top_k, offset, threshold, sort, where, group, diverse)
+    options = SearchOptions(
+        top_k or settings.search.top_k, offset, threshold, sort, settings.search.rerank, where, group, diverse
+    )
     options.check()
     delivery.check(output is not Format.TEXT)
     reader = QueryReader(crop, fetcher(settings))

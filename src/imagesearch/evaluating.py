@@ -1,0 +1,318 @@
+"""Evaluating models, ranking methods and indexes on the user's own pictures.
+
+A folder is indexed into a database of its own in a temporary folder, by the engine that local collections have, so
+that times are those of real searches; without a folder the configured collection is evaluated as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imagesearch.config import Config
+from imagesearch.errors import ImageSearchError, UnsupportedIndexError, UsageError
+from imagesearch.managing import connection_options
+from imagesearch.models import catalogue
+from imagesearch.records import Progress, no_progress
+from imagesearch.search.ranking import METHODS, check_method
+from imagesearch.service import ImageSearch
+from imagesearch.stores.address import DatabaseAddress
+from imagesearch.stores.base import ConnectionOptions, VectorDatabase
+from imagesearch.yaml_files import write_setting
+
+if TYPE_CHECKING:
+    from imagesearch.learning.copies import CopiesReport
+    from imagesearch.learning.exact import Rows
+    from imagesearch.learning.index_quality import IndexReport
+    from imagesearch.learning.metrics import Difference
+    from imagesearch.learning.outcomes import Choice, Cost, LabelReport
+
+# Pictures that the time of reading and encoding one is measured with.
+_TIMED_PICTURES = 12
+# Queries that an index is probed with, and how far, in parts of its length, each is moved off the vector of a row:
+# a stored vector is the easiest of all to find.
+_PROBES, _OFF = 200, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to evaluate.
+
+    Attributes:
+        folders: indexed for the purpose; none: the configured collection.
+        labels: a CSV file of path and label; None: names of sub-folders.
+        models: to compare, names or folders; none: the configured one.
+        methods: ranking methods to compare with ``"none"``.
+        copies: look for originals from distorted copies; None: if there are no labels.
+        index: measure the index.
+        k: results that measures at k look at.
+        queries: at most so many pictures are asked for.
+        originals: at most so many pictures are distorted.
+        seed: of everything random.
+    """
+
+    folders: tuple[str, ...] = ()
+    labels: str | None = None
+    models: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ("none",)
+    copies: bool | None = None
+    index: bool = False
+    k: int = 10
+    queries: int = 1000
+    originals: int = 100
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse what makes no sense, before any work.
+
+        Raises:
+            UsageError: says what.
+        """
+        for method in self.methods:
+            check_method(method)
+        for name in ("k", "queries", "originals"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if len(set(self.models)) != len(self.models):
+            raise UsageError(f"models to compare: {', '.join(self.models)}: each once")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvaluation:
+    """What was found for one model.
+
+    Attributes:
+        model: its name.
+        encode_ms: milliseconds to read and encode one picture, median; None if none could be read.
+        labels, copies, index: what was measured.
+    """
+
+    model: str
+    encode_ms: float | None
+    labels: LabelReport | None = None
+    copies: CopiesReport | None = None
+    index: IndexReport | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        parts = {"labels": self.labels, "copies": self.copies, "index": self.index}
+        return {
+            "model": self.model,
+            "encode_ms": self.encode_ms,
+            **{name: part.to_dict() if part else None for name, part in parts.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was found.
+
+    Attributes:
+        models: in the order asked for.
+        comparisons: for each model but the first, the first compared with it, by measure.
+        choice: the ranking method that :func:`tune` recommends.
+        written: the settings file that it was written into.
+    """
+
+    models: list[ModelEvaluation]
+    comparisons: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    choice: Choice | None = None
+    written: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "models": [one.to_dict() for one in self.models],
+            "comparisons": {
+                model: {name: one.to_dict() for name, one in measures.items()}
+                for model, measures in self.comparisons.items()
+            },
+            "choice": self.choice.to_dict() if self.choice else None,
+            "written": self.written,
+        }
+
+
+def evaluate(config: Config, request: Request, progress: Progress = no_progress) -> Evaluation:
+    """Measure what is asked for, model by model.
+
+    Raises:
+        UsageError: the request makes no sense, or there are neither pictures nor labels.
+        ImageSearchError: a model or the database cannot be used.
+    """
+    from imagesearch.learning.outcomes import compare_models
+
+    request.check()
+    found = []
+    for settings, folders in _libraries(config, request):
+        with _opened(settings, folders, progress) as (images, database):
+            found.append(_evaluate_model(images, database, request, progress))
+    comparisons = {}
+    for other in found[1:]:
+        ours, theirs = found[0].labels or found[0].copies, other.labels or other.copies
+        if ours is not None and theirs is not None:
+            comparisons[other.model] = compare_models(ours, theirs, request.seed)
+    return Evaluation(found, comparisons)
+
+
+def tune(config: Config, request: Request, progress: Progress = no_progress) -> Evaluation:
+    """Try all ranking methods on the collection, and write the best into the settings file if its gain is sure.
+
+    The file is the one that was read, or else ``config.yaml`` in the working directory.
+
+    Raises:
+        ConfigError: the file cannot be written.
+        UsageError, ImageSearchError: see :func:`evaluate`.
+    """
+    from dataclasses import replace
+
+    from imagesearch.learning.copies import MAIN as COPIES_MAIN
+    from imagesearch.learning.outcomes import MAIN, choose_method
+
+    if len(request.models) > 1:
+        raise UsageError("a ranking method is tuned for one model at a time: leave out the comparison")
+    done = evaluate(config, replace(request, methods=METHODS), progress)
+    report = done.models[0].labels or done.models[0].copies
+    if report is None:
+        raise UsageError("nothing was measured that a ranking method could be chosen by")
+    measure = MAIN if done.models[0].labels else COPIES_MAIN
+    choice = choose_method(report.methods, measure, request.seed)
+    written = None
+    if choice.is_sure:
+        file = Path(config.file) if config.file else Path.cwd() / "config.yaml"
+        write_setting(file, "search", "rerank", choice.method)
+        written = str(file)
+    return replace(done, choice=choice, written=written)
+
+
+def _libraries(config: Config, request: Request) -> Iterator[tuple[Config, Sequence[str]]]:
+    """For each model its settings, and the folders to index for it; none: its collection is there."""
+    if not request.models:
+        yield config, request.folders
+        return
+    folders: Sequence[str] = request.folders
+    several = "{model}" in config.milvus.collection_name
+    if not folders:
+        with ImageSearch(config) as images:
+            images.collection()  # says what is missing
+            folders = images.indexed_folders()
+    for model in request.models:
+        settings = _with_model(config, model)
+        yield settings, () if not request.folders and several and _is_indexed(settings) else folders
+
+
+def _with_model(config: Config, model: str) -> Config:
+    name = os.path.abspath(os.path.expanduser(model))
+    if model in catalogue.PRESETS or not os.path.isdir(name):
+        name = model
+    if name == config.model.name:
+        return config
+    # What the settings say of the configured model does not hold for another one.
+    update = {"name": name, "classifier": None, "revision": None, "embedding_dim": None, "pooling": "auto"}
+    return config.model_copy(update={"model": config.model.model_copy(update=update)})
+
+
+def _is_indexed(config: Config) -> bool:
+    with ImageSearch(config) as images:
+        return images.find_collection() is not None
+
+
+@contextlib.contextmanager
+def _opened(
+    config: Config, folders: Sequence[str], progress: Progress
+) -> Iterator[tuple[ImageSearch, VectorDatabase]]:
+    """The configured collection; or one of these folders in a database that is gone afterwards."""
+    if not folders:
+        database = config.database_address.open(connection_options(config))
+        with ImageSearch(config, database=database) as images:
+            yield images, database
+        return
+    with tempfile.TemporaryDirectory(prefix="imagesearch-evaluate-") as place:
+        database = DatabaseAddress.parse(os.path.join(place, "evaluate.db")).open(ConnectionOptions())
+        with ImageSearch(_for_engine(config, database), database=database) as images:
+            images.index(list(folders), progress=progress)
+            yield images, database
+
+
+def _for_engine(config: Config, database: VectorDatabase) -> Config:
+    """The settings, without an index type that only another engine has."""
+    try:
+        database.check(config.collection_spec)
+    except UnsupportedIndexError:
+        update = {"index_type": "auto", "index_params": {}, "search_params": {}}
+        return config.model_copy(update={"milvus": config.milvus.model_copy(update=update)})
+    return config
+
+
+def _evaluate_model(
+    images: ImageSearch, database: VectorDatabase, request: Request, progress: Progress
+) -> ModelEvaluation:
+    from imagesearch.learning.copies import CopiesPlan, evaluate_copies
+    from imagesearch.learning.evaluation import evaluate_labels, measure_costs
+    from imagesearch.learning.exact import read_rows
+    from imagesearch.learning.index_quality import evaluate_index
+    from imagesearch.learning.labels import file_labels, folder_labels
+    from imagesearch.learning.outcomes import Plan
+
+    collection = images.collection()
+    rows = read_rows(collection, progress)
+    labels = file_labels(request.labels, rows.pictures) if request.labels else folder_labels(rows.pictures)
+    is_labelled = request.labels is not None or len({label for label in labels if label is not None}) > 1
+    wants_copies = not is_labelled if request.copies is None else request.copies
+    encoding = _encoding_seconds(images, rows) if wants_copies or len(request.methods) > 1 else None
+    costs: dict[str, Cost] = {}
+    if set(request.methods) != {"none"}:
+        costs = measure_costs(collection, _probes(rows, request.seed), request.methods, encoding or 0.0)
+    model = collection.fingerprint.model
+    by_labels = by_copies = by_index = None
+    if is_labelled:
+        plan = Plan(request.methods, request.k, request.queries, request.seed)
+        by_labels = evaluate_labels(rows, labels, plan, model=model, costs=costs, progress=progress)
+    if wants_copies:
+        settings = images.config
+        copies = CopiesPlan(
+            originals=request.originals,
+            methods=request.methods,
+            seed=request.seed,
+            max_megapixels=settings.data.max_megapixels,
+            batch_size=settings.extraction.batch_size,
+            max_workers=settings.extraction.decode_threads,
+        )
+        by_copies = evaluate_copies(rows, images.embedder, copies, costs=costs, progress=progress)
+    if request.index:
+        probes = _probes(rows, request.seed)
+        by_index = evaluate_index(database, collection.spec, rows, probes, k=request.k, progress=progress)
+    return ModelEvaluation(model, None if encoding is None else 1000 * encoding, by_labels, by_copies, by_index)
+
+
+def _probes(rows: Rows, seed: int) -> np.ndarray:
+    """Queries near to rows, as those of pictures that are not in the collection are: float32, shape (q, dim)."""
+    random = np.random.default_rng(seed)
+    chosen = random.permutation(len(rows.pictures))[:_PROBES]
+    vectors = rows.vectors[chosen]
+    noise = random.standard_normal(vectors.shape).astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    moved = vectors + _OFF * lengths * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    # Of the same length: where vectors have unit length, those of queries do, too.
+    scale = np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(moved * lengths / scale, np.float32)
+
+
+def _encoding_seconds(images: ImageSearch, rows: Rows) -> float | None:
+    """Seconds to read and encode one picture, median; None if none can be read."""
+    seconds = []
+    for picture in rows.pictures[:: max(1, len(rows.pictures) // _TIMED_PICTURES)][: _TIMED_PICTURES + 1]:
+        began = time.perf_counter()
+        try:
+            images.embed([picture.path])
+        except ImageSearchError:  # moved or damaged since it was indexed: its time says nothing
+            continue
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[1:] or seconds)) if seconds else None

@@ -1,0 +1,103 @@
+"""A collection in memory, searched exactly: what rankings are evaluated on, and what indexes are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagesearch.errors import UsageError
+from imagesearch.learning.metrics import Floats
+from imagesearch.records import ImageRecord, Metric, Progress, no_progress
+from imagesearch.search.reordering import as_compared
+from imagesearch.stores.base import SCORE_DECIMALS, Collection, Vectors
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rows:
+    """A collection in memory, sorted by path.
+
+    Attributes:
+        pictures: n rows.
+        vectors: float32, shape (n, dim).
+        metric: how they are compared.
+    """
+
+    pictures: list[ImageRecord]
+    vectors: Vectors
+    metric: Metric
+
+
+def read_rows(collection: Collection, progress: Progress = no_progress) -> Rows:
+    """All rows with their vectors.
+
+    Raises:
+        UsageError: there are none.
+        StoreError: the database fails.
+    """
+    pictures: list[ImageRecord] = []
+    parts: list[Vectors] = []
+    total = collection.count()
+    for batch, vectors in collection.scan_vectors():
+        pictures += batch
+        parts.append(vectors)
+        progress("scan", len(pictures), total)
+    if not pictures:
+        raise UsageError(f"collection {collection.spec.name!r} has no pictures to evaluate: index some first")
+    places = sorted(range(len(pictures)), key=lambda place: pictures[place].path)
+    return Rows([pictures[place] for place in places], np.concatenate(parts)[places], collection.spec.metric)
+
+
+class ExactRows:
+    """Rows as a :class:`~imagesearch.search.ranking.Finder`, by exact search; each query may lack one of them.
+
+    Args:
+        rows: the rows; a row's key is its place.
+        absent: int, shape (q,): for each query of a search the row that is not there; negative: none.
+    """
+
+    def __init__(self, rows: Rows, absent: NDArray[np.int64]) -> None:
+        self.metric = rows.metric
+        self._vectors, self._absent = rows.vectors, absent
+        self._compared = as_compared(rows.vectors, rows.metric).astype(np.float32)
+
+    def at(self, absent: NDArray[np.int64]) -> ExactRows:
+        """The same rows for other queries."""
+        other = object.__new__(ExactRows)
+        other.metric, other._vectors, other._compared = self.metric, self._vectors, self._compared
+        other._absent = absent
+        return other
+
+    def search(self, vectors: Vectors, k: int) -> list[list[int]]:
+        """Places of the k closest rows to each query; of equally close ones the first in order of path."""
+        closeness = self.closeness(vectors)
+        return [_highest(row, k, int(absent)) for row, absent in zip(closeness, self._absent, strict=True)]
+
+    def closeness(self, vectors: Vectors) -> Floats:
+        """Similarities, or negative distances, rounded like scores: float64, shape (q, n)."""
+        queries = as_compared(vectors, self.metric).astype(np.float32)
+        scores = (queries @ self._compared.T).astype(np.float64)
+        if self.metric is Metric.L2:
+            squares = (self._compared.astype(np.float64) ** 2).sum(axis=1)
+            scores = 2 * scores - squares - (queries.astype(np.float64) ** 2).sum(axis=1)[:, None]
+        return np.asarray(np.round(scores, SCORE_DECIMALS))
+
+    def fetch(self, keys: Sequence[int]) -> tuple[Sequence[int], Vectors]:
+        """Vectors by place."""
+        return keys, self._vectors[np.asarray(keys, np.int64)]
+
+
+def _highest(scores: Floats, k: int, absent: int) -> list[int]:
+    if absent >= 0:
+        scores[absent] = -np.inf
+    count = len(scores) - (absent >= 0)
+    if k < count:
+        last = np.partition(scores, len(scores) - k)[len(scores) - k]
+        places = np.flatnonzero(scores >= last)
+    else:
+        k, places = count, np.arange(len(scores))
+    places = places[np.argsort(-scores[places], kind="stable")][:k]
+    found: list[int] = places.tolist()
+    return found

@@ -1,0 +1,72 @@
+"""What pictures show, as far as somebody has said so: labels from folder names or from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from imagesearch.errors import UsageError
+from imagesearch.records import ImageRecord
+
+
+def folder_labels(pictures: Sequence[ImageRecord]) -> list[str | None]:
+    """For each picture the name of the folder right below its root that it lies in; None if it lies in the root.
+
+    So ``root/cat/1.jpg`` and ``root/cat/2024/2.jpg`` are both of class ``cat``.
+    """
+    return [_folder_label(picture) for picture in pictures]
+
+
+def _folder_label(picture: ImageRecord) -> str | None:
+    if not picture.root:
+        return None
+    inside = os.path.relpath(os.path.dirname(picture.path), picture.root)
+    first = inside.split(os.sep)[0]
+    return None if first in (os.curdir, os.pardir) else first
+
+
+def file_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -> list[str | None]:
+    """For each picture its label in a CSV file of path and label; None if the file does not name it.
+
+    Args:
+        file: two columns; a header (``path,label``) is optional. Relative paths are relative to the file's folder.
+        pictures: of a collection.
+
+    Raises:
+        UsageError: the file cannot be read, a line has no label, or it names none of the pictures.
+    """
+    named = read_labels(file)
+    found = [named.get(picture.path) for picture in pictures]
+    if pictures and not any(label is not None for label in found):
+        example = next(iter(named), "nothing")
+        raise UsageError(
+            f"{os.fspath(file)}: names none of the pictures of the collection"
+            f" (it names {example!r}, the collection has {pictures[0].path!r})"
+        )
+    return found
+
+
+def read_labels(file: str | os.PathLike[str]) -> Mapping[str, str]:
+    """The labels of a CSV file by absolute path.
+
+    Raises:
+        UsageError: see :func:`file_labels`.
+    """
+    path = Path(file).expanduser()
+    base, labels = os.path.dirname(os.path.abspath(path)), {}
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            for number, row in enumerate(csv.reader(lines), start=1):
+                if not row or (number == 1 and [cell.strip().lower() for cell in row[:2]] == ["path", "label"]):
+                    continue
+                if len(row) < 2 or not row[0].strip() or not row[1].strip():
+                    raise UsageError(
+                        f"{path}, line {number}: expected a path and a label, found {','.join(row)!r}"
+                    )
+                labels[os.path.normpath(os.path.join(base, os.path.expanduser(row[0].strip())))] = row[1].strip()
+    except (OSError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"cannot read labels from {str(path)!r}: {reason.lower()}") from error
+    return labels

@@ -1,0 +1,216 @@
+"""Ranking methods: what holds for every method, metric and collection, and that each does what its paper says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagesearch.errors import UsageError
+from imagesearch.records import Fingerprint, ImageRecord, Metric
+from imagesearch.search import reordering
+from imagesearch.search.ranking import METHODS, check_method, rank
+from imagesearch.stores.base import Collection, CollectionSpec
+from imagesearch.stores.memory import MemoryDatabase
+
+DIM = 32
+methods = pytest.mark.parametrize("method", METHODS)
+metrics = pytest.mark.parametrize("metric", list(Metric))
+
+
+def clustered(count: int, seed: int = 0, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors around some centres that overlap, and the number of each one's centre."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    centres = random.normal(size=(classes, DIM)) + 1.5
+    return (centres[labels] + 1.3 * random.normal(size=(count, DIM))).astype(np.float32), labels
+
+
+def collection_of(vectors: np.ndarray, metric: Metric = Metric.COSINE, start: int = 0) -> Collection:
+    spec = CollectionSpec("test", metric=metric)
+    made = MemoryDatabase().create(spec, Fingerprint("toy", "1", "cls", (8, 8), DIM, normalized=False))
+    made.upsert([ImageRecord(f"/{number + start:04}.jpg") for number in range(len(vectors))], vectors)
+    return made
+
+
+def paths(hits: list) -> list[str]:
+    return [hit.path for hit in hits]
+
+
+@methods
+@metrics
+def test_every_method_gives_each_row_once_with_its_raw_score(method: str, metric: Metric) -> None:
+    vectors, _ = clustered(60)
+    collection = collection_of(vectors, metric)
+    plain = {hit.path: hit.score for hit in collection.search(vectors[:1] * 1.01, 60)[0]}
+    hits = rank(method, collection, vectors[:1] * 1.01, 60)[0]
+    assert sorted(paths(hits)) == sorted(plain)
+    assert [hit.rank for hit in hits] == list(range(1, 61))
+    assert [hit.score for hit in hits] == pytest.approx([plain[hit.path] for hit in hits], abs=2e-6, rel=1e-5)
+
+
+@methods
+@metrics
+def test_a_query_in_the_collection_changes_nothing_besides_itself(method: str, metric: Metric) -> None:
+    vectors, _ = clustered(300)
+    without = rank(method, collection_of(vectors[1:], metric, start=1), vectors[:1], 20)[0]
+    within = rank(method, collection_of(vectors, metric), vectors[:1], 21)[0]
+    # By inner product a query need not be its own nearest row, nor among the first at all.
+    assert [path for path in paths(within) if path != "/0000.jpg"][:20] == paths(without)
+
+
+@methods
+@metrics
+def test_more_results_begin_with_the_same(method: str, metric: Metric) -> None:
+    vectors, _ = clustered(260)
+    collection = collection_of(vectors[5:], metric)
+    few, all_of_them = (paths(rank(method, collection, vectors[:1], k)[0]) for k in (7, 260))
+    assert all_of_them[:7] == few
+    assert len(all_of_them) == len(set(all_of_them)) == 255
+
+
+@methods
+def test_a_batch_gives_what_each_query_gives_alone(method: str) -> None:
+    vectors, _ = clustered(120)
+    collection = collection_of(vectors[40:])
+    together = rank(method, collection, vectors[:40], 5)
+    assert together == [rank(method, collection, vectors[number : number + 1], 5)[0] for number in range(40)]
+
+
+@methods
+@metrics
+@given(count=st.integers(0, 14), k=st.integers(1, 20), seed=st.integers(0, 5), copies=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_small_collections_and_copies_are_no_special_cases(
+    method: str, metric: Metric, count: int, k: int, seed: int, copies: bool
+) -> None:
+    vectors, _ = clustered(15, seed)
+    rows = np.repeat(vectors[:1], count, axis=0) if copies else vectors[:count]
+    hits = rank(method, collection_of(rows, metric), vectors[:1], k)[0]
+    assert len(hits) == len(set(paths(hits))) == min(k, count)
+    if copies:
+        assert paths(hits) == sorted(paths(hits))
+
+
+@methods
+@metrics
+def test_equal_pictures_are_neighbours_in_the_order_of_their_paths(method: str, metric: Metric) -> None:
+    vectors, _ = clustered(80)
+    doubled = np.repeat(vectors[1:], 2, axis=0)
+    found = paths(rank(method, collection_of(doubled, metric), vectors[:1], 158)[0])
+    numbers = [int(path[1:5]) for path in found]
+    assert numbers[::2] == [number - 1 for number in numbers[1::2]]
+
+
+@methods
+def test_zero_vectors_are_found_too(method: str) -> None:
+    vectors, _ = clustered(30)
+    vectors[:3] = 0
+    hits = rank(method, collection_of(vectors), np.zeros((1, DIM), np.float32), 30)[0]
+    assert len(hits) == 30
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_method_gains_where_classes_are_clusters(method: str, seed: int) -> None:
+    """The law that all of them live from: neighbours of neighbours are relevant."""
+    vectors, labels = clustered(240, seed, classes=6)
+    collection, queries = collection_of(vectors), vectors[:60]
+
+    def precision(name: str) -> float:
+        found = rank(name, collection, queries, 30)
+        right = [labels[int(hit.path[1:5])] == labels[row] for row, hits in enumerate(found) for hit in hits]
+        return float(np.mean(right))
+
+    assert precision(method) > precision("none")
+
+
+@methods
+def test_a_filter_reaches_every_search(method: str) -> None:
+    asked = []
+
+    class Filtered:
+        def __init__(self, inner: Collection) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+        def search(self, vectors: np.ndarray, k: int, where: object = None) -> list:
+            asked.append(where)
+            return self.inner.search(vectors, k)
+
+    vectors, _ = clustered(40)
+    rank(method, Filtered(collection_of(vectors)), vectors[:1], 5, where="camera")
+    assert asked
+    assert set(asked) == {"camera"}
+
+
+def test_unknown_methods_are_refused_with_those_there_are() -> None:
+    assert METHODS[0] == "none"
+    with pytest.raises(UsageError, match=r"'whiten': choose one of none, average"):
+        check_method("whiten")
+    with pytest.raises(UsageError, match="k = 0"):
+        rank("expand", collection_of(clustered(5)[0]), clustered(1)[0], 0)
+
+
+def test_expansion_is_the_weighted_mean_of_the_paper() -> None:
+    query, near = np.array([1.0, 0]), np.array([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
+    moved = reordering.expanded(query, near, reordering.Expansion(2, 3.0), Metric.COSINE)
+    expected = query + 0.8**3 * near[0] + 0.6**3 * near[1]
+    assert moved * (1 + 0.8**3 + 0.6**3) == pytest.approx(expected)
+    average = reordering.expanded(query, near, reordering.Expansion(2, 0.0), Metric.COSINE)
+    assert average == pytest.approx((query + near[0] + near[1]) / 3)
+
+
+def test_reciprocal_scores_are_the_papers() -> None:
+    """Against the paper's algorithm written down with sets, as its authors' code does it."""
+    random = np.random.default_rng(0)
+    rows = reordering.as_compared(random.normal(size=(40, 6)).astype(np.float32), Metric.COSINE)
+    similar = reordering.similarities(rows, rows, Metric.COSINE)
+    expected = jaccard_by_sets(similar, k1=8, k2=3, own_part=0.3)
+    found = reordering.reciprocal(similar, neighbours=8, smoothing=3, own_part=0.3)
+    assert found == pytest.approx(expected)
+
+
+def jaccard_by_sets(similar: np.ndarray, k1: int, k2: int, own_part: float) -> np.ndarray:
+    count = len(similar)
+    distances = 1 - similar
+    distances = np.clip(distances, 0, None) / distances.max(axis=1, keepdims=True)
+    order = np.argsort(-similar, axis=1, kind="stable")
+
+    def mutual(row: int, k: int) -> set[int]:
+        return {int(other) for other in order[row, : k + 1] if row in order[other, : k + 1]}
+
+    codes = np.zeros((count, count))
+    for row in range(count):
+        members = mutual(row, k1)
+        for other in sorted(mutual(row, k1)):
+            own = mutual(other, k1 // 2)
+            if len(own & mutual(row, k1)) > 2 / 3 * len(own):
+                members |= own
+        chosen = sorted(members)
+        weights = np.exp(-distances[row, chosen])
+        codes[row, chosen] = weights / weights.sum()
+    codes = np.stack([codes[order[row, :k2]].mean(axis=0) for row in range(count)])
+    shared = np.minimum(codes[0], codes[1:]).sum(axis=1)
+    return (1 - own_part) * shared / (2 - shared) + own_part * (1 - distances[0, 1:])
+
+
+def test_diffusion_is_the_limit_of_its_steps() -> None:
+    rows = reordering.as_compared(clustered(30)[0], Metric.COSINE)
+    similar = reordering.similarities(rows, rows, Metric.COSINE)
+    found = reordering.diffused(similar, neighbours=6, power=3.0, damping=0.8)
+    near = np.argsort(-similar, axis=1)[:, :7]
+    is_near = np.zeros(similar.shape, bool)
+    np.put_along_axis(is_near, near, True, axis=1)
+    edges = np.where(is_near & is_near.T, np.maximum(similar, 0) ** 3, 0)
+    np.fill_diagonal(edges, 0)
+    degrees = np.maximum(edges.sum(axis=1), 1e-12)
+    step = 0.8 * edges / np.sqrt(degrees[:, None] * degrees)
+    start = np.eye(30)[0]
+    reached = start.copy()
+    for _ in range(300):
+        reached = start + step @ reached
+    assert found == pytest.approx(reached[1:] + 1e-3 * similar[0, 1:])
