@@ -1,4 +1,4 @@
-"""The heads of classifiers: their rows, where logits are linear in what is searched, or a refusal that says why."""
+"""The heads of classifiers: their rows, where logits are linear in the vector, or a refusal that says why."""
 
 from __future__ import annotations
 
