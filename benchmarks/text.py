@@ -5,7 +5,7 @@
 Each side is a process of its own; they take turns, and the best turn of each counts. Without ``--checkpoint`` the
 network is one of the size of CLIP ViT-B/32 with random weights, which is as fast as a trained one.
 
-bare             imports of what a search needs of others; plain Transformers with tokenizer and text tower, a query
+bare             imports of what others provide; plain Transformers with tokenizer and text tower, one text
 text             the same query to the collection's hits: settings, collection, text tower, search; ratio to "bare"
 word             a word of the bundled model's labels, in the same way, without PyTorch
 """
