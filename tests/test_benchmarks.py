@@ -35,6 +35,7 @@ TINY = {
     "rivals.py": "--pictures PICTURES --limit 4 --turns 1",
     "search.py": "--rows 500 --queries 5",
     "startup.py": "--rows 50 --turns 1",
+    "text.py": "--layers 1 --rows 50 --turns 1",
     "threads.py": "--seconds 1 --threads 2",
 }
 SLOW = {"damaged.py", "memory.py", "plain.py", "rivals.py"}

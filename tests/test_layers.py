@@ -133,6 +133,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "learning.distortions",
         "learning.copies",
         "learning.index_quality",
+        "learning.words_evaluation",
     ),
     ("config", "credentials", "networks", "managing", "indexing", "searching", "service", "evaluating"),
     (

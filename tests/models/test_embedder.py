@@ -34,12 +34,14 @@ POOLING = {
     "deit_labels": "cls",
     "beit_labels": "pooler",
     "dinov2": "pooler",
+    "dinov2_labels": "pooler",
     "swin": "pooler",
     "convnext": "pooler",
     "resnet": "pooler",
     "mobilenet": "pooler",
     "clip": "projection",
     "siglip": "projection",
+    "siglip2": "projection",
 }
 
 

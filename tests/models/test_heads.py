@@ -1,4 +1,4 @@
-"""The heads of classifiers: their rows, where logits are linear in what is searched, or why there are none."""
+"""The heads of classifiers: their rows, where logits are linear in the vector, or a refusal that says why."""
 
 from __future__ import annotations
 

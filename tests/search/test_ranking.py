@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagesearch.errors import UsageError
-from imagesearch.records import Fingerprint, ImageRecord, Metric
+from imagesearch.records import Fingerprint, Hit, ImageRecord, Metric
 from imagesearch.search import reordering
 from imagesearch.search.ranking import METHODS, check_method, rank
-from imagesearch.stores.base import Collection, CollectionSpec
+from imagesearch.stores.base import Collection, CollectionSpec, Ids
 from imagesearch.stores.memory import MemoryDatabase
 
 DIM = 32
@@ -137,14 +137,17 @@ def test_a_filter_reaches_every_search(method: str) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(self.inner, name)
 
-        def search(self, vectors: np.ndarray, k: int, where: object = None) -> list:
-            asked.append(where)
-            return self.inner.search(vectors, k)
+        def search(self, vectors: np.ndarray, k: int, among: Ids | None = None) -> list[list[Hit]]:
+            asked.append(among)
+            return self.inner.search(vectors, k, among)
 
     vectors, _ = clustered(40)
-    rank(method, Filtered(collection_of(vectors)), vectors[:1], 5, where="camera")
+    collection = collection_of(vectors)
+    ids = np.array([record.id for rows in collection.scan() for record in rows[::2]], np.int64)
+    (hits,) = rank(method, Filtered(collection), vectors[:1], 50, among=ids)
     assert asked
-    assert set(asked) == {"camera"}
+    assert all(among is ids for among in asked)
+    assert {hit.picture.id for hit in hits} == set(ids.tolist())
 
 
 def test_unknown_methods_are_refused_with_those_there_are() -> None:

@@ -61,6 +61,7 @@ class Vocabulary:
 
     def __init__(self, labels: Iterable[str]) -> None:
         self.labels = tuple(labels)
+        self._whole = [_phrase(label) for label in self.labels]
         self._names = [[name for part in label.split(",") if (name := _phrase(part))] for label in self.labels]
 
     def match(self, text: str) -> Match | None:
@@ -93,8 +94,8 @@ class Vocabulary:
     def _spelt(self, wanted: Phrase) -> Match | None:
         called = [
             index
-            for index, label in enumerate(self.labels)
-            if _phrase(label) == wanted or any(_is_same(name, wanted) for name in self._names[index][:1])
+            for index, names in enumerate(self._names)
+            if self._whole[index] == wanted or any(_is_same(name, wanted) for name in names[:1])
         ]
         if called:
             return Match(tuple(called))

@@ -129,7 +129,7 @@ class TestAnswers:
 
 class TestDelivery:
     def test_a_page(self, run: Run, library: Library, plain: Path, tmp_path: Path) -> None:
-        ran = run("search", plain, "--sheet", tmp_path / "hits.html", "-k", "3", "--uri", library.uri)
+        ran = run("search", plain, "--html", tmp_path / "hits.html", "-k", "3", "--uri", library.uri)
         assert f"page saved to {tmp_path / 'hits.html'}" in ran.err
         text = (tmp_path / "hits.html").read_text(encoding="utf-8")
         assert text.count("<img ") == 1 + 3

@@ -30,21 +30,21 @@ class Delivery:
     def __init__(
         self,
         *,
-        sheet: str | None = None,
+        html: str | None = None,
         copy_to: str | None = None,
         link_to: str | None = None,
         paths: bool = False,
         null: bool = False,
         preview: bool = False,
     ) -> None:
-        self._sheet, self._copy_to, self._link_to = sheet, copy_to, link_to
+        self._html, self._copy_to, self._link_to = html, copy_to, link_to
         self._null, self._preview = null, preview
         self.hides_text = paths or null
 
     @property
     def is_wanted(self) -> bool:
         """Whether any of it was asked for."""
-        return any((self._sheet, self._copy_to, self._link_to, self._preview, self.hides_text))
+        return any((self._html, self._copy_to, self._link_to, self._preview, self.hides_text))
 
     def check(self, printed: bool) -> None:
         """Refuse two kinds of output on one stream.
@@ -74,11 +74,11 @@ class Delivery:
             print_paths(hits, null=self._null)
         if self._preview:
             self._show(hits, max_megapixels)
-        if self._sheet is not None:
+        if self._html is not None:
             from imagesearch.frontends.sheet import contact_sheet
 
             good = [answer for answer in answers if answer.error is None]
-            page = contact_sheet(good, self._sheet, info=info, max_megapixels=max_megapixels)
+            page = contact_sheet(good, self._html, info=info, max_megapixels=max_megapixels)
             note(f"page saved to {page}")
         return self._hand_over(hits)
 
@@ -107,7 +107,7 @@ def delivers(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         *,
-        sheet: str | None,
+        html: str | None,
         copy_to: str | None,
         link_to: str | None,
         paths: bool,
@@ -115,7 +115,7 @@ def delivers(command: Command) -> Command:
         preview: bool,
         **given: Any,
     ) -> None:
-        delivery = Delivery(sheet=sheet, copy_to=copy_to, link_to=link_to, paths=paths, null=null, preview=preview)
+        delivery = Delivery(html=html, copy_to=copy_to, link_to=link_to, paths=paths, null=null, preview=preview)
         command(delivery=delivery, **given)
 
     def option(default: Any, name: str, text: str, *more: str, metavar: str | None = None) -> Any:
@@ -124,7 +124,7 @@ def delivers(command: Command) -> Command:
     place, switch = str | None, bool
     page = "Write a web page with the results as pictures, in one file."
     added = [
-        parameter("sheet", place, option(None, "--sheet", page, metavar="FILE.html")),
+        parameter("html", place, option(None, "--html", page, metavar="FILE")),
         parameter("copy_to", place, option(None, "--copy-to", "Copy the files that were found.", metavar="DIR")),
         parameter("link_to", place, option(None, "--link-to", "The same with links.", metavar="DIR")),
         parameter("paths", switch, option(False, "--paths", "Print paths and nothing else on stdout.")),
