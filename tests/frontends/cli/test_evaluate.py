@@ -1,0 +1,146 @@
+"""``imagesearch evaluate`` as somebody types it, on class folders of drawn pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesearch.search.ranking import METHODS
+
+from ...conftest import draw_picture
+from ..conftest import Run
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of six pictures: the same drawing under noise; a name of one needs escaping."""
+    folder = tmp_path_factory.mktemp("classes")
+    random = np.random.default_rng(0)
+    for number, name in enumerate(("red", "blue <b>", "green")):
+        (folder / name).mkdir()
+        for place in range(6):
+            pixels = np.asarray(draw_picture(7 * number), np.float32)
+            noisy = (pixels + 60 * random.standard_normal(pixels.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / name / f"{place}.png")
+    return folder
+
+
+class Links(HTMLParser):
+    """Addresses of a page, and its tags that were never opened or closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.opened: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.opened.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.opened.pop() == tag
+
+
+def test_class_folders_as_json(run: Run, classes: Path, tmp_path: Path) -> None:
+    done = run("evaluate", classes, "--json", "--rerank", "all", "-k", 5)
+    assert done.code == 0
+    (model,) = json.loads(done.out)["models"]
+    labels = model["labels"]
+    assert (labels["pictures"], labels["classes"], labels["queries"]) == (18, 3, 18)
+    assert [one["method"] for one in labels["methods"]] == list(METHODS)
+    none = labels["methods"][0]["measures"]
+    assert 0.5 < none["mAP"]["low"] <= none["mAP"]["value"] <= none["mAP"]["high"] <= 1
+    assert set(labels["per_class"]) == {"red", "blue <b>", "green"}
+    assert labels["methods"][1]["cost"]["milliseconds"] > 0
+    assert model["copies"] is None
+    assert list(tmp_path.rglob("*.db")) == []
+
+
+def test_tables_figure_and_page(run: Run, classes: Path) -> None:
+    done = run("evaluate", classes, "--save", "figure.png", "--html", "page.html", "--index")
+    assert done.code == 0
+    assert "18 of 18 pictures asked for the others of their class (3 classes)" in done.out
+    assert re.search(r"mAP +[01]\.\d{3} +[01]\.\d{3} to [01]\.\d{3}", done.out)
+    assert "index FLAT of 18 pictures against exact search" in done.out
+    with Image.open("figure.png") as figure:
+        assert figure.width > 500
+    text = Path("page.html").read_text(encoding="utf-8")
+    links = Links()
+    links.feed(text)
+    assert not links.opened
+    assert all(address.startswith("data:image/") for address in links.addresses)
+    assert len(links.addresses) > 12 * 10  # the worst queries with what they found
+    assert "blue &lt;b&gt;" in text
+    assert "<b>" not in text
+
+
+def test_without_labels_copies_must_find_their_originals(run: Run, classes: Path) -> None:
+    done = run("evaluate", classes / "red", "--json", "--originals", 2)
+    (model,) = json.loads(done.out)["models"]
+    assert model["labels"] is None
+    assert model["copies"]["originals"] == 2
+    names = {one["distortion"] for one in model["copies"]["levels"]}
+    assert {"JPEG", "white noise", "Gaussian blur", "fading", "crop", "rotation", "mirror", "screenshot"} <= names
+
+
+def test_the_configured_collection_with_a_file_of_labels(run: Run, classes: Path, tmp_path: Path) -> None:
+    uri = tmp_path / "images.db"
+    assert run("index", classes, "--uri", uri).code == 0
+    lines = [f"{path},{path.stem[-1] in '012'}" for path in sorted(classes.rglob("*.png"))]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    done = run("evaluate", "--uri", uri, "--labels", tmp_path / "labels.csv", "--json")
+    (model,) = json.loads(done.out)["models"]
+    assert set(model["labels"]["per_class"]) == {"True", "False"}
+
+
+def test_two_models_side_by_side(run: Run, classes: Path, mobilenet: Path) -> None:
+    done = run("evaluate", classes, "--compare", f"starter,{mobilenet}", "--rerank", "none", "--json")
+    found = json.loads(done.out)
+    assert len(found["models"]) == 2
+    (comparison,) = found["comparisons"].values()
+    values = [model["labels"]["methods"][0]["measures"]["mAP"]["value"] for model in found["models"]]
+    assert comparison["mAP"]["value"] == pytest.approx(values[0] - values[1])
+
+
+class TestTuning:
+    def test_a_sure_gain_is_written_and_nothing_else_changes(self, run: Run, classes: Path) -> None:
+        before = "# mine\nsearch:\n  # results\n  top_k: 7  # seven\n\nmodel:\n  name: starter\n"
+        Path("config.yaml").write_text(before)
+        done = run("evaluate", classes, "--tune", "--json")
+        found = json.loads(done.out)
+        after = Path("config.yaml").read_text()
+        if found["written"] is None:  # whether the gain is sure depends on the machine's arithmetic
+            assert after == before
+            assert "search.rerank stays feedback" in done.err
+        else:
+            line = f"  rerank: {found['choice']['method']}\n"
+            assert after == before.replace("search:\n", f"search:\n{line}")
+            assert found["choice"]["gain"]["low"] > 0
+            assert str(Path("config.yaml").absolute()) in done.err
+
+    def test_it_excludes_other_methods(self, run: Run, classes: Path) -> None:
+        done = run("evaluate", classes, "--tune", "--rerank", "expand")
+        assert (done.code, done.out) == (2, "")
+        assert "--tune tries all ranking methods" in done.err
+
+
+def test_mistakes_are_one_line(run: Run, classes: Path, tmp_path: Path) -> None:
+    for arguments, expected in (
+        ((classes, "--rerank", "whiten"), "no ranking method 'whiten'"),
+        ((tmp_path / "none",), "none"),
+        ((classes, "--labels", "none.csv"), "none.csv"),
+        ((classes / "red", "--labels", classes / "red" / "0.png"), "0.png"),
+        ((classes, "--compare", "starter,starter"), "each once"),
+        (("--uri", tmp_path / "none.db"), "there is no collection"),
+    ):
+        done = run("evaluate", *arguments)
+        assert done.code in (1, 2)
+        assert done.out == ""
+        assert expected in done.err.splitlines()[-1]
