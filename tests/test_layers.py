@@ -108,6 +108,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.checking",
         "library.parquet",
         "library.transfer",
+        "search.chance",
+        "search.confidence",
         "search.query",
         "search.labels",
     ),
