@@ -113,6 +113,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "search.query",
         "search.labels",
     ),
+    ("learning.confidence_evaluation",),
     ("config", "credentials", "networks", "managing", "indexing", "service"),
     ("frontends.errors", "frontends.text", "frontends.figures"),
     (
