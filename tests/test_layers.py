@@ -115,7 +115,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     ("learning.confidence_evaluation",),
     ("config", "credentials", "networks", "managing", "indexing", "service"),
-    ("frontends.errors", "frontends.text", "frontends.figures"),
+    ("frontends.errors", "frontends.text", "frontends.figures", "frontends.confidence_figures"),
     (
         "frontends.cli.output",
         "frontends.cli.process",

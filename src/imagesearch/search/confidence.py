@@ -53,19 +53,22 @@ class Calibration:
     """What was learned once, from many labelled sets, and holds for all collections.
 
     Clusters are not kinds: taking them away removes too much in a collection without clusters, and too little in
-    one of few large ones. How clustered it is, is measured: the mean loss of closeness by taking coarse clusters
-    away, in standard deviations of the closeness of nearest rows.
+    one of large ones. Two measures that need no labels tell most of it: the number of rows, and the spread: the
+    standard deviation of the closeness of nearest rows over that of nearest rows outside clusters.
 
     Attributes:
-        bounds: of the measure; beyond them, it counts as the bound.
-        shift: what is added to the probit of a draw's rank: (constant, per unit of clusteredness).
+        rows, spread, clustered: bounds of the measures; beyond them, they count as the bound.
+        shift: what is added to the probit of a draw's rank: (constant, per unit of the natural logarithm of rows,
+            per unit of spread).
         logistic: logit of the confidence: (constant, per unit of ``log(expected)``, per unit of the logarithm of
-            clusteredness, per product of both).
+            :attr:`Background.clustered`, per product of both).
     """
 
-    bounds: tuple[float, float] = (0.4, 4.0)
-    shift: tuple[float, float] = (0.0, 0.0)
-    logistic: tuple[float, float, float, float] = (-1.4, -0.4, 0.4, -0.2)
+    rows: tuple[float, float] = (100.0, 5000.0)
+    spread: tuple[float, float] = (0.7, 1.8)
+    clustered: tuple[float, float] = (0.4, 4.0)
+    shift: tuple[float, float, float] = (1.0995, -0.34064, 1.1285)
+    logistic: tuple[float, float, float, float] = (-1.3757, -0.48016, 0.44136, -0.1743)
 
 
 CALIBRATION = Calibration()
@@ -80,7 +83,8 @@ class Background:
         fingerprint: key of the model of its vectors.
         metric: how they are compared.
         rows: how many it had.
-        clustered: how much it is made of clusters: see :class:`Calibration`.
+        clustered: how much it is made of clusters: the mean loss of closeness of nearest rows by taking coarse
+            clusters away, in standard deviations.
         close: closeness (higher is closer, whatever the metric), ascending.
         log_expected: the natural logarithm of how many unrelated pictures are as close, on average, descending.
     """
@@ -112,7 +116,7 @@ class Background:
     def confidence(self, expected: Floats, calibration: Calibration = CALIBRATION) -> Floats:
         """The probability that a hit with this value of :meth:`expected` is related; the fewer, the likelier."""
         constant, slope, level, steeper = calibration.logistic
-        measure = math.log(float(np.clip(self.clustered, *calibration.bounds)))
+        measure = math.log(float(np.clip(self.clustered, *calibration.clustered)))
         logs = np.log(np.maximum(expected, 1e-300))
         logit = constant + level * measure + (slope + steeper * measure) * logs
         return np.asarray(1 / (1 + np.exp(-np.clip(logit, -700, 700))))
@@ -178,20 +182,24 @@ def learn(collection: Collection, *, seed: int = 0, calibration: Calibration = C
     if not spread > 0 or np.ptp(draws.fine) == 0 or np.ptp(draws.pairs) == 0:
         return None
     clustered = float(np.mean(draws.nearest - draws.coarse)) / spread
-    close, logs = _curve(draws, clustered, calibration)
+    close, logs = _curve(draws, _shift(draws, calibration))
     spec, key = collection.spec, collection.fingerprint.key
     return Background(spec.name, key, spec.metric, draws.rows, clustered, close, logs)
 
 
-def _curve(
-    draws: Draws, clustered: float, calibration: Calibration
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _shift(draws: Draws, calibration: Calibration) -> float:
+    """What to add to the probit of a draw's rank, because clusters are not kinds."""
+    constant, by_rows, by_spread = calibration.shift
+    rows = float(np.clip(draws.rows, *calibration.rows))
+    spread = float(np.clip(np.std(draws.nearest) / np.std(draws.fine), *calibration.spread))
+    return constant + by_rows * math.log(rows) + by_spread * spread
+
+
+def _curve(draws: Draws, shift: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Knots of closeness, ascending, and the logarithm of the expected number at each, strictly descending."""
     from statistics import NormalDist  # ten milliseconds that searching need not spend
 
     normal = NormalDist()
-    constant, slope = calibration.shift
-    shift = constant + slope * float(np.clip(clustered, *calibration.bounds))
     threshold = float(np.quantile(draws.fine, 1 - _TAIL))
     excesses = draws.fine[draws.fine > threshold] - threshold
     scale = max(float(excesses.mean()) if len(excesses) else 0.0, 1e-6 * float(np.ptp(draws.pairs)))
