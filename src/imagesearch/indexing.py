@@ -45,7 +45,7 @@ class Indexer:
         there = find(database, spec)
         if not options.dry_run:  # which builds no index
             database.check(spec)
-        return index_folders(
+        report = index_folders(
             database,
             spec,
             self._networks.fingerprint(there.fingerprint if there else None),
@@ -56,6 +56,9 @@ class Indexer:
             options=options,
             progress=progress,
         )
+        if not options.dry_run:
+            self._collections.refresh_background(database.open(spec))
+        return report
 
     def encode_lost(self, name: str, folders: Sequence[str], progress: Progress) -> IndexReport:
         """Index the folders of a collection that has lost rows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -13,14 +14,18 @@ from pathlib import Path
 from imagesearch.config import Config
 from imagesearch.credentials import token_for
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, UsageError
+from imagesearch.images.find import reason_of
 from imagesearch.library.ledger import Ledger, delete_ledger, rename_ledger
 from imagesearch.records import CollectionInfo, Progress, no_progress
 from imagesearch.reports import TransferReport
+from imagesearch.search.confidence import Background, learn, read_background, write_background
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, check_name
 
 # A local database that needs a larger share of the machine's memory has outgrown it.
 _MEMORY_SHARE = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 class DatabaseHandle:
@@ -90,6 +95,7 @@ class Collections:
         self._database = database
         self._keep_ledgers = keep_ledgers
         self._in_memory: dict[str, Ledger] = {}
+        self._learned: dict[str, Background] = {}
 
     def collections(self) -> dict[str, CollectionInfo | None]:
         """Every collection by name; None for those that other programs made."""
@@ -155,6 +161,7 @@ class Collections:
         self._database().rename(name, new)
         if name in self._in_memory:
             self._in_memory[new] = self._in_memory.pop(name)
+        self._keep_background(name, None)  # it bears the name; the next indexing learns it anew
         if self._keep_ledgers:
             rename_ledger(self._ledger_file(name), self._ledger_file(new))
 
@@ -167,6 +174,7 @@ class Collections:
         self.open(name)  # refuses those of other programs
         self._database().drop(name)
         self._in_memory.pop(name, None)
+        self._keep_background(name, None)
         if self._keep_ledgers:
             delete_ledger(self._ledger_file(name))
 
@@ -246,6 +254,46 @@ class Collections:
         if not self._keep_ledgers:
             return self._in_memory.setdefault(name, Ledger())
         return Ledger(self._ledger_file(name))
+
+    def background(self, collection: Collection) -> Background | None:
+        """What its pictures score by chance; None where that was not learned, or of another state of it."""
+        name = collection.spec.name
+        if self._keep_ledgers:
+            return read_background(self._background_file(name), collection)
+        learned = self._learned.get(name)
+        return learned if learned is not None and learned.describes(collection, collection.count()) else None
+
+    def refresh_background(self, collection: Collection) -> bool:
+        """Learn what its pictures score by chance, unless that was done and it hardly changed since.
+
+        Returns:
+            Whether it was learned. A file that cannot be written is noted in the log.
+
+        Raises:
+            StoreError: the database fails.
+        """
+        there = self.background(collection)
+        if there is not None and there.is_fresh(collection, collection.count()):
+            return False
+        learned = learn(collection)
+        return self._keep_background(collection.spec.name, learned) and learned is not None
+
+    def _keep_background(self, name: str, background: Background | None) -> bool:
+        """Whether it, or that there is none, could be written."""
+        self._learned.pop(name, None)
+        if self._keep_ledgers:
+            file = self._background_file(name)
+            try:
+                write_background(file, background)
+            except OSError as error:
+                _log.warning("cannot write %s: %s; hits may lack confidence", file, reason_of(error))
+                return False
+        elif background is not None:
+            self._learned[name] = background
+        return True
+
+    def _background_file(self, name: str) -> Path:
+        return ledger_folder(self._config) / f"{name}.background.json"
 
     def outgrown(self, info: CollectionInfo) -> str | None:
         """Why a collection should move to a server, in words that follow its name; None if it need not."""

@@ -31,7 +31,7 @@ class Searcher:
         there = collection.fingerprint
         require_same_model(collection.spec.name, self._networks.fingerprint(there), there)
         encoder = QueryEncoder(collection, self._networks.embedder, self._networks.words, self.reading)
-        return answer(collection, encoder, asked, options)
+        return answer(collection, encoder, asked, options, self._collections.background(collection))
 
     @property
     def reading(self) -> ImageReading:

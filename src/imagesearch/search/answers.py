@@ -13,6 +13,7 @@ import numpy as np
 from imagesearch.errors import ImageSearchError
 from imagesearch.records import Hit, ImageRecord, Metric
 from imagesearch.search.alternatives import best_of
+from imagesearch.search.confidence import Background, assess, is_confident
 from imagesearch.search.filters import matching
 from imagesearch.search.grouping import (
     Group,
@@ -79,9 +80,16 @@ class Answer:
 
 
 def answer(
-    collection: Collection, encoder: QueryEncoder, queries: Sequence[Query], options: SearchOptions
+    collection: Collection,
+    encoder: QueryEncoder,
+    queries: Sequence[Query],
+    options: SearchOptions,
+    background: Background | None = None,
 ) -> list[Answer]:
     """Search for several queries together, which takes far less time per query than one after the other.
+
+    Args:
+        background: what the collection's pictures score by chance; None: hits have no confidence.
 
     Raises:
         UsageError: an option makes no sense, or a query has nothing to look for.
@@ -95,7 +103,7 @@ def answer(
     encoded = encoder.encode(queries) if queries else []
     good = [vector for vector in encoded if isinstance(vector, QueryVector)]
     among = matching(collection, options.where) if options.where else None
-    found = iter(_search(collection, good, options, among) if good else ())
+    found = iter(assess(background, collection, _search(collection, good, options, among)) if good else ())
     arranger = _Arranger(collection, options)
     return [
         arranger.answer(query, vector, next(found))
@@ -140,6 +148,8 @@ class _Arranger:
         page = slice(options.offset, options.offset + options.k)
         best = found[options.offset] if len(found) > options.offset else None
         hits = [hit for hit in found if _is_close_enough(hit, options.threshold, metric)]
+        if options.only_confident:
+            hits = [hit for hit in hits if is_confident(hit)]
         groups: list[Group] = []
         if hits and options.gathers:
             groups = self._gathered(hits, page.stop)[page]

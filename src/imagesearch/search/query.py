@@ -216,6 +216,8 @@ class SearchOptions:
         k: number of results, at least 1.
         offset: number of closest results to leave out: those of earlier pages.
         threshold: leave out results that are less similar (of distances: farther) than this score.
+        only_confident: leave out results that may well be unrelated to the query: those with a score that more
+            than one in ten queries would get from a collection that has nothing related.
         sort: ``"score"``: closest first; ``"date"``: of the same results, the newest first.
         rerank: how results are put in order: one of :data:`imagesearch.search.ranking.METHODS`.
         where: which pictures count.
@@ -227,6 +229,7 @@ class SearchOptions:
     k: int = 10
     offset: int = 0
     threshold: float | None = None
+    only_confident: bool = False
     sort: str = "score"
     rerank: str = "none"
     where: Filter | None = None

@@ -11,6 +11,7 @@ import numpy as np
 
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Progress, no_progress
 from imagesearch.stores.base import (
+    SCORE_DECIMALS,
     CollectionSpec,
     Columns,
     Ids,
@@ -190,7 +191,7 @@ class MemoryCollection:
         pictures, matrix = zip(*rows, strict=True)
         metric = table.info.metric
         scores = _scores(queries.astype(np.float64), np.stack(matrix).astype(np.float64), metric)
-        return [ranked_hits(zip(row.tolist(), pictures, strict=True), metric, k) for row in scores]
+        return [ranked_hits(_best(row, pictures, metric, k), metric, k) for row in scores]
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""
@@ -240,6 +241,18 @@ def _scores(queries: np.ndarray, rows: np.ndarray, metric: Metric) -> np.ndarray
     if metric is Metric.COSINE:
         queries, rows = _unit(queries), _unit(rows)
     return np.asarray(queries @ rows.T)
+
+
+def _best(
+    scores: np.ndarray, pictures: Sequence[ImageRecord], metric: Metric, k: int
+) -> Iterator[tuple[float, ImageRecord]]:
+    """The k closest rows with their scores, and those that tie with the last once scores are rounded."""
+    if k >= len(scores):
+        return zip(scores.tolist(), pictures, strict=True)
+    close = scores if metric.higher_is_closer else -scores
+    last = np.partition(close, -k)[-k]
+    chosen = np.flatnonzero(close >= last - 2 * 10.0**-SCORE_DECIMALS).tolist()
+    return ((float(scores[row]), pictures[row]) for row in chosen)
 
 
 def _unit(matrix: np.ndarray) -> np.ndarray:

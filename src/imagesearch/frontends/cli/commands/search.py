@@ -80,6 +80,10 @@ TopK = Annotated[
 ]
 Offset = Annotated[int, typer.Option(metavar="N", min=0, help="Leave out the N closest: those of earlier pages.")]
 Threshold = Annotated[float | None, typer.Option(metavar="SCORE", help="Leave out what is less similar.")]
+OnlyConfident = Annotated[
+    bool,
+    typer.Option("--only-confident", help="Leave out what may well be unrelated; perhaps nothing is left."),
+]
 Sort = Annotated[
     str, typer.Option(metavar="ORDER", help="score: closest first; date: of these results, the newest first.")
 ]
@@ -119,6 +123,7 @@ def search(
     top_k: TopK = None,
     offset: Offset = 0,
     threshold: Threshold = None,
+    only_confident: OnlyConfident = False,
     sort: Sort = "score",
     group: Grouped = False,
     diverse: Diverse = False,
@@ -127,7 +132,15 @@ def search(
     from imagesearch.search.query import SearchOptions
 
     options = SearchOptions(
-        top_k or settings.search.top_k, offset, threshold, sort, settings.search.rerank, where, group, diverse
+        top_k or settings.search.top_k,
+        offset=offset,
+        threshold=threshold,
+        only_confident=only_confident,
+        sort=sort,
+        rerank=settings.search.rerank,
+        where=where,
+        group=group,
+        diverse=diverse,
     )
     options.check()
     delivery.check(output is not Format.TEXT)
@@ -263,6 +276,8 @@ def _note_differences(images: ImageSearch, info: CollectionInfo, found: Answer, 
         note("no picture matches the filter")
     elif options.k > info.rows and options.threshold is None:
         note(f"asked for {options.k}, but the collection holds only {counted(info.rows, 'picture')}")
+    if options.only_confident and found.best is not None and found.best.expected is None:
+        note("nothing is known of chance in this collection: 'imagesearch index' learns it, from 40 pictures on")
     for meaning in found.meanings:
         note(meaning)
     if other_index := images.index_mismatch():
@@ -283,15 +298,17 @@ def _show_all(answers: Iterable[Answer], info: CollectionInfo, out: Console) -> 
 def _show(found: Answer, info: CollectionInfo, out: Console) -> None:
     query, hits = found.query, found.hits
     if not hits and found.best is not None:
-        best = found.best
-        text = (
-            f"nothing in collection {info.name} is similar enough to {query}: the closest has {best.score:.3f}, "
-        )
-        print_line(out, (text, "bold"), (best.path, ""))
+        best, where = found.best, f"collection {info.name}"
+        print_line(out, (f"nothing in {where} is similar enough to {query}", "bold"))
+        chance = "" if best.expected is None else f" (by chance, {best.expected:.2g} pictures have as much)"
+        print_line(out, (f"the closest has {best.score:.3f}{chance}:  ", "dim"), (best.path, ""))
         return
     heading = f"{counted(len(hits), 'picture')} of collection {info.name} most like {query}"
     print_line(out, (heading, "bold"))
-    print_line(out, (f"rank   score  path    ({METRIC_CAPTIONS[info.metric.value]})", "dim"))
+    is_known = any(hit.confidence is not None for hit in hits)
+    sure = "  sure" if is_known else ""
+    print_line(out, (f"rank   score{sure}  path    ({METRIC_CAPTIONS[info.metric.value]})", "dim"))
     for hit in hits:
         more = f"  and {counted(len(others), 'picture')} nearly the same" if (others := found.others(hit)) else ""
-        print_line(out, (f"{hit.rank:4}  {hit.score:6.3f}  ", "cyan"), (hit.path, ""), (more, "dim"))
+        sure = f"{hit.confidence:5.0%} " if hit.confidence is not None else ""
+        print_line(out, (f"{hit.rank:4}  {hit.score:6.3f} {sure} ", "cyan"), (hit.path, ""), (more, "dim"))
