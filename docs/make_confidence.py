@@ -2,8 +2,8 @@
 
     python docs/make_confidence.py FOLDER [--model NAME] [--copies] [--seeds 5] [--figure FILE.png]
 
-Each seed leaves another half of the classes out; with --copies, half of the pictures, and asked for are six distorted
-copies of all of them. Prints one line of a table.
+Each seed leaves another half of the classes out; with --copies, half of the pictures, and asked for are six
+distorted copies of all of them. Prints one line of a table.
 """
 
 from __future__ import annotations

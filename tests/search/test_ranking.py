@@ -150,6 +150,17 @@ def test_a_filter_reaches_every_search(method: str) -> None:
     assert {hit.picture.id for hit in hits} == set(ids.tolist())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_picture_of_the_collection_finds_itself_first_however_few_are_asked_for(method: str) -> None:
+    vectors, _ = clustered(40)
+    collection = collection_of(vectors)
+    for number in range(0, 40, 7):
+        for k in (1, 2, 5):
+            (hits,) = rank(method, collection, vectors[number : number + 1], k)
+            assert hits[0].score == pytest.approx(1, abs=1e-5), (number, k)
+            assert len(hits) == k
+
+
 def test_unknown_methods_are_refused_with_those_there_are() -> None:
     assert METHODS[0] == "none"
     with pytest.raises(UsageError, match=r"'whiten': choose one of none, average"):

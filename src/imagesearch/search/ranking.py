@@ -158,6 +158,7 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
     """
     metric, rows = finder.metric, as_compared(queries, finder.metric)
     moved, move = rows, recipe.expansion
+    own: list[list[int]] = [[] for _ in rows]
     if move is not None:
         looked_at = _candidates(finder, finder.search(queries, move.depth + 1), rows)
         moved = np.stack(
@@ -166,18 +167,21 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
                 for row, near in zip(rows, looked_at, strict=True)
             ]
         )
+        # Closest to the query as it was, but perhaps not among the first k of the moved one.
+        own = [near.copies for near in looked_at]
     most = CANDIDATES if recipe.reordering else 0
     # Of as many rows as are looked at, or wanted, one may be the query's own.
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
     looked_at = _candidates(finder, [keys[: max(most, min(k, _COPIES)) + 1] for keys in found], rows)
     orders = []
-    for query, keys, near in zip(moved, found, looked_at, strict=True):
+    for query, keys, near, copies in zip(moved, found, looked_at, own, strict=True):
         best = near.keys[:most]
+        first = list(dict.fromkeys([*copies, *near.copies]))
         if best:
             scores = _scores(recipe.reordering, query, near.vectors[:most], metric)
             best = [best[place] for place in by_score(scores).tolist()]
-        placed = {*near.copies, *best}
-        orders.append([*near.copies, *best, *(key for key in keys if key not in placed)][:k])
+        placed = {*first, *best}
+        orders.append([*first, *best, *(key for key in keys if key not in placed)][:k])
     return orders
 
 

@@ -65,12 +65,13 @@ def test_what_is_not_given_overrides_nothing() -> None:
 
 
 def test_commands_declare_no_shared_flag_themselves() -> None:
-    """Two have flags of another meaning: 'import' of a collection to make, 'evaluate' of methods to compare."""
+    """Some have flags of another meaning: a collection to make, methods to compare, a model of words."""
     for name, command in COMMANDS.items():
         for parameter in inspect.signature(command).parameters.values():
             if parameter.name in options.FLAGS and (name, parameter.name) not in (
                 ("import", "collection"),
                 ("evaluate", "rerank"),
+                ("models", "model"),
             ):
                 assert parameter.default is options.FLAGS[parameter.name].option, f"{name} --{parameter.name}"
 

@@ -27,11 +27,12 @@ def paths(text: str) -> list[str]:
 class TestQueries:
     def test_more_and_less_like_this(self, run: Run, library: Library, plain: Path) -> None:
         other = library.folder / "two words.png"
-        without = run("search", plain, "--uri", library.uri, "--json")
+        plainly = ("--uri", library.uri, "--rerank", "none", "--json")
+        without = run("search", plain, *plainly)
         assert paths(without.out)[0] == str(plain)
-        ran = run("search", plain, f"+3:{other}", "--uri", library.uri, "--json")
+        ran = run("search", plain, f"+3:{other}", *plainly)
         assert paths(ran.out)[0] == str(other)
-        less = run("search", plain, f"-0.5:{other}", "--uri", library.uri, "--json")
+        less = run("search", plain, f"-0.5:{other}", *plainly)
         assert paths(less.out).index(str(other)) > paths(without.out).index(str(other))
         shown = run("search", plain, f"-0.5:{other}", "--uri", library.uri).out
         assert f"most like {plain} - 0.5 x {other}" in shown.splitlines()[0]
