@@ -111,7 +111,7 @@ class Finder(Protocol):
             copies: for each query the keys of rows that are left out.
 
         Returns:
-            Means of rows as :func:`~imagesearch.search.reordering.as_compared` gives them: float64, shape (q, dim).
+            Means of rows as :func:`as_compared` gives them: float64, shape (q, dim).
         """
 
 
