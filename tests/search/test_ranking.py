@@ -174,6 +174,8 @@ def test_expansion_is_the_weighted_mean_of_the_paper() -> None:
     moved = reordering.expanded(query, near, reordering.Expansion(2, 3.0), Metric.COSINE)
     expected = query + 0.8**3 * near[0] + 0.6**3 * near[1]
     assert moved * (1 + 0.8**3 + 0.6**3) == pytest.approx(expected)
+    pushed = reordering.expanded(query, near, reordering.Expansion(2, 3.0, push=2.0), Metric.COSINE, near[2])
+    assert pushed == pytest.approx(3 * moved - 2 * near[2])
     average = reordering.expanded(query, near, reordering.Expansion(2, 0.0), Metric.COSINE)
     assert average == pytest.approx((query + near[0] + near[1]) / 3)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import UsageError
 from imagesearch.learning.metrics import Floats
 from imagesearch.records import ImageRecord, Metric, Progress, no_progress
+from imagesearch.search.ranking import BACKGROUND, Background
 from imagesearch.search.reordering import as_compared
 from imagesearch.stores.base import SCORE_DECIMALS, Collection, Vectors
 
@@ -62,13 +63,21 @@ class ExactRows:
         self.metric = rows.metric
         self._vectors, self._absent = rows.vectors, absent
         self._compared = as_compared(rows.vectors, rows.metric).astype(np.float32)
+        ids = [picture.id for picture in rows.pictures]
+        sample = sorted(range(len(ids)), key=ids.__getitem__)[: BACKGROUND + 2]
+        self._background = Background(sample, as_compared(rows.vectors[sample], rows.metric))
 
     def at(self, absent: NDArray[np.int64]) -> ExactRows:
         """The same rows for other queries."""
         other = object.__new__(ExactRows)
         other.metric, other._vectors, other._compared = self.metric, self._vectors, self._compared
-        other._absent = absent
+        other._absent, other._background = absent, self._background
         return other
+
+    def background(self, copies: Sequence[Sequence[int]]) -> Floats:
+        """The mean of the rows, for each query without its copies and the row that is not there."""
+        absent = self._absent.tolist()
+        return self._background.without([[*own, key] for own, key in zip(copies, absent, strict=True)])
 
     def search(self, vectors: Vectors, k: int) -> list[list[int]]:
         """Places of the k closest rows to each query; of equally close ones the first in order of path."""

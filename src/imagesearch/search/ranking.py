@@ -37,6 +37,11 @@ Reordering = Literal["", "augment", "reciprocal", "diffuse"]
 
 # Rows that a method with re-ranking looks at.
 CANDIDATES = 200
+# Rows beyond a query's neighbours that are read, as some of the first may be copies of it.
+_SPARE = 5
+# Rows whose mean stands for the collection's, and rows that they are chosen from: reading more takes longer.
+BACKGROUND = 1000
+_SCANNED = 20_000
 # Queries whose candidates are in memory at once.
 _BLOCK = 32
 
@@ -57,9 +62,7 @@ class Recipe:
 
 
 _AVERAGE, _ALPHA = Expansion(3, 0.0), Expansion(3, 3.0)
-# As few rows as will do: reading them is most of what it costs.
-_FEEDBACK = Expansion(3, 3.0, push=0.5, depth=50)
-_DEEP_FEEDBACK = Expansion(5, 3.0, push=0.7, depth=200)
+_FEEDBACK = Expansion(3, 3.0, push=2.0)
 # The authors' own parameters, but fewer neighbours for lists as short as these.
 _AUGMENT = partial(augmented, neighbours=8, power=3.0)
 _RECIPROCAL = partial(reciprocal, neighbours=20, smoothing=6, own_part=0.3)
@@ -69,15 +72,15 @@ RECIPES: dict[str, Recipe] = {
     "none": Recipe(None, "", "by distance alone"),
     "average": Recipe(_AVERAGE, "", "the query averaged with its 3 nearest"),
     "expand": Recipe(_ALPHA, "", "the query and its 3 nearest, weighted"),
-    "feedback": Recipe(_FEEDBACK, "", "expand, and away from ranks 26 to 50"),
+    "feedback": Recipe(_FEEDBACK, "", "expand, and away from the mean of all"),
     "augment": Recipe(None, "augment", "candidates averaged with their neighbours"),
     "reciprocal": Recipe(None, "reciprocal", "by neighbours in common with the query"),
     "diffuse": Recipe(None, "diffuse", "by diffusion on the candidates' graph"),
     "expand+augment": Recipe(_ALPHA, "augment", "expand, then augment"),
     "expand+reciprocal": Recipe(_ALPHA, "reciprocal", "expand, then reciprocal"),
     "expand+diffuse": Recipe(_ALPHA, "diffuse", "expand, then diffuse"),
-    "feedback+augment": Recipe(_DEEP_FEEDBACK, "augment", "feedback from 200 candidates, then augment"),
-    "feedback+reciprocal": Recipe(_DEEP_FEEDBACK, "reciprocal", "feedback from 200 candidates, then reciprocal"),
+    "feedback+augment": Recipe(_FEEDBACK, "augment", "feedback, then augment"),
+    "feedback+reciprocal": Recipe(_FEEDBACK, "reciprocal", "feedback, then reciprocal"),
 }
 
 METHODS: tuple[str, ...] = tuple(RECIPES)
@@ -100,6 +103,16 @@ class Finder(Protocol):
 
     def fetch(self, keys: Sequence[int]) -> tuple[Sequence[int], Vectors]:
         """Those of the rows that are there, and their vectors: float32, shape (number of them, dim)."""
+
+    def background(self, copies: Sequence[Sequence[int]]) -> Floats:
+        """The mean of the collection's rows, or of the :data:`BACKGROUND` of the smallest ids.
+
+        Args:
+            copies: for each query the keys of rows that are left out.
+
+        Returns:
+            Means of rows as :func:`as_compared` gives them: float64, shape (q, dim).
+        """
 
 
 def rank(
@@ -160,11 +173,12 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
     moved, move = rows, recipe.expansion
     own: list[list[int]] = [[] for _ in rows]
     if move is not None:
-        looked_at = _candidates(finder, finder.search(queries, move.depth + 1), rows)
-        moved = np.stack(
+        nearest = _candidates(finder, finder.search(queries, move.neighbours + _SPARE + 1), rows)
+        means = finder.background([near.copies for near in nearest]) if move.push else [None] * len(rows)
+        moved = np.array(
             [
-                expanded(row, near.vectors[: move.depth], move, metric)
-                for row, near in zip(rows, looked_at, strict=True)
+                expanded(row, near.vectors[: move.neighbours], move, metric, mean)
+                for row, near, mean in zip(rows, nearest, means, strict=True)
             ]
         )
         # Closest to the query as it was, but perhaps not among the first k of the moved one.
@@ -229,6 +243,62 @@ def _scores(reordering: Reordering, query: Floats, candidates: Floats, metric: M
     return _DIFFUSE(similar)
 
 
+class Background:
+    """Rows that stand for a collection.
+
+    Args:
+        keys: at most one more than :data:`BACKGROUND`, smallest first.
+        vectors: of these rows, as they are compared: float64, shape (number of keys, dim).
+    """
+
+    def __init__(self, keys: Sequence[int], vectors: Floats) -> None:
+        self._vectors, self._places = vectors, {key: place for place, key in enumerate(keys)}
+        self._mean = _mean(vectors[:BACKGROUND])
+
+    def without(self, copies: Sequence[Sequence[int]]) -> Floats:
+        """Their mean for each query, without its copies; see :meth:`Finder.background`."""
+        means = np.tile(self._mean, (len(copies), 1))
+        for query, own in enumerate(copies):
+            if left_out := [self._places[key] for key in own if key in self._places]:
+                means[query] = _mean(np.delete(self._vectors, left_out, axis=0)[:BACKGROUND])
+        return means
+
+
+def _mean(vectors: Floats) -> Floats:
+    return np.asarray(vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1]))
+
+
+# Backgrounds of this process by collection: reading one takes longer than a search. A changed number of rows makes
+# it stale; other changes hardly move the mean of a thousand.
+_backgrounds: dict[tuple[str, str, str, int], Background] = {}
+_MOST_BACKGROUNDS = 16
+
+
+def background_of(collection: Collection) -> Background:
+    """The background of a collection, read once in a process for each number of rows that it has.
+
+    Ids are hashes of paths: the smallest are a random sample, the same one in every process and engine. Of a
+    collection of more than :data:`_SCANNED` rows only as many are looked at, those that a scan gives first.
+
+    Raises:
+        StoreError: the database fails.
+    """
+    name = (collection.place, collection.spec.name, collection.fingerprint.key, collection.count())
+    if (known := _backgrounds.get(name)) is not None:
+        return known
+    keys: list[int] = []
+    for columns in collection.scan_columns(["id"]):
+        keys += [int(key) for key in columns["id"]]
+        if len(keys) >= _SCANNED:
+            break
+    pictures, vectors = collection.fetch(sorted(keys)[: BACKGROUND + 1])
+    background = Background([one.id for one in pictures], as_compared(vectors, collection.spec.metric))
+    if len(_backgrounds) >= _MOST_BACKGROUNDS:
+        _backgrounds.pop(next(iter(_backgrounds)), None)
+    _backgrounds[name] = background
+    return background
+
+
 class _Rows:
     """The rows of a collection that pass a filter, as a :class:`Finder`; what was read is not read again."""
 
@@ -256,6 +326,10 @@ class _Rows:
         there = [key for key in keys if key in self._vectors]
         empty = np.empty((0, self._collection.fingerprint.dim), np.float32)
         return there, np.stack([self._vectors[key] for key in there]) if there else empty
+
+    def background(self, copies: Sequence[Sequence[int]]) -> Floats:
+        """See :class:`Finder`."""
+        return background_of(self._collection).without(copies)
 
     def hits(self, query: Vectors, keys: Sequence[int]) -> list[Hit]:
         """Hits in this order, with their similarity to the query."""

@@ -32,24 +32,21 @@ class Expansion:
             "Total recall: Automatic query expansion with a generative feature model for object retrieval", ICCV
             2007), more in alpha-weighted query expansion (Radenovic, Tolias & Chum, "Fine-tuning CNN image
             retrieval with no human annotation", TPAMI 2018).
-        push: how far, relative to its distance from them, it is moved away from the mean of the farther half of
-            the candidates: negative feedback (Rocchio, "Relevance feedback in information retrieval", 1971), with
-            low-ranked rows as pseudo-negatives (Arandjelovic & Zisserman, "Three things everyone should know to
-            improve object retrieval", CVPR 2012).
-        depth: how many candidates are looked at. Without a push, some more than neighbours, as some may be copies.
+        push: how far, relative to its distance from it, it is then moved away from the mean of the collection:
+            negative feedback (Rocchio, "Relevance feedback in information retrieval", 1971) where all rows count
+            as unrelated, which nearly all are. What all pictures have in common says nothing about any (Jegou &
+            Chum, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening",
+            ECCV 2012).
     """
 
     neighbours: int = 3
     power: float = 3.0
     push: float = 0.0
-    depth: int = 8
 
 
-# Fewer candidates than these have no half that could pass for unrelated.
-_FEWEST_NEGATIVES = 10
-
-
-def expanded(query: Floats, candidates: Floats, expansion: Expansion, metric: Metric) -> Floats:
+def expanded(
+    query: Floats, candidates: Floats, expansion: Expansion, metric: Metric, background: Floats | None = None
+) -> Floats:
     """A query moved as told.
 
     Args:
@@ -57,6 +54,7 @@ def expanded(query: Floats, candidates: Floats, expansion: Expansion, metric: Me
         candidates: shape (n, dim), likewise, closest first, without copies of the query.
         expansion: how.
         metric: of the collection.
+        background: the mean of its rows, shape (dim,), as they are compared; needed for a push.
 
     Returns:
         Shape (dim,), to be searched with by the same metric.
@@ -64,9 +62,8 @@ def expanded(query: Floats, candidates: Floats, expansion: Expansion, metric: Me
     near = candidates[: expansion.neighbours]
     weights = np.maximum(similarities(query[None], near, metric)[0], 0.0) ** expansion.power
     centre = (query + weights @ near) / (1 + weights.sum())
-    far = candidates[len(candidates) // 2 :]
-    if expansion.push and len(far) >= _FEWEST_NEGATIVES:
-        centre = centre + expansion.push * (centre - far.mean(axis=0))
+    if expansion.push and background is not None:
+        centre = centre + expansion.push * (centre - background)
     return np.asarray(centre)
 
 
