@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def row(title: str, report: ConfidenceReport) -> str:
     each = [trial.false_alarms for trial in report.trials]
     numbers = (f"{report.false_alarms:.3f} ({min(each):.2f}-{max(each):.2f})", f"{report.recall_ratio:.2f}")
     errors = (f"{report.calibration_error:.3f}", f"{report.first_calibration_error:.3f}")
-    return "| " + " | ".join([title, *numbers, *errors, f"{report.query_share:.1%}"]) + " |"
+    return "| " + " | ".join([title, *numbers, *errors, f"{1e3 * report.seconds_per_query:.2f} ms"]) + " |"
 
 
 def main() -> None:
@@ -90,7 +91,7 @@ def main() -> None:
         splits = list(splits_of(images, paths, given.seeds, copies=given.copies))
         report = evaluate_confidence(splits, fingerprint=images.embedder.fingerprint)
     title = f"{given.folder.name}{', copies' if given.copies else ''}, {Path(given.model).name}"
-    print(row(title, report))
+    sys.stdout.write(row(title, report) + "\n")
     if given.figure:
         confidence_figure(report, title).savefig(given.figure)
 

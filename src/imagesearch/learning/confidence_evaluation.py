@@ -103,7 +103,7 @@ class ConfidenceReport(PlainValues):
             ICML 2017) over all hits of all queries, ten bins of equal width, mean of the trials.
         first_calibration_error: the same over first hits only.
         learning_seconds: what learning took, mean.
-        query_share: time that :func:`assess` took over the time of the searches.
+        seconds_per_query: what :func:`imagesearch.search.confidence.assess` took, mean.
         trials: one for each split.
         bins: reliability of all trials' hits.
         curve: one point for each of :data:`RATES`.
@@ -115,7 +115,7 @@ class ConfidenceReport(PlainValues):
     calibration_error: float
     first_calibration_error: float
     learning_seconds: float
-    query_share: float
+    seconds_per_query: float
     trials: tuple[Trial, ...]
     bins: tuple[Bin, ...]
     curve: tuple[Point, ...]
@@ -203,7 +203,7 @@ def evaluate_confidence(
         calibration_error=means["calibration_error"],
         first_calibration_error=means["first_calibration_error"],
         learning_seconds=float(np.mean([outcome.learning for outcome in outcomes])),
-        query_share=sum(o.assessing for o in outcomes) / sum(o.searching for o in outcomes),
+        seconds_per_query=float(np.mean([outcome.assessing for outcome in outcomes])),
         trials=trials,
         bins=reliability(stated.ravel(), related.ravel()),
         curve=tuple(
@@ -246,7 +246,7 @@ class _Outcome:
         rows: of the collection.
         present, absent: first hits.
         stated, related: of all hits, shape (queries, hits).
-        learning, searching, assessing: seconds.
+        learning, assessing: seconds, in all and per query.
     """
 
     rows: int
@@ -255,7 +255,6 @@ class _Outcome:
     stated: NDArray[np.float64]
     related: NDArray[np.bool_]
     learning: float
-    searching: float
     assessing: float
 
 
@@ -267,17 +266,15 @@ def _ask(split: Split, fingerprint: Fingerprint, metric: Metric, k: int) -> _Out
     if background is None:
         raise UsageError(f"a collection of {len(split.rows)} pictures is too small to learn confidence from")
     size = min(len(split.present), len(split.absent))
-    started = time.perf_counter()
     found = collection.search(np.concatenate([split.present[:size], split.absent[:size]]), k)
-    searched = time.perf_counter()
-    found = assess(background, collection, found)
-    assessed = time.perf_counter()
+    started = time.perf_counter()
+    found = [answer for hits in found for answer in assess(background, collection, [hits])]
+    assessing = (time.perf_counter() - started) / len(found)
     labels = np.array([[split.row_labels[int(hit.path)] for hit in hits] for hits in found])
     related = labels == np.concatenate([split.present_labels[:size], np.full(size, -1)])[:, None]
     stated = np.array([[hit.confidence for hit in hits] for hits in found], np.float64)
     firsts = [hits[0] for hits in found]
-    times = (learning, searched - started, assessed - searched)
-    return _Outcome(len(split.rows), firsts[:size], firsts[size:], stated, related, *times)
+    return _Outcome(len(split.rows), firsts[:size], firsts[size:], stated, related, learning, assessing)
 
 
 def _collection(vectors: Vectors, fingerprint: Fingerprint, metric: Metric) -> Collection:

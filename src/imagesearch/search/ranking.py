@@ -182,7 +182,7 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
             ]
         )
         # Closest to the query as it was, but perhaps not among the first k of the moved one.
-        own = [near.copies for near in looked_at]
+        own = [near.copies for near in nearest]
     most = CANDIDATES if recipe.reordering else 0
     # Of as many rows as are looked at, or wanted, one may be the query's own.
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
