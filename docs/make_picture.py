@@ -1,14 +1,18 @@
-"""Draw the README's picture: thirty little scenes, and a search among them with the bundled model.
+"""Draw the README's picture: thirty little scenes, and two searches among them with the bundled model.
 
     python docs/make_picture.py
 
-Writes docs/search.png. The scenes are drawn here, the ranking is what the program finds.
+Writes docs/sheet.png: the page with the results, as Chromium shows it. The scenes are drawn here, the ranking is what
+the program finds.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +20,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter
 
 from imagesearch import ImageSearch
-from imagesearch.frontends.figures import results_figure, save_figure
+from imagesearch.frontends.sheet import contact_sheet
+from imagesearch.search.query import Query, SearchOptions
 
 SIZE = 480
 Colour = tuple[int, int, int]
@@ -135,6 +140,15 @@ def draw_all(folder: Path, each: int = 6) -> None:
             scene(seed).resize((SIZE // 2, SIZE // 2)).save(folder / f"{scene.__name__}-{number + 1}.png")
 
 
+def show_page(page: Path, picture: Path) -> None:
+    """Take a picture of a page, as a browser shows it."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        sys.exit("there is no Chromium here to show the page")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1180,1350"]
+    subprocess.run([browser, *flags, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True)
+
+
 def main() -> None:
     """Draw, index, search, save."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -142,10 +156,9 @@ def main() -> None:
         draw_all(folder)
         with ImageSearch({"milvus": {"uri": str(folder / "picture.db")}}) as images:
             images.index(folder)
-            query = str(folder / "sunset-1.png")
-            hits = images.search(query, k=10)
-            figure = results_figure(query, hits, images.describe().metric)
-        save_figure(figure, Path(__file__).with_name("search.png"))
+            answers = images.answer([folder / "sunset-1.png", Query.words("umbrella")], SearchOptions(6))
+            page = contact_sheet(answers, folder / "sheet.html", info=images.describe())
+        show_page(page, Path(__file__).resolve().with_name("sheet.png"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from imagesearch.config import Config
 from imagesearch.images.sources import ImageSource
@@ -26,6 +27,8 @@ class Searcher:
     def answer(self, queries: Iterable[ImageSource | Query], options: SearchOptions) -> list[Answer]:
         """See :meth:`imagesearch.service.ImageSearch.answer`."""
         options.check()
+        if options.rerank is None:
+            options = replace(options, rerank=self._config.search.rerank)
         asked = [Query.of(query) for query in queries]
         collection = self._collections.open()
         there = collection.fingerprint

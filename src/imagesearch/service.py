@@ -208,7 +208,6 @@ class ImageSearch:
             UsageError, PictureError, CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
         """
         wanted = self.config.search.top_k if k is None else k
-        options = {"rerank": self.config.search.rerank, **options}
         return [found.require() for found in self.answer(images, SearchOptions(wanted, **options))]
 
     def answer(self, queries: Iterable[ImageSource | Query], options: SearchOptions | None = None) -> list[Answer]:
@@ -222,9 +221,7 @@ class ImageSearch:
             UsageError: an option makes no sense, or a query has nothing to look for.
             CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
         """
-        return self._searcher.answer(
-            several(queries), options or SearchOptions(self.config.search.top_k, rerank=self.config.search.rerank)
-        )
+        return self._searcher.answer(several(queries), options or SearchOptions(self.config.search.top_k))
 
     def embed(self, images: Iterable[ImageSource]) -> Vectors:
         """Vectors of pictures.

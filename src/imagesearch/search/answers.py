@@ -24,7 +24,7 @@ from imagesearch.search.grouping import (
     stored_vectors,
 )
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.ranking import check_method, rank
+from imagesearch.search.ranking import METHODS, check_method, rank
 from imagesearch.search.vectors import QueryEncoder, QueryVector
 from imagesearch.stores.base import Collection, Ids, Vectors
 
@@ -97,7 +97,7 @@ def answer(
         StoreError: the database fails.
     """
     options.check()
-    check_method(options.rerank)
+    check_method(options.rerank or METHODS[0])
     for query in queries:
         query.check()
     encoded = encoder.encode(queries) if queries else []
@@ -116,12 +116,13 @@ def answer(
 def _search(
     collection: Collection, queries: Sequence[QueryVector], options: SearchOptions, among: Ids | None
 ) -> list[list[Hit]]:
-    """The hits of each query, best first; alternatives are not ranked again, which would take as often as long."""
+    """The hits of each query, best first; alternatives are not re-ranked, which would take as many times as long."""
     wanted, metric = options.offset + options.k, collection.spec.metric
     if options.gathers:
         wanted = candidates_for(wanted)
     single = [query for query in queries if len(query.vectors) == 1]
-    ranked = iter(rank(options.rerank, collection, _stacked(single), wanted, among) if single else ())
+    method = options.rerank or METHODS[0]
+    ranked = iter(rank(method, collection, _stacked(single), wanted, among) if single else ())
     several = [query for query in queries if len(query.vectors) > 1]
     found = iter(collection.search(_stacked(several), wanted, among) if several else ())
     return [

@@ -219,7 +219,8 @@ class SearchOptions:
         only_confident: leave out results that may well be unrelated to the query: those with a score that more
             than one in ten queries would get from a collection that has nothing related.
         sort: ``"score"``: closest first; ``"date"``: of the same results, the newest first.
-        rerank: how results are put in order: one of :data:`imagesearch.search.ranking.METHODS`.
+        rerank: how results are put in order: one of :data:`imagesearch.search.ranking.METHODS`; None: as the
+            settings say, or by score alone where there are none.
         where: which pictures count.
         group: put near-identical results behind the best of them, so that they count as one.
         diverse: of these groups, choose some that are unlike each other, at the price of some similarity to the
@@ -231,7 +232,7 @@ class SearchOptions:
     threshold: float | None = None
     only_confident: bool = False
     sort: str = "score"
-    rerank: str = "none"
+    rerank: str | None = None
     where: Filter | None = None
     group: bool = False
     diverse: bool = False

@@ -137,7 +137,6 @@ def search(
         threshold=threshold,
         only_confident=only_confident,
         sort=sort,
-        rerank=settings.search.rerank,
         where=where,
         group=group,
         diverse=diverse,
