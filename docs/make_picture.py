@@ -2,8 +2,8 @@
 
     python docs/make_picture.py
 
-Writes docs/sheet.png: the page with the results, as Chromium shows it. The scenes are drawn here, the ranking is what
-the program finds.
+Writes docs/sheet.png: the page with the results, as Chromium shows it. The scenes are drawn here, the ranking is
+what the program finds.
 """
 
 from __future__ import annotations

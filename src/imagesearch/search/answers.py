@@ -116,7 +116,7 @@ def answer(
 def _search(
     collection: Collection, queries: Sequence[QueryVector], options: SearchOptions, among: Ids | None
 ) -> list[list[Hit]]:
-    """The hits of each query, best first; alternatives are not re-ranked, which would take as many times as long."""
+    """The hits of each query, best first; re-ranking all alternatives would take too long."""
     wanted, metric = options.offset + options.k, collection.spec.metric
     if options.gathers:
         wanted = candidates_for(wanted)
