@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagesearch.config import Config
 from imagesearch.credentials import token_for
@@ -18,9 +19,11 @@ from imagesearch.images.find import reason_of
 from imagesearch.library.ledger import Ledger, delete_ledger, rename_ledger
 from imagesearch.records import CollectionInfo, Progress, no_progress
 from imagesearch.reports import TransferReport
-from imagesearch.search.confidence import Background, learn, read_background, write_background
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import Collection, CollectionSpec, ConnectionOptions, VectorDatabase, check_name
+
+if TYPE_CHECKING:
+    from imagesearch.search.confidence import Background
 
 # A local database that needs a larger share of the machine's memory has outgrown it.
 _MEMORY_SHARE = 0.5
@@ -257,6 +260,8 @@ class Collections:
 
     def background(self, collection: Collection) -> Background | None:
         """What its pictures score by chance; None where that was not learned, or of another state of it."""
+        from imagesearch.search.confidence import read_background
+
         name = collection.spec.name
         if self._keep_ledgers:
             return read_background(self._background_file(name), collection)
@@ -272,6 +277,8 @@ class Collections:
         Raises:
             StoreError: the database fails.
         """
+        from imagesearch.search.confidence import learn
+
         there = self.background(collection)
         if there is not None and there.is_fresh(collection, collection.count()):
             return False
@@ -280,6 +287,8 @@ class Collections:
 
     def _keep_background(self, name: str, background: Background | None) -> bool:
         """Whether it, or that there is none, could be written."""
+        from imagesearch.search.confidence import write_background
+
         self._learned.pop(name, None)
         if self._keep_ledgers:
             file = self._background_file(name)
