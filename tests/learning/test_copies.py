@@ -12,7 +12,8 @@ from imagesearch.errors import UsageError
 from imagesearch.learning.copies import CopiesPlan, evaluate_copies
 from imagesearch.learning.distortions import DISTORTIONS, Distortion, available, distorted
 from imagesearch.learning.exact import Rows
-from imagesearch.learning.index_quality import evaluate_index
+from imagesearch.learning.index_quality import IndexPoint, evaluate_index, recommended
+from imagesearch.learning.metrics import Estimate
 from imagesearch.models.embedder import Embedder
 from imagesearch.records import Fingerprint, ImageRecord, Metric
 from imagesearch.stores.base import CollectionSpec
@@ -128,6 +129,18 @@ def test_pictures_that_are_gone_are_named(originals: list[str], starter: Embedde
 
 
 class TestIndex:
+    @pytest.mark.parametrize(
+        ("points", "expected"),
+        [
+            ([(0.9, 1.0), (0.995, 3.0), (1.0, 2.0)], 2),  # the fastest that finds enough
+            ([(0.5, 1.0), (0.9, 3.0), (0.8, 2.0)], 1),  # none does: the one that finds most
+            ([(1.0, 1.05), (1.0, 1.0)], 0),  # a difference that is noise
+        ],
+    )
+    def test_what_is_recommended(self, points: list[tuple[float, float]], expected: int) -> None:
+        made = [IndexPoint({}, Estimate(recall, 0, 1, 9), speed, speed) for recall, speed in points]
+        assert recommended(made) is made[expected]
+
     def test_exact_search_finds_all(self) -> None:
         vectors = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
         rows = Rows([ImageRecord(f"/{place:03}") for place in range(200)], vectors, Metric.COSINE)
@@ -139,7 +152,6 @@ class TestIndex:
         assert {point.recall.value for point in report.points} == {1.0}
         tried = [point.params.get("ef") for point in report.points]
         assert tried == [None, 32, 64, 128, 256, 512]  # none below k
-        assert report.recommended.median_ms == min(point.median_ms for point in report.points)
         assert report.to_dict()["index"] == "HNSW"
 
     def test_what_misses_rows_is_not_recommended(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagesearch.evaluating import Evaluation
     from imagesearch.learning.outcomes import LabelReport, WorstQuery
 
-_THUMBNAIL = 112
+_THUMBNAIL = 172
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
@@ -30,12 +30,12 @@ th, td { padding: .15rem .7rem; border-bottom: 1px solid #e6eaef; text-align: le
 th { color: #6b7686; font-weight: 600 } .right { text-align: right }
 p.note { color: #6b7686; margin: .3rem 0 } img.figure { max-width: 100%; display: block; margin: 1rem 0 }
 .strip { display: flex; flex-wrap: wrap; gap: .4rem; margin: .3rem 0 1.2rem }
-figure { margin: 0; width: 112px; font-size: 11px; line-height: 1.3; overflow-wrap: anywhere }
-figure div { height: 112px; display: flex; align-items: center; justify-content: center; background: #eef0f3;
+figure { margin: 0; width: 92px; font-size: 11px; line-height: 1.3; overflow-wrap: anywhere }
+figure div { height: 92px; display: flex; align-items: center; justify-content: center; background: #eef0f3;
   border: 3px solid transparent }
 figure.query div { border-color: #1c2430 } figure.right-class div { border-color: #3a9d5d }
 figure.wrong-class div { border-color: #e4572e }
-figure img { max-width: 106px; max-height: 106px }
+figure img { max-width: 86px; max-height: 86px }
 """
 
 
