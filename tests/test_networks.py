@@ -85,7 +85,7 @@ def test_pytorch_makes_way_for_a_graph(
 def test_a_network_that_was_given_stays(starter: Any, asked: list[Any]) -> None:
     with ImageSearch(embedder=starter) as images:
         assert not images.optimize()
-        images.optimize_for(1_000_000)
+        images.networks.optimize_for(1_000_000, "features")
         assert images.embedder is starter
     assert asked == []
 

@@ -29,17 +29,21 @@ from imagesearch.stores.base import ConnectionOptions, VectorDatabase
 from imagesearch.yaml_files import write_setting
 
 if TYPE_CHECKING:
+    from imagesearch.learning.confidence_evaluation import ConfidenceReport
     from imagesearch.learning.copies import CopiesReport
     from imagesearch.learning.exact import Rows
     from imagesearch.learning.index_quality import IndexReport
     from imagesearch.learning.metrics import Difference
     from imagesearch.learning.outcomes import Choice, Cost, LabelReport
+    from imagesearch.learning.words_evaluation import WordSummary
 
 # Pictures that the time of reading and encoding one is measured with.
 _TIMED_PICTURES = 12
 # Queries that an index is probed with, and how far, in parts of its length, each is moved off the vector of a row:
 # a stored vector is the easiest of all to find.
 _PROBES, _OFF = 200, 0.2
+# Random halves of the labels that confidence is measured with.
+_SPLITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Request:
         methods: ranking methods to compare with ``"none"``.
         copies: look for originals from distorted copies; None: if there are no labels.
         index: measure the index.
+        words: ask for each label by its name.
+        confidence: measure how well confidence is calibrated, with half of the labels absent.
         k: results that measures at k look at.
         queries: at most so many pictures are asked for.
         originals: at most so many pictures are distorted.
@@ -65,6 +71,8 @@ class Request:
     methods: tuple[str, ...] = ("none",)
     copies: bool | None = None
     index: bool = False
+    words: bool = False
+    confidence: bool = False
     k: int = 10
     queries: int = 1000
     originals: int = 100
@@ -81,6 +89,8 @@ class Request:
         for name in ("k", "queries", "originals"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.confidence and self.copies:
+            raise UsageError("confidence is measured by labels, not by copies")
         if len(set(self.models)) != len(self.models):
             raise UsageError(f"models to compare: {', '.join(self.models)}: each once")
 
@@ -92,7 +102,8 @@ class ModelEvaluation:
     Attributes:
         model: its name.
         encode_ms: milliseconds to read and encode one picture, median; None if none could be read.
-        labels, copies, index: what was measured.
+        labels, copies, index, words, confidence: what was measured.
+        unknown: labels whose names the model does not know.
     """
 
     model: str
@@ -100,13 +111,18 @@ class ModelEvaluation:
     labels: LabelReport | None = None
     copies: CopiesReport | None = None
     index: IndexReport | None = None
+    words: WordSummary | None = None
+    unknown: tuple[str, ...] = ()
+    confidence: ConfidenceReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        parts = {"labels": self.labels, "copies": self.copies, "index": self.index}
+        names = ("labels", "copies", "index", "words", "confidence")
+        parts = {name: getattr(self, name) for name in names}
         return {
             "model": self.model,
             "encode_ms": self.encode_ms,
+            "unknown": list(self.unknown),
             **{name: part.to_dict() if part else None for name, part in parts.items()},
         }
 
@@ -289,7 +305,39 @@ def _evaluate_model(
     if request.index:
         probes = _probes(rows, request.seed)
         by_index = evaluate_index(database, collection.spec, rows, probes, k=request.k, progress=progress)
-    return ModelEvaluation(model, None if encoding is None else 1000 * encoding, by_labels, by_copies, by_index)
+    milliseconds = None if encoding is None else 1000 * encoding
+    words, unknown = _by_words(images, rows, labels) if request.words else (None, ())
+    sure = _by_confidence(images, rows, labels, request.seed) if request.confidence else None
+    return ModelEvaluation(model, milliseconds, by_labels, by_copies, by_index, words, unknown, sure)
+
+
+def _by_words(
+    images: ImageSearch, rows: Rows, labels: Sequence[str | None]
+) -> tuple[WordSummary | None, tuple[str, ...]]:
+    """How well labels are found by their names, and those that the model does not know."""
+    from imagesearch.learning.words_evaluation import evaluate_words, summary, word_of
+
+    words, unknown, there = {}, [], images.describe().fingerprint
+    for label in sorted({label for label in labels if label is not None}):
+        try:
+            (meaning,) = images.networks.words([word_of(label)], there)
+        except UsageError:  # the model does not know it: that is said
+            unknown.append(label)
+        else:
+            words[label] = meaning.vectors
+    by_path = {row.path: label for row, label in zip(rows.pictures, labels, strict=True) if label is not None}
+    scores = evaluate_words(images.collection(), by_path, words)
+    return summary(scores) if scores else None, tuple(unknown)
+
+
+def _by_confidence(images: ImageSearch, rows: Rows, labels: Sequence[str | None], seed: int) -> ConfidenceReport:
+    from imagesearch.learning.confidence_evaluation import evaluate_confidence, split_classes
+
+    known = [place for place, label in enumerate(labels) if label is not None]
+    _, numbers = np.unique([str(labels[place]) for place in known], return_inverse=True)
+    vectors = rows.vectors[known]
+    splits = (split_classes(vectors, numbers.astype(np.int64), seed=seed + turn) for turn in range(_SPLITS))
+    return evaluate_confidence(splits, fingerprint=images.describe().fingerprint, metric=rows.metric)
 
 
 def _probes(rows: Rows, seed: int) -> np.ndarray:

@@ -129,8 +129,7 @@ class ImageSearch:
             on: the column that says which picture: ``"path"``, ``"name"`` or ``"content_hash"``.
 
         Raises:
-            UsageError: the file cannot be read, or its columns cannot be kept.
-            CollectionNotFoundError: nothing has been indexed with this model yet.
+            UsageError, CollectionNotFoundError: it cannot be read or kept; nothing has been indexed yet.
         """
         from imagesearch.library.annotations import annotate, read_annotations
 
@@ -218,8 +217,7 @@ class ImageSearch:
             options: default: ``search.top_k`` results.
 
         Raises:
-            UsageError: an option makes no sense, or a query has nothing to look for.
-            CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
+            UsageError, CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
         """
         return self._searcher.answer(several(queries), options or SearchOptions(self.config.search.top_k))
 
@@ -263,14 +261,6 @@ class ImageSearch:
         check_top(top)
         yield from label_images(self.classifier, several(images), top, self._searcher.reading)
 
-    def known_words(self) -> tuple[str, ...] | None:
-        """The labels by whose names pictures can be searched; None for a model that understands free text.
-
-        Raises:
-            ModelError: the model understands no words; says why, and which do.
-        """
-        return self._networks.known_words()
-
     def optimize(self, labels: bool = False, progress: Progress = no_progress) -> bool:
         """Prepare the configured model for this machine: later work and starts are faster.
 
@@ -291,14 +281,6 @@ class ImageSearch:
         """
         return self._networks.optimize("labels" if labels else "features", progress)
 
-    def optimize_for(self, images: int, labels: bool = False, progress: Progress = no_progress) -> None:
-        """Call :meth:`optimize` if it pays for so many images to encode or label; go on if it fails.
-
-        Raises:
-            ModelError: the model is not there.
-        """
-        self._networks.optimize_for(images, "labels" if labels else "features", progress)
-
     def check(self, repair: bool = False, progress: Progress = no_progress) -> CheckReport:
         """Verify files, rows, vectors, index and list of skipped files of every collection; every byte is read.
 
@@ -318,7 +300,7 @@ class ImageSearch:
         """The configured collection.
 
         Raises:
-            CollectionNotFoundError: it does not exist; names those that do.
+            CollectionNotFoundError: it does not exist.
         """
         return self.collection().info()
 
@@ -326,9 +308,6 @@ class ImageSearch:
         """The index type that the collection has and the configured one, if these differ.
 
         Until :meth:`index` replaces it, searches use the one that is there.
-
-        Raises:
-            CollectionNotFoundError: the collection does not exist.
         """
         collection = self.collection()
         built, wanted = collection.info().index_type, collection.spec.index_type
@@ -350,6 +329,11 @@ class ImageSearch:
         return self._handle.open().engine
 
     @property
+    def networks(self) -> Networks:
+        """The networks that make vectors of pictures and words, and labels."""
+        return self._networks
+
+    @property
     def database(self) -> Collections:
         """The database's collections: list, copy, rename, drop, export, import, migrate."""
         return self._collections
@@ -364,11 +348,7 @@ class ImageSearch:
         return self._collections.open()
 
     def find_collection(self) -> Collection | None:
-        """The configured collection, or None if it does not exist.
-
-        Raises:
-            UsageError: the database was closed.
-        """
+        """The configured collection, or None if it does not exist."""
         return find(self._handle.open(), self.spec)
 
     @property

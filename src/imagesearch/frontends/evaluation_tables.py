@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from imagesearch.evaluating import Evaluation, ModelEvaluation
+    from imagesearch.learning.confidence_evaluation import ConfidenceReport
     from imagesearch.learning.copies import CopiesReport
     from imagesearch.learning.index_quality import IndexReport
     from imagesearch.learning.metrics import Difference, Estimate
     from imagesearch.learning.outcomes import Cost, LabelReport, MethodResult
+    from imagesearch.learning.words_evaluation import WordSummary
 
 # Classes of the table of classes: the best and the worst of many.
 _SHOWN_CLASSES = 20
@@ -62,6 +64,34 @@ def _tables_of_model(one: ModelEvaluation, named: bool) -> Iterable[Table]:
             yield _methods(one.copies.methods, ("MRR", "recall@1"), prefix, one.encode_ms)
     if one.index is not None:
         yield _index(one.index, prefix)
+    if one.words is not None:
+        yield _words(one.words, one.unknown, prefix)
+    if one.confidence is not None:
+        yield _confidence(one.confidence, prefix)
+
+
+def _words(found: WordSummary, unknown: Sequence[str], prefix: str) -> Table:
+    rows = [
+        ["right picture first", f"{found.first:.3f}"],
+        ["among the first ten", f"{found.among_first:.3f}"],
+        ["precision@10", f"{found.precision:.3f}"],
+        ["mAP", f"{found.mean_average_precision:.3f}"],
+    ]
+    note = f"{len(unknown):,} labels are no words that the model knows, such as {unknown[0]!r}." if unknown else ""
+    title = f"{prefix}{found.words:,} labels asked for by their names"
+    return Table(title, _sides(["measure", "mean"], left=1), rows, note)
+
+
+def _confidence(found: ConfidenceReport, prefix: str) -> Table:
+    rows = [
+        [f"false alarms, nominally {found.rate:.0%}", f"{found.false_alarms:.3f}"],
+        ["recall, of the best flat cutoff's with hindsight", f"{found.recall_ratio:.2f}"],
+        ["expected calibration error", f"{found.calibration_error:.3f}"],
+        ["the same, of first hits", f"{found.first_calibration_error:.3f}"],
+        ["milliseconds per query", f"{1000 * found.seconds_per_query:.2f}"],
+    ]
+    title = f"{prefix}Confidence with half of the labels absent, {len(found.trials)} random halves"
+    return Table(title, _sides(["measure", "mean"], left=1), rows)
 
 
 def _measures(report: LabelReport, prefix: str) -> Table:

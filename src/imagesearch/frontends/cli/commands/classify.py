@@ -151,7 +151,7 @@ class Labels:
             if not found:
                 yield argument, Skipped(argument, "no pictures in this folder")
         with ProgressDisplay() if self._shows_progress else contextlib.nullcontext(no_progress) as progress:
-            self._images.optimize_for(len(files), labels=True, progress=progress)
+            self._images.networks.optimize_for(len(files), "labels", progress)
             for done, (source, result) in enumerate(self._images.classify_all(files, self._top), start=1):
                 assert isinstance(source, (str, os.PathLike))
                 yield os.fspath(source), result

@@ -60,6 +60,10 @@ Copies = Annotated[
     ),
 ]
 Index = Annotated[bool, typer.Option("--index", help="Measure recall and latency of the index by its parameters.")]
+Words = Annotated[bool, typer.Option("--words", help="Ask for each label by its name, as by 'search WORDS'.")]
+Confidence = Annotated[
+    bool, typer.Option("--confidence", help="Measure how far confidence holds, with half of the labels absent.")
+]
 Tune = Annotated[
     bool,
     typer.Option(
@@ -96,6 +100,8 @@ def evaluate(
     compare: Compare = None,
     copies: Copies = None,
     index: Index = False,
+    words: Words = False,
+    confidence: Confidence = False,
     tune: Tune = False,
     top_k: At = 10,
     queries: Queries = 1000,
@@ -123,6 +129,8 @@ def evaluate(
             methods=METHODS if "all" in methods else methods,
             copies=copies,
             index=index,
+            words=words,
+            confidence=confidence,
             k=top_k,
             queries=queries,
             originals=originals,

@@ -129,7 +129,7 @@ def _row(preset: Preset) -> tuple[str, ...]:
 def _list_words(model: str | None, output: Format) -> None:
     settings = load_settings(model=model)
     with opened(settings) as images:
-        known = KnownWords(settings.model.name, images.known_words())
+        known = KnownWords(settings.model.name, images.networks.known_words())
     print_result(known, output, partial(_show_words, known))
 
 
