@@ -58,11 +58,16 @@ def main() -> None:
     parser.add_argument("--model", action="append", required=True, help="name or folder of a checkpoint")
     parser.add_argument("--queries", type=int, default=1000, help="at most so many per folder and model")
     given = parser.parse_args()
-    found = []
+    found: list[tuple[str, Evaluation]] = []
     for model in given.model:
         for named in given.folder:
             name, _, folder = named.partition("=")
             found.append((name, measured(folder, model, given.queries)))
+            write(found)  # all of them take a while: what is measured is kept
+
+
+def write(found: Sequence[tuple[str, Evaluation]]) -> None:
+    """Replace what stands between the marks of the page."""
     parts = ["Gains of mAP over `none`:\n", summary(found), *(section(name, one) for name, one in found)]
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
