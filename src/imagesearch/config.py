@@ -134,19 +134,9 @@ class SearchSettings(Section):
     allow_url: bool = False
     # The names of search.ranking.METHODS, which a test compares with these.
     rerank: Literal[
-        "none",
-        "average",
-        "expand",
-        "feedback",
-        "augment",
-        "reciprocal",
-        "diffuse",
-        "expand+augment",
-        "expand+reciprocal",
-        "expand+diffuse",
-        "feedback+augment",
-        "feedback+reciprocal",
-    ] = "feedback"
+        "none", "average", "expand", "feedback", "augment", "reciprocal", "diffuse", "expand+augment",
+        "expand+reciprocal", "expand+diffuse", "feedback+augment", "feedback+reciprocal",
+    ] = "feedback"  # fmt: skip
 
 
 class Config(Section):

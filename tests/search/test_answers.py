@@ -18,9 +18,10 @@ from PIL import Image
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.sources import ImageSource
 from imagesearch.library.refresh import index_folders
-from imagesearch.records import Fingerprint, picture_id
+from imagesearch.records import Fingerprint, ImageRecord, picture_id
 from imagesearch.search import vectors as vectors_module
 from imagesearch.search.answers import answer
+from imagesearch.search.confidence import learn
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.vectors import ImageReading, QueryEncoder, QueryVector, combinations, embed_images
 from imagesearch.stores.base import Vectors
@@ -208,3 +209,24 @@ def test_a_query_that_is_never_read_ends(
     assert "took longer than" in str(found.error)
     assert found.error.retryable
     assert time.monotonic() - started < 5
+
+
+def test_pictures_have_confidence_and_words_have_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((60, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    collection = MemoryDatabase().create(SPEC, MeanColour().fingerprint)
+    collection.upsert([ImageRecord(f"/p/{number}.jpg") for number in range(60)], vectors)
+    background = learn(collection)
+    assert background is not None
+    encoder = QueryEncoder(collection, MeanColour, colours, ImageReading())
+    asked = [Query.vector(vectors[7]), Query.words("red"), Query.stored("/p/3.jpg") + Query.words("blue")]
+    picture, word, both = answer(collection, encoder, asked, SearchOptions(k=5), background)
+    assert picture.hits[0].confidence == 1
+    assert all(hit.expected is not None and hit.expected >= 0 for hit in picture.hits)
+    assert all(hit.expected is None is hit.confidence for hit in (*word.hits, *both.hits))
+    sure = SearchOptions(k=60, only_confident=True)
+    certain, nothing = answer(collection, encoder, asked[:2], sure, background)
+    assert 1 <= len(certain.hits) < 60
+    assert nothing.hits == ()
+    assert nothing.best is not None

@@ -103,8 +103,14 @@ def answer(
     encoded = encoder.encode(queries) if queries else []
     good = [vector for vector in encoded if isinstance(vector, QueryVector)]
     among = matching(collection, options.where) if options.where else None
-    found = iter(assess(background, collection, _search(collection, good, options, among)) if good else ())
-    arranger = _Arranger(collection, options)
+    lists = _search(collection, good, options, among) if good else []
+    if background is not None and any(not vector.has_words for vector in good):
+        assessed = iter(assess(background, collection, lists))
+        # What words score is of another scale than what pictures score: nothing is known of it.
+        lists = [
+            found if vector.has_words else sure for vector, found, sure in zip(good, lists, assessed, strict=True)
+        ]
+    found, arranger = iter(lists), _Arranger(collection, options)
     return [
         arranger.answer(query, vector, next(found))
         if isinstance(vector, QueryVector)

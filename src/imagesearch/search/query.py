@@ -196,6 +196,11 @@ class Query:
             text += f"{' ' if text else ''}{sign}{factor}{part.label}"
         return text
 
+    @property
+    def has_words(self) -> bool:
+        """Whether words are part of it."""
+        return any(part.kind is Kind.WORDS for part in self.parts)
+
     def check(self) -> None:
         """Refuse what no collection can answer.
 

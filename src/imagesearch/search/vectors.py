@@ -71,10 +71,12 @@ class QueryVector:
         vectors: float32, shape (n, dim), n at least 1; of unit length if the collection's are. Most queries have
             one; words that mean several labels have alternatives, of which the closest to a picture counts.
         meanings: how words in it were taken.
+        has_words: whether there are any.
     """
 
     vectors: Vectors
     meanings: tuple[str, ...] = ()
+    has_words: bool = False
 
 
 class QueryEncoder:
@@ -140,7 +142,7 @@ class QueryEncoder:
         if not len(sums):
             return UsageError(f"{query}: the parts cancel each other, so that nothing is left to look for")
         said = (meanings[id(part)].meaning for part in query.parts if id(part) in meanings)
-        return QueryVector(sums, tuple(filter(None, said)))
+        return QueryVector(sums, tuple(filter(None, said)), query.has_words)
 
     def _stored(self, parts: Sequence[Part]) -> dict[int, Vectors | ImageSearchError | None]:
         """Vectors that need no network: given ones, and those of pictures in the collection."""

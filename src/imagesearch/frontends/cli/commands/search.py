@@ -276,7 +276,12 @@ def _note_differences(images: ImageSearch, info: CollectionInfo, found: Answer, 
     elif options.k > info.rows and options.threshold is None:
         note(f"asked for {options.k}, but the collection holds only {counted(info.rows, 'picture')}")
     if options.only_confident and found.best is not None and found.best.expected is None:
-        note("nothing is known of chance in this collection: 'imagesearch index' learns it, from 40 pictures on")
+        why = (
+            "of words"
+            if found.query.has_words
+            else "in this collection; 'imagesearch index' learns it, from 40 on"
+        )
+        note(f"--only-confident: nothing is known of scores by chance {why}")
     for meaning in found.meanings:
         note(meaning)
     if other_index := images.index_mismatch():
