@@ -15,6 +15,7 @@ import pytest
 from imagesearch import ImageSearch, load_config
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.runtimes import cache
+from imagesearch.search.filters import Filter
 
 SHAPES = [f"/photos/shape {number}.png" for number in range(3)]
 
@@ -37,6 +38,15 @@ def test_the_database_is_searched_and_its_vectors_are_reused(earlier: Path, star
         assert (hits[0].path, hits[0].score) == (SHAPES[1], pytest.approx(1, abs=1e-3))
         report = images.index(earlier / "photos")
         assert (report.found, report.indexed, report.reused, len(report.skipped)) == (5, 3, 3, 2)
+
+
+def test_its_pictures_can_be_annotated(earlier: Path, starter: Embedder, tmp_path: Path) -> None:
+    (tmp_path / "stars.csv").write_text("name,stars\nshape 1.png,5\n")
+    with service(earlier / "photos.db", starter) as images:
+        assert images.describe().missing_columns
+        assert images.annotate(tmp_path / "stars.csv", "name").pictures == 1
+        hits = images.search(SHAPES[0], where=Filter(expression="stars > 4"))
+        assert [(hit.path, hit.to_dict()["annotations"]) for hit in hits] == [(SHAPES[1], {"stars": 5})]
 
 
 def test_the_list_of_skipped_files_is_read(earlier: Path, starter: Embedder) -> None:

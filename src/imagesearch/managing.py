@@ -99,6 +99,7 @@ class Collections:
         self._keep_ledgers = keep_ledgers
         self._in_memory: dict[str, Ledger] = {}
         self._learned: dict[str, Background] = {}
+        self._writing_background = threading.Lock()
 
     def collections(self) -> dict[str, CollectionInfo | None]:
         """Every collection by name; None for those that other programs made."""
@@ -293,7 +294,8 @@ class Collections:
         if self._keep_ledgers:
             file = self._background_file(name)
             try:
-                write_background(file, background)
+                with self._writing_background:
+                    write_background(file, background)
             except OSError as error:
                 _log.warning("cannot write %s: %s; hits may lack confidence", file, reason_of(error))
                 return False

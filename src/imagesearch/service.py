@@ -133,7 +133,10 @@ class ImageSearch:
         """
         from imagesearch.library.annotations import annotate, read_annotations
 
-        return annotate(self.collection(), read_annotations(os.fsdecode(table), on), on, progress)
+        read, there = read_annotations(os.fsdecode(table), on), self.collection()
+        # Gives one that an earlier version made the column that it lacks, where the engine can.
+        collection = self._handle.open().create(self.spec, there.fingerprint)
+        return annotate(collection, read, on, progress)
 
     def skipped(self) -> list[Skipped]:
         """Files that indexing into the configured collection could not read, why, and whether a retry can help."""

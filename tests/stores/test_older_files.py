@@ -89,7 +89,10 @@ def test_everything_is_there_and_can_be_gone_on_with(older: str, name: str) -> N
     database = DatabaseAddress.parse(older).open()
     collection = database.open(spec)
     info = collection.info()
-    assert (info.rows, info.metric, info.index_type, info.missing_columns) == (len(wanted), metric, kind, ())
+    assert (info.rows, info.metric, info.index_type, info.missing_columns) == (
+        *(len(wanted), metric, kind),
+        ("annotations",),
+    )
     assert everything(database, spec) == wanted
     queries = drawn(5000, 5010)
     for ours, theirs in zip(collection.search(queries, 10), memory.open(spec).search(queries, 10), strict=True):

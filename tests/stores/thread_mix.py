@@ -266,13 +266,13 @@ def service_actions(
     images.index(folder / "kept")
     pictures = sorted(str(path) for path in (folder / "kept").iterdir())
     vectors = images.embed(pictures)
-    serial = {path: _kept(images.search(path, 1000)) for path in pictures}
+    serial = {path: _kept(images.search(path, 1000, rerank="none")) for path in pictures}
     labels = {path: images.classify(path, 3) for path in pictures[:4]}
     rows = {row.path: row for batch in images.collection().scan() for row in batch}
 
     def search(chance: random.Random) -> None:
         path = chance.choice(pictures)
-        found = _kept(images.search(path, 1000))
+        found = _kept(images.search(path, 1000, rerank="none"))
         assert len(found) == len(serial[path])
         assert not is_exact or found == serial[path]
         _assert_nearly(dict(found), dict(serial[path]))

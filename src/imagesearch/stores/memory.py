@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,11 @@ class MemoryDatabase:
     [('a.jpg', 0.0), ('b.jpg', 25.0)]
     """
 
+    # Not id(): that of a database which is gone may come again.
+    _numbers = itertools.count(1)
+
     def __init__(self) -> None:
+        self._place = f"memory:{next(self._numbers)}"
         self._tables: dict[str, _Table] = {}
         self._lock = threading.RLock()
         self._closed = False
@@ -63,7 +68,7 @@ class MemoryDatabase:
     @property
     def place(self) -> str:
         """Every database is a place of its own."""
-        return f"memory:{id(self)}"
+        return self._place
 
     def names(self) -> list[str]:
         """Names of all collections, sorted."""
