@@ -99,6 +99,12 @@ TWENTY: list[tuple[Filter, Callable[[ImageRecord], object]]] = [
         lambda row: row.latitude is not None and row.latitude > 0 and row.longitude < 11.65 and row.width > 0,
     ),
     (
+        Filter(expression='camera not in ["NIKON D850"] and not (camera in ["Canon EOS 5D", "x"])'),
+        lambda row: row.camera is not None and row.camera not in ("NIKON D850", "Canon EOS 5D"),
+    ),
+    (Filter(expression="width < 1000"), lambda row: 0 < row.width < 1000),
+    (Filter(expression="height / width < 0.5"), lambda row: row.width and row.height / row.width < 0.5),
+    (
         Filter(expression="camera is null", under=("/p/a",), after="2024"),
         lambda row: row.camera is None and row.path.startswith("/p/a/") and moment(row) >= "2024",
     ),

@@ -30,6 +30,7 @@ Column = NDArray[Any] | list[Any]
 # The mean radius of the Earth in kilometres (IUGG 1980).
 _EARTH = 6371.0088
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d)?)?)?)?)?")
+_SIZES = ("width", "height")
 # Endings that name one format.
 _SAME_FORMAT = (
     {"jpg", "jpeg", "jpe", "jfif"},
@@ -228,11 +229,13 @@ def _kinds() -> dict[str, ValueKind]:
     return {ID: ValueKind.INTEGER, **{column.name: kinds[column.kind] for column in COLUMNS}}
 
 
-def _comparable(name: str, values: Column) -> list[Any]:
-    """Values for an expression: paths as databases store them, with bytes that are no text escaped."""
+def _comparable(name: str, values: Column) -> Any:
+    """Values for an expression: paths as databases store them, and no sizes of 0."""
     column = BY_NAME.get(name)
+    if name in _SIZES:  # 0 stands for unknown
+        return np.ma.masked_equal(np.asarray(values), 0)
     if column is None or not column.is_path:
-        return list(values)
+        return values
     return [column.stored(value) for value in values]
 
 

@@ -5,6 +5,7 @@ So a filter means the same for every engine, whatever version of a server knows 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -49,7 +50,7 @@ class Expression:
     def __init__(self, text: str) -> None:
         self.text = text
         try:
-            self._tree = parse_expr(text)
+            self._tree = _without_lists(parse_expr(text))
         except FilterError as error:
             raise UsageError(_explained(text, error)) from error
         except RecursionError as error:
@@ -60,11 +61,12 @@ class Expression:
         """Names of the columns that it refers to."""
         return frozenset(_names(self._tree))
 
-    def mask(self, columns: Mapping[str, list[Any]], kinds: Mapping[str, ValueKind]) -> NDArray[np.bool_]:
+    def mask(self, columns: Mapping[str, Any], kinds: Mapping[str, ValueKind]) -> NDArray[np.bool_]:
         """Which rows match; a comparison with an unknown value (None) does not.
 
         Args:
-            columns: the values of each column that is referred to; all of one length.
+            columns: the values of each column that is referred to, as a list or an array of NumPy; all of one
+                length. In a masked array, what is masked is unknown.
             kinds: what may be referred to.
 
         Raises:
@@ -84,6 +86,21 @@ class Expression:
             raise UsageError(f"filter {self.text!r}: {str(error).splitlines()[0]}") from error
 
 
+def _without_lists(tree: Any) -> Any:
+    """The same with ``in`` and ``not in`` as comparisons: of what is unknown, neither then holds."""
+    if isinstance(tree, nodes.InOp):
+        join, operator = (nodes.And, "!=") if tree.negate else (nodes.Or, "==")
+        each = tuple(nodes.CmpOp(operator, tree.field, value, tree.pos) for value in tree.values.elements)
+        return tree if not each else each[0] if len(each) == 1 else join(each, tree.pos)
+    if isinstance(tree, tuple):
+        return tuple(_without_lists(part) for part in tree)
+    if type(tree).__module__ != nodes.__name__:
+        return tree
+    return dataclasses.replace(
+        tree, **{field.name: _without_lists(getattr(tree, field.name)) for field in dataclasses.fields(tree)}
+    )
+
+
 def _names(tree: Any) -> list[str]:
     """The columns in a tree of Milvus Lite's nodes, which are dataclasses."""
     if isinstance(tree, nodes.FieldRef):
@@ -92,7 +109,7 @@ def _names(tree: Any) -> list[str]:
         return [name for part in tree for name in _names(part)]
     if type(tree).__module__ != nodes.__name__:
         return []
-    return [name for field in tree.__dataclass_fields__ for name in _names(getattr(tree, field))]
+    return [name for field in dataclasses.fields(tree) for name in _names(getattr(tree, field.name))]
 
 
 def _explained(text: str, error: FilterError) -> str:
