@@ -63,8 +63,12 @@ def _parameters() -> list[Any]:
         parameter("after", text, option(None, "--after", after, "DATE")),
         parameter("before", text, option(None, "--before", before, "DATE")),
         parameter("near", text, option(None, "--near", near, "LAT,LON,KM")),
-        parameter("min_width", number, option(0, "--min-width", "Only pictures this wide.", "PIXELS", min=0)),
-        parameter("min_height", number, option(0, "--min-height", "Only pictures this high.", "PIXELS", min=0)),
+        parameter(
+            "min_width", number, option(0, "--min-width", "Only pictures at least this wide.", "PIXELS", min=0)
+        ),
+        parameter(
+            "min_height", number, option(0, "--min-height", "Only pictures at least this high.", "PIXELS", min=0)
+        ),
         parameter("format", texts, option(None, "--format", "Only files of this ending. Repeatable.", "jpg")),
         parameter("camera", text, option(None, "--camera", "Only of cameras with this in their name.", "TEXT")),
         parameter("expression", text, option(None, "--filter", expression, "EXPRESSION")),

@@ -55,7 +55,7 @@ What = Annotated[
     typer.Argument(
         metavar="[PICTURE|WORDS]...",
         help="What to look for: a picture's file, or words. '+b.jpg' and '-c.jpg' after it: also like b, and not"
-        " like c; '+0.5:b.jpg': half as much. 'id:123': a picture in the collection. Several: together.",
+        " like c; '+0.5:b.jpg': half as much. 'id:123': a picture in the collection.",
         show_default=False,
     ),
 ]
