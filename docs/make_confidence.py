@@ -72,7 +72,7 @@ def splits_of(images: ImageSearch, paths: list[Path], seeds: int, *, copies: boo
 def row(title: str, report: ConfidenceReport) -> str:
     """One line of the table in confidence.md."""
     each = [trial.false_alarms for trial in report.trials]
-    numbers = (f"{report.false_alarms:.3f} ({min(each):.2f}-{max(each):.2f})", f"{report.recall_ratio:.2f}")
+    numbers = (f"{report.false_alarms:.3f} ({min(each):.2f}-{max(each):.2f})", report.shown_ratio)
     errors = (f"{report.calibration_error:.3f}", f"{report.first_calibration_error:.3f}")
     return "| " + " | ".join([title, *numbers, *errors, f"{1e3 * report.seconds_per_query:.2f} ms"]) + " |"
 

@@ -282,9 +282,10 @@ def _evaluate_model(
     labels = file_labels(request.labels, rows.pictures) if request.labels else folder_labels(rows.pictures)
     is_labelled = request.labels is not None or len({label for label in labels if label is not None}) > 1
     wants_copies = not is_labelled if request.copies is None else request.copies
-    encoding = _encoding_seconds(images, rows) if wants_copies or len(request.methods) > 1 else None
+    re_ranks = set(request.methods) != {"none"}
+    encoding = _encoding_seconds(images, rows) if wants_copies or re_ranks else None
     costs: dict[str, Cost] = {}
-    if set(request.methods) != {"none"}:
+    if re_ranks:
         costs = measure_costs(collection, _probes(rows, request.seed), request.methods, encoding or 0.0)
     model = collection.fingerprint.model
     by_labels = by_copies = by_index = None

@@ -72,4 +72,4 @@ def _recall(axes: Axes, report: ConfidenceReport) -> None:
     axes.set_xlabel("nominal false-alarm rate", fontsize=9.5)
     axes.set_ylabel("recall", fontsize=9.5)
     axes.legend(fontsize=8.5, frameon=False)
-    axes.set_title(f"Recall {report.recall_ratio:.2f} of the cutoff's at {report.rate:.0%}", fontsize=10)
+    axes.set_title(f"Recall {report.shown_ratio} of the cutoff's at {report.rate:.0%}", fontsize=10)

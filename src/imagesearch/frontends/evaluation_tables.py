@@ -85,7 +85,7 @@ def _words(found: WordSummary, unknown: Sequence[str], prefix: str) -> Table:
 def _confidence(found: ConfidenceReport, prefix: str) -> Table:
     rows = [
         [f"false alarms, nominally {found.rate:.0%}", f"{found.false_alarms:.3f}"],
-        ["recall, of the best flat cutoff's with hindsight", f"{found.recall_ratio:.2f}"],
+        ["recall, of the best flat cutoff's with hindsight", found.shown_ratio],
         ["expected calibration error", f"{found.calibration_error:.3f}"],
         ["the same, of first hits", f"{found.first_calibration_error:.3f}"],
         ["milliseconds per query", f"{1000 * found.seconds_per_query:.2f}"],

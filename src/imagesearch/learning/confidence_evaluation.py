@@ -98,7 +98,7 @@ class ConfidenceReport(PlainValues):
         rate: the nominal false-alarm rate.
         false_alarms: the measured one, mean of the trials.
         recall_ratio: recall at the nominal rate over the recall of the best flat cutoff chosen with hindsight,
-            both means of the trials.
+            both means of the trials; None where that cutoff finds nothing.
         calibration_error: expected calibration error (Guo et al., "On calibration of modern neural networks",
             ICML 2017) over all hits of all queries, ten bins of equal width, mean of the trials.
         first_calibration_error: the same over first hits only.
@@ -111,7 +111,7 @@ class ConfidenceReport(PlainValues):
 
     rate: float
     false_alarms: float
-    recall_ratio: float
+    recall_ratio: float | None
     calibration_error: float
     first_calibration_error: float
     learning_seconds: float
@@ -119,6 +119,11 @@ class ConfidenceReport(PlainValues):
     trials: tuple[Trial, ...]
     bins: tuple[Bin, ...]
     curve: tuple[Point, ...]
+
+    @property
+    def shown_ratio(self) -> str:
+        """The recall ratio for tables and figures."""
+        return "-" if self.recall_ratio is None else f"{self.recall_ratio:.2f}"
 
 
 def split_classes(vectors: Vectors, labels: Labels, *, seed: int, held_out: float = 0.3) -> Split:
@@ -199,7 +204,7 @@ def evaluate_confidence(
     return ConfidenceReport(
         rate=rate,
         false_alarms=means["false_alarms"],
-        recall_ratio=means["recall"] / means["flat_recall"] if means["flat_recall"] else float("inf"),
+        recall_ratio=means["recall"] / means["flat_recall"] if means["flat_recall"] else None,
         calibration_error=means["calibration_error"],
         first_calibration_error=means["first_calibration_error"],
         learning_seconds=float(np.mean([outcome.learning for outcome in outcomes])),

@@ -144,3 +144,43 @@ def test_mistakes_are_one_line(run: Run, classes: Path, tmp_path: Path) -> None:
         assert done.code in (1, 2)
         assert done.out == ""
         assert expected in done.err.splitlines()[-1]
+
+
+def test_the_time_of_a_ranking_is_a_share_of_the_whole_query(run: Run, classes: Path) -> None:
+    (model,) = json.loads(run("evaluate", classes, "--rerank", "expand", "--json").out)["models"]
+    assert model["encode_ms"] > 0
+    (model,) = json.loads(run("evaluate", classes, "--rerank", "none", "--json").out)["models"]
+    assert model["encode_ms"] is None
+
+
+def test_labels_by_their_names(run: Run, tmp_path: Path) -> None:
+    for name, start in (("goldfish", 0), ("n02099601_school_bus", 3), ("nothing it knows", 6)):
+        (tmp_path / name).mkdir()
+        for number in range(start, start + 3):
+            draw_picture(number).save(tmp_path / name / f"{number}.png")
+    (model,) = json.loads(run("evaluate", tmp_path, "--words", "--rerank", "none", "--json").out)["models"]
+    assert model["words"]["words"] == 2
+    assert model["unknown"] == ["nothing it knows"]
+    assert 0 < model["words"]["mean_average_precision"] <= 1
+    shown = run("evaluate", tmp_path, "--words", "--rerank", "none").out
+    assert "2 labels asked for by their names" in shown
+    assert "1 labels are no words that the model knows, such as 'nothing it knows'" in shown
+
+
+def test_confidence_with_half_of_the_labels_absent(run: Run, classes: Path, tmp_path: Path) -> None:
+    few = run("evaluate", classes, "--confidence", "--rerank", "none")
+    assert few.code == 1
+    assert len(few.err.splitlines()) == 1
+    assert "classes" in few.err
+    random = np.random.default_rng(0)
+    for label in range(12):
+        (tmp_path / str(label)).mkdir()
+        base = np.asarray(draw_picture(label), np.float32)
+        for number in range(12):
+            noisy = (base + 30 * random.standard_normal(base.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / str(label) / f"{number}.png")
+    (model,) = json.loads(run("evaluate", tmp_path, "--confidence", "--rerank", "none", "--json").out)["models"]
+    sure = model["confidence"]
+    assert len(sure["trials"]) == 5
+    assert 0 <= sure["false_alarms"] <= 1
+    assert 0 <= sure["calibration_error"] <= 1
