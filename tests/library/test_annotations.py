@@ -154,3 +154,25 @@ def test_they_survive_changes_moves_and_transfers(tmp_path: Path) -> None:
         assert images.search(folder / "2.png", k=1, where=Filter(expression='kind == "a"'))[0].path.endswith(
             "moved.png"
         )
+
+
+def test_each_of_equal_pictures_keeps_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("one.png", "two.png", "three.png"):
+        Image.new("RGB", (20, 20), (9, 99, 199)).save(folder / name)
+    table = write(tmp_path / "t.csv", "name,kind\none.png,a\ntwo.png,b\nthree.png,c\n")
+    with ImageSearch({"milvus": {"uri": str(tmp_path / "p.db")}}) as images:
+        images.index(folder)
+        images.annotate(table, "name")
+        os.utime(folder / "one.png")
+        os.utime(folder / "two.png")
+        images.index(folder)
+        records = [row for rows in images.collection().scan() for row in rows]
+        said = {os.path.basename(row.path): parse_annotations(row.annotations)["kind"] for row in records}
+        assert said == {"one.png": "a", "two.png": "b", "three.png": "c"}
+        for name in ("one", "two"):
+            shutil.move(folder / f"{name}.png", folder / f"moved {name}.png")
+        images.index(folder)
+        records = [row for rows in images.collection().scan() for row in rows]
+        assert sorted(str(parse_annotations(row.annotations)["kind"]) for row in records) == ["a", "b", "c"]

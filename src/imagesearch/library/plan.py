@@ -277,15 +277,21 @@ class _Matching:
             sorted({key for file in files for key in self.snapshot.with_content(file.content_hash)})
         )
         sources = {row.content_hash: row for row in rows}
+        own = {(row.id, row.content_hash): row for row in rows}
         gone: dict[str, list[int]] = defaultdict(list)
+        moving: dict[str, list[ImageRecord]] = defaultdict(list)
         contents = {file.content_hash for file in files}
         for row in rows:
             if row.content_hash in contents and row.id not in moved and self._is_moved(row, movable):
                 gone[row.content_hash].append(row.id)
+                moving[row.content_hash].append(row)
                 moved.add(row.id)
                 self.snapshot.note_moved(row.id)
         for file in files:
-            source = sources.get(file.content_hash)
+            source = own.get((file.id, file.content_hash))
+            if source is None and moving[file.content_hash]:
+                source = moving[file.content_hash].pop(0)  # each of equal pictures keeps what was said of it
+            source = source or sources.get(file.content_hash)
             if source is not None:
                 record = replace(source, path=file.path, root=file.root, size=file.size, mtime_ns=file.mtime_ns)
                 yield KeptVector(record, source.id, tuple(gone.pop(file.content_hash, ())))
