@@ -49,6 +49,7 @@ class TestReading:
 
     def test_words(self) -> None:
         assert read("school", "bus") == [[("words", "school bus", 1)]]
+        assert read("school bus", "lion", "cub") == [[("words", "school bus", 1)], [("words", "lion cub", 1)]]
         assert read("school bus", "a.jpg", "dog", "+cat") == [
             [("words", "school bus", 1)],
             [("image", "a.jpg", 1)],

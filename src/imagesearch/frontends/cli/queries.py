@@ -52,7 +52,7 @@ class QueryReader:
 
     An argument is a picture's file, or words; ``text:`` and ``id:`` say that it is words or a picture in the
     collection. Arguments that begin with ``+`` or ``-`` belong to the query before them. ``0.5:`` at their start
-    is a weight. Words that follow each other are one text.
+    is a weight. Single words that follow each other are one text.
 
     Args:
         region: the part of each query's first picture that counts.
@@ -125,11 +125,11 @@ def _groups(arguments: Sequence[str]) -> Iterator[list[tuple[float, str]]]:
 
 
 def _joined(arguments: Sequence[str]) -> Iterator[str]:
-    """Arguments with words that follow each other put together: people forget the quotes."""
+    """Arguments with single words that follow each other put together: people forget the quotes."""
     words: list[str] = []
     for argument in arguments:
         is_plain = not argument.startswith(("+", "-", _MINUS, "text:", "id:")) and not _WEIGHT.fullmatch(argument)
-        if is_plain and is_words(argument):
+        if is_plain and is_words(argument) and not any(map(str.isspace, argument)):
             words.append(argument)
             continue
         if words:
