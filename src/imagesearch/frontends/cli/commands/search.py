@@ -156,6 +156,21 @@ def search(
         raise WrongUsageError("name a picture to look for, or words")
     if figure.is_wanted and len(asked) > 1:
         raise WrongUsageError("a figure shows one search: name one thing to look for with --visualize or --save")
+    answers, info = _answer_few(settings, asked, options, watch)
+    if not delivery.hides_text:
+        _print_few(answers, info, output)
+    delivered = delivery.deliver(answers, info, settings.data.max_megapixels)
+    if figure.is_wanted:
+        _draw(answers[0], info, figure, settings.data.max_megapixels)
+    _fail_for(sum(found.error is not None for found in answers))
+    if not delivered:
+        raise typer.Exit(FAILED)
+
+
+def _answer_few(
+    settings: Config, asked: Sequence[Query], options: SearchOptions, watch: Stopwatch
+) -> tuple[list[Answer], CollectionInfo]:
+    """The answers to what was typed; of a single query, one that fails ends the command."""
     with opened(settings) as library:
         watch.lap("settings")
         if watch.is_wanted:
@@ -166,18 +181,14 @@ def search(
         if len(answers) == 1:
             answers[0].require()
         _note_differences(library, info, answers[0], options)
-    if not delivery.hides_text:
-        _print_few(answers, info, output)
-    delivered = delivery.deliver(answers, info, settings.data.max_megapixels)
-    if figure.is_wanted:
-        from imagesearch.frontends.figures import default_name, results_figure
+    return answers, info
 
-        found = answers[0]
-        drawn = results_figure(found.query, found.hits, info.metric, settings.data.max_megapixels)
-        figure.deliver(drawn, default_name("search", str(found.query)))
-    _fail_for(sum(found.error is not None for found in answers))
-    if not delivered:
-        raise typer.Exit(FAILED)
+
+def _draw(found: Answer, info: CollectionInfo, figure: FigureRequest, max_megapixels: float) -> None:
+    from imagesearch.frontends.figures import default_name, results_figure
+
+    drawn = results_figure(found.query, found.hits, info.metric, max_megapixels)
+    figure.deliver(drawn, default_name("search", str(found.query)))
 
 
 def _print_few(answers: Sequence[Answer], info: CollectionInfo, output: Format) -> None:
