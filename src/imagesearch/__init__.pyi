@@ -20,13 +20,22 @@ from .errors import (
     UsageError,
 )
 from .records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
-from .reports import ExtractReport, ForgetReport, IndexReport, OfflineRoot, TransferReport
+from .reports import AnnotateReport, ExtractReport, ForgetReport, IndexReport, OfflineRoot, TransferReport
+from .search.answers import Answer
+from .search.filters import Filter
+from .search.query import Query, Region, SearchOptions
 from .service import ImageSearch
 
 __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "ImageSearch",
     "Config",
     "load_config",
+    "Query",
+    "Region",
+    "SearchOptions",
+    "Filter",
+    "Answer",
+    "AnnotateReport",
     "CollectionInfo",
     "ExtractReport",
     "Fingerprint",
