@@ -1,0 +1,77 @@
+"""What is served: the collections, the model, the words that it knows, and the files that could not be read."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from imagesearch.frontends.web.responses import ApiResponse, ServedBy, problems
+from imagesearch.frontends.web.schemas import CollectionsOut, LabelsOut, SkippedListOut, StatusOut
+
+router = APIRouter(tags=["library"])
+
+
+@router.get("/status", response_model=StatusOut, responses=problems())
+def status(backend: ServedBy) -> Response:
+    """What is served, and how busy it is."""
+    images = backend.images
+    collection, words = images.find_collection(), backend.words()
+    return ApiResponse(
+        {
+            "version": version("imagesearch"),
+            "engine": images.engine,
+            "model": images.config.model.name,
+            "classifier": backend.classifier,
+            "collection": collection.info().to_dict() if collection else None,
+            "folders": images.indexed_folders(),
+            "may_index": list(backend.folders),
+            "words": {
+                "free_text": words.free_text,
+                "known": len(words.known),
+                "explanation": words.explanation,
+            },
+            "skipped": len(images.skipped()),
+            "queue": len(backend.searches),
+            "running_jobs": sum(job.state == "running" for job in backend.jobs.all()),
+        }
+    )
+
+
+@router.get("/words", response_model=LabelsOut, responses=problems())
+def words(
+    backend: ServedBy,
+    containing: Annotated[str, Query(max_length=100)] = "",
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 50,
+) -> Any:
+    """Labels that can be searched for, those that begin with the text first; none where any text can be."""
+    wanted = containing.casefold().strip()
+    found = [label for label in backend.words().known if wanted in label.casefold()]
+    found.sort(key=lambda label: not label.casefold().startswith(wanted))
+    return {"labels": found[:limit]}
+
+
+@router.get("/collections", response_model=CollectionsOut, responses=problems())
+def collections(backend: ServedBy) -> Response:
+    """All collections of the database."""
+    found = backend.images.database.collections()
+    return ApiResponse(
+        {
+            "configured": backend.images.spec.name,
+            "collections": [info.to_dict() for info in found.values() if info is not None],
+            "foreign": [name for name, info in found.items() if info is None],
+        }
+    )
+
+
+@router.get("/skipped", response_model=SkippedListOut, responses=problems())
+def skipped(
+    backend: ServedBy,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Files that indexing could not read, and why."""
+    found = backend.images.skipped()
+    page = [one.to_dict() for one in found[offset : offset + limit]]
+    return ApiResponse({"total": len(found), "skipped": page})

@@ -1,0 +1,137 @@
+"""Search, classify, embed, and the uploads that they refer to."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+
+from imagesearch.frontends.web.backend import Backend
+from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, decoded
+from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, problems
+from imagesearch.frontends.web.schemas import (
+    MOST_HITS,
+    AnswerOut,
+    ClassifyRequest,
+    Options,
+    PredictionsOut,
+    SearchRequest,
+    UploadOut,
+    UploadPart,
+    VectorsOut,
+)
+from imagesearch.frontends.web.uploads import Upload, tidy_name
+from imagesearch.images.sources import load_image
+from imagesearch.search.query import Query, SearchOptions
+from imagesearch.search.wire import answer_to_dict
+
+router = APIRouter(tags=["search"])
+
+Image = Annotated[UploadFile, File(description="a picture's file")]
+Count = Annotated[int, Form(ge=1, le=MOST_HITS, description="number of results")]
+
+
+@router.post("/search", response_model=AnswerOut, responses=problems(404, 409))
+async def search(request: SearchRequest, backend: ServedBy) -> Response:
+    """Look for what the parts say: pictures of the collection, uploads, words and vectors, each with a weight."""
+    query, options = await run_in_threadpool(_understood, backend, request)
+    return await _answered(backend, query, options)
+
+
+@router.post("/search/image", response_model=AnswerOut, responses=problems(408, 409, 413))
+async def search_image(
+    backend: ServedBy,
+    image: Image,
+    k: Count = 30,
+    region: Annotated[str | None, Form(max_length=100, description="x,y,width,height, or percent")] = None,
+    only_confident: Annotated[bool, Form(description="leave out what may well be unrelated")] = False,
+) -> Response:
+    """Look for what is like an uploaded picture, in one request."""
+    options = Options(k=k, only_confident=only_confident).to_options()
+    data, name = await image.read(), tidy_name(image.filename or "")
+    query = await run_in_threadpool(backend.query_for, data, region, name)
+    return await _answered(backend, query, options)
+
+
+@router.post("/uploads", status_code=201, response_model=UploadOut, responses=problems(408, 413))
+async def upload(backend: ServedBy, image: Image, response: Response) -> Any:
+    """Keep a picture for a day, so that searches can refer to it by its id."""
+    data = await image.read()
+    kept = await run_in_threadpool(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
+    response.headers["Location"] = f"/api/v1/uploads/{kept.id}"
+    return _upload_to_dict(kept)
+
+
+@router.get("/uploads/{key}", response_model=UploadOut, responses=problems(404))
+def describe_upload(key: str, backend: ServedBy) -> Any:
+    """What is known of an upload."""
+    return _upload_to_dict(backend.uploads.get(key))
+
+
+@router.get(
+    "/uploads/{key}/preview",
+    response_class=Response,
+    responses={200: {"content": {THUMBNAIL_TYPE: {}}}, 304: {}, **problems(404)},
+)
+def preview_upload(key: str, request: Request, backend: ServedBy) -> Response:
+    """An upload, upright, as a JPEG of at most 1,600 pixels."""
+    headers = {"ETag": f'"{backend.uploads.get(key).id}"', "Cache-Control": "private, max-age=86400"}
+    if is_fresh(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(backend.uploads.read(key, preview=True), media_type=THUMBNAIL_TYPE, headers=headers)
+
+
+@router.post("/classify", response_model=PredictionsOut, responses=problems(404))
+def classify(request: ClassifyRequest, backend: ServedBy) -> Any:
+    """What is in a picture of the collection, in an upload, or in a region of one."""
+    return _labelled(backend, request.picture, request.top)
+
+
+@router.post("/classify/image", response_model=PredictionsOut, responses=problems(408, 413))
+async def classify_image(
+    backend: ServedBy, image: Image, top: Annotated[int, Form(ge=1, le=1000, description="number of labels")] = 5
+) -> Any:
+    """What is in an uploaded picture, in one request."""
+    data = await image.read()
+    kept = await run_in_threadpool(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
+    return await run_in_threadpool(_labelled, backend, UploadPart(kind="upload", id=kept.id), top)
+
+
+@router.post("/embed", response_model=VectorsOut, responses=problems(408, 413))
+async def embed(
+    backend: ServedBy, images: Annotated[list[UploadFile], File(description="pictures' files", max_length=64)]
+) -> Any:
+    """The vectors of uploaded pictures, by the model of the collection that is searched."""
+    files = [await image.read() for image in images]
+    return await run_in_threadpool(_embedded, backend, files)
+
+
+def _understood(backend: Backend, request: SearchRequest) -> tuple[Query, SearchOptions]:
+    options = request.to_options()
+    return backend.query(request.parts), options
+
+
+async def _answered(backend: Backend, query: Query, options: SearchOptions) -> Response:
+    found = await backend.search(query, options)
+    return ApiResponse(answer_to_dict(found))
+
+
+def _upload_to_dict(kept: Upload) -> dict[str, Any]:
+    expires = datetime.fromtimestamp(kept.expires, timezone.utc).isoformat(timespec="seconds")
+    return {"id": kept.id, "name": kept.name, "width": kept.width, "height": kept.height, "expires": expires}
+
+
+def _labelled(backend: Backend, part: Any, top: int) -> dict[str, Any]:
+    predictions = backend.classify(part, top)
+    return {"model": backend.classifier, "predictions": [one.to_dict() for one in predictions]}
+
+
+def _embedded(backend: Backend, files: list[bytes]) -> dict[str, Any]:
+    embedder = backend.images.embedder
+    bound, side = backend.max_megapixels, embedder.decode_side
+    images = [decoded(data, lambda source: load_image(source, bound, side)) for data in files]
+    vectors = backend.images.embed(images)
+    mark = embedder.fingerprint
+    return {"model": mark.model, "key": mark.key, "vectors": vectors.tolist()}
