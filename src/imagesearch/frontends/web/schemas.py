@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from imagesearch.search.query import Region, SearchOptions
 from imagesearch.search.wire import filter_from_dict
@@ -84,6 +84,13 @@ Date = Annotated[
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+def _split(value: Any) -> Any:
+    """In an address, one value may hold all three numbers."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return value[0].split(",")
+    return value
+
+
 class Conditions(Model):
     """Which pictures count; all conditions that are given have to hold."""
 
@@ -93,6 +100,7 @@ class Conditions(Model):
     near: Annotated[
         tuple[float, float, float] | None,
         Field(description="latitude, longitude in degrees, and kilometres from there"),
+        BeforeValidator(_split),
     ] = None
     min_width: Annotated[int, Field(ge=0, le=10**9)] = 0
     min_height: Annotated[int, Field(ge=0, le=10**9)] = 0
@@ -108,7 +116,8 @@ class Conditions(Model):
         Raises:
             UsageError: a value makes no sense.
         """
-        return filter_from_dict(self.model_dump(exclude_defaults=True)) or None
+        fields = set(Conditions.model_fields)
+        return filter_from_dict(self.model_dump(include=fields, exclude_defaults=True)) or None
 
 
 class Options(Model):

@@ -35,21 +35,12 @@ class Wanted(Conditions):
     sort: Annotated[Literal["newest", "oldest"], Field(description="by date")] = "newest"
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
     limit: Annotated[int, Field(ge=1, le=500)] = 60
-    near: Annotated[  # type: ignore[assignment]  # text, in an address
-        str | None, Field(max_length=100, description="latitude,longitude,kilometres")
-    ] = None
-
-    @property
-    def conditions(self) -> Conditions:
-        """Those alone, with the place as numbers."""
-        values = {name: getattr(self, name) for name in Conditions.model_fields}
-        return Conditions.model_validate({**values, "near": self.near and self.near.split(",")})
 
 
 @router.get("", response_model=PicturesOut, responses=problems())
 def browse(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Response:
     """The pictures that match, by date."""
-    where = wanted.conditions.to_filter()
+    where = wanted.to_filter()
     total, records = backend.browser.page(wanted.offset, wanted.limit, where, oldest_first=wanted.sort == "oldest")
     return ApiResponse({"total": total, "pictures": [record_to_dict(record) for record in records]})
 
