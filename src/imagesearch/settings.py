@@ -119,7 +119,6 @@ class ServerSettings(Section):
     token_file: Path | None = None
     allow_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     max_upload_mb: Annotated[Number, Field(gt=0)] = 25.0
-    max_megapixels: Annotated[Number, Field(gt=0)] = 100.0
     thumbnail_cache_mb: Annotated[Number, Field(ge=0)] = 500.0
     batch_size: PositiveInt = 32
     queue_size: PositiveInt = 256

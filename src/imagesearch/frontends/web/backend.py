@@ -43,14 +43,13 @@ class Backend:
         self.images = images
         self.settings = images.config.server
         self.folders = tuple(os.path.realpath(os.path.expanduser(folder)) for folder in folders)
-        self.max_megapixels = min(self.settings.max_megapixels, images.config.data.max_megapixels)
+        self.max_megapixels = images.config.data.max_megapixels
         self.searches = SearchBatcher(
             images.answer, batch_size=self.settings.batch_size, queue_size=self.settings.queue_size
         )
         self.uploads = Uploads()
         most_bytes = int(self.settings.thumbnail_cache_mb * 1e6)
-        # Pictures of the collection are held to the bound that they were indexed with.
-        self.thumbnails = Thumbnails(cache or _cache_folder(), most_bytes, images.config.data.max_megapixels)
+        self.thumbnails = Thumbnails(cache or _cache_folder(), most_bytes, self.max_megapixels)
         self.browser = Browser(images.collection)
         self.jobs = Jobs(self._index, self.browser.forget_order)
         self._labelling = threading.Lock()
@@ -102,7 +101,7 @@ class Backend:
             return Query.stored(part.path)
         if isinstance(part, PicturePart):
             if part.region is None:
-                return Query.stored(int(part.id))
+                return Query.stored(_number(part.id))
             record = self.picture(part.id)
             return self.query_for(record.path, part.region, os.path.basename(record.path))
         upload = self.uploads.get(part.id)
@@ -131,7 +130,7 @@ class Backend:
             NotFoundError: there is none of this id.
         """
         try:
-            records, _ = self.images.collection().fetch([int(key)])
+            records, _ = self.images.collection().fetch([_number(key)])
         except CollectionNotFoundError:
             records = []
         if not records:
@@ -219,6 +218,12 @@ class Words:
     free_text: bool
     known: tuple[str, ...]
     explanation: str
+
+
+def _number(key: str) -> int:
+    if (number := int(key)) >= 2**63:
+        raise NotFoundError(f"there is no picture {key} in the collection")
+    return number
 
 
 def _cache_folder() -> Path:

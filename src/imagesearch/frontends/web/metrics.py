@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -76,12 +76,18 @@ class MeasuringMiddleware:
         try:
             await self._app(scope, receive, watched)
         finally:
-            route = _pattern(scope.get("route"))
+            route = _pattern(scope)
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
 
-def _pattern(route: Any) -> str:
-    """Not the path: there would be one for each picture, and for each guess of an attacker."""
-    return str(getattr(route, "path", "none"))
+def _pattern(scope: Scope) -> str:
+    """The path with names for values, or there would be one for each picture, and for each guess of an attacker."""
+    if "route" not in scope:
+        return "none"
+    path: str = scope["path"]
+    for name, value in scope.get("path_params", {}).items():
+        before, _, after = path.rpartition(f"/{value}")
+        path = f"{before}/{{{name}}}{after}"
+    return path

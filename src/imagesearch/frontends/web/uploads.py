@@ -67,6 +67,8 @@ class Uploads:
             UsageError: it cannot be kept.
         """
         name = tidy_name(name)
+        if not data:
+            raise PictureError(name, "is empty (0 bytes)")
         try:
             with open_image(data, name, max_megapixels) as image:
                 width, height = upright_size(image)

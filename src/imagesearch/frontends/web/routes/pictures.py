@@ -101,7 +101,7 @@ def image(
 
 def _file(backend: Backend, record: ImageRecord, *, as_it_is: bool) -> tuple[bytes, str]:
     """The bytes of a picture, and what they are; what is no picture any more is never sent."""
-    bound = backend.images.config.data.max_megapixels
+    bound = backend.max_megapixels
     with file_content(record.path, bound) as (data, _), open_image(data, record.path, bound) as opened:
         kind = _SHOWN.get(opened.format or "")
     if as_it_is:
