@@ -66,6 +66,7 @@ def create_app(backend: Backend) -> FastAPI:
         summary="Find pictures by pictures and words.",
         version=version("imagesearch"),
         openapi_url=f"{API}/openapi.json",
+        generate_unique_id_function=lambda route: route.name,
         # These load scripts from other servers.
         docs_url=None,
         redoc_url=None,

@@ -35,6 +35,20 @@ def problems(*more: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def links(key: str, *operations: str) -> dict[str, Any]:
+    """Links of OpenAPI: what an answer names, and which operations take it as their ``key``.
+
+    Args:
+        key: where it stands in the body, as a JSON pointer.
+        operations: their ids.
+    """
+    return {
+        "links": {
+            name: {"operationId": name, "parameters": {"key": f"$response.body#{key}"}} for name in operations
+        }
+    }
+
+
 class ApiResponse(Response):
     """JSON in ASCII: paths may hold bytes that are not valid text."""
 

@@ -20,13 +20,13 @@ def _metrics(request: Request) -> Metrics:
 
 
 @router.get("/healthz")
-def alive() -> dict[str, str]:
+def health() -> dict[str, str]:
     """Whether the process answers at all."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses=problems())
-def ready(backend: ServedBy) -> dict[str, str]:
+def readiness(backend: ServedBy) -> dict[str, str]:
     """Whether model and database can be used: 503 if not."""
     try:
         backend.images.find_collection()
@@ -37,6 +37,6 @@ def ready(backend: ServedBy) -> dict[str, str]:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **problems()})
-def measured(metrics: Annotated[Metrics, Depends(_metrics)]) -> Response:
+def metrics(numbers: Annotated[Metrics, Depends(_metrics)]) -> Response:
     """Numbers in Prometheus's text format."""
-    return Response(metrics.text(), media_type=CONTENT_TYPE)
+    return Response(numbers.text(), media_type=CONTENT_TYPE)

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.jobs import Job, Order
-from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, problems
+from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, links, problems
 from imagesearch.frontends.web.schemas import JobOut, JobRequest, JobsOut
 from imagesearch.search.wire import to_json
 
@@ -25,8 +25,11 @@ _SILENCE = 10.0
 _PAUSE = 0.2
 
 
-@router.post("", status_code=202, response_model=JobOut, responses=problems())
-def start(order: JobRequest, request: Request, backend: ServedBy) -> Response:
+_STARTED = links("/id", "describe_job", "job_events", "cancel_job")
+
+
+@router.post("", status_code=202, response_model=JobOut, responses={202: _STARTED, **problems()})
+def start_job(order: JobRequest, request: Request, backend: ServedBy) -> Response:
     """Index folders; progress is told by GET /jobs/{id}/events."""
     folders = tuple(order.folders)
     if not is_owner(request):
@@ -36,19 +39,19 @@ def start(order: JobRequest, request: Request, backend: ServedBy) -> Response:
 
 
 @router.get("", response_model=JobsOut, responses=problems())
-def jobs(backend: ServedBy) -> Response:
+def list_jobs(backend: ServedBy) -> Response:
     """Jobs since the server was started, the newest first."""
     return ApiResponse({"jobs": [job.to_dict() for job in backend.jobs.all()]})
 
 
 @router.get("/{key}", response_model=JobOut, responses=problems(404))
-def job(key: Key, backend: ServedBy) -> Response:
+def describe_job(key: Key, backend: ServedBy) -> Response:
     """One job as it is now."""
     return ApiResponse(backend.jobs.get(key).to_dict())
 
 
 @router.delete("/{key}", status_code=202, response_model=JobOut, responses=problems(404))
-def cancel(key: Key, backend: ServedBy) -> Response:
+def cancel_job(key: Key, backend: ServedBy) -> Response:
     """End a job; the batch that is being written is kept, as are those before it."""
     return ApiResponse(backend.jobs.cancel(key).to_dict(), status_code=202)
 
@@ -58,7 +61,7 @@ def cancel(key: Key, backend: ServedBy) -> Response:
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}, "description": "server-sent events"}, **problems(404)},
 )
-async def events(key: Key, request: Request, backend: ServedBy) -> Response:
+async def job_events(key: Key, request: Request, backend: ServedBy) -> Response:
     """Server-sent events: ``job`` with the job as JSON at each change, until it has ended."""
     first = backend.jobs.get(key)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -14,7 +14,7 @@ router = APIRouter(tags=["library"])
 
 
 @router.get("/status", response_model=StatusOut, responses=problems())
-def status(backend: ServedBy) -> Response:
+def describe_server(backend: ServedBy) -> Response:
     """What is served, and how busy it is."""
     images = backend.images
     collection, words = images.find_collection(), backend.words()
@@ -40,7 +40,7 @@ def status(backend: ServedBy) -> Response:
 
 
 @router.get("/words", response_model=LabelsOut, responses=problems())
-def words(
+def list_words(
     backend: ServedBy,
     containing: Annotated[str, Query(max_length=100)] = "",
     limit: Annotated[int, Query(ge=1, le=100_000)] = 50,
@@ -53,7 +53,7 @@ def words(
 
 
 @router.get("/collections", response_model=CollectionsOut, responses=problems())
-def collections(backend: ServedBy) -> Response:
+def list_collections(backend: ServedBy) -> Response:
     """All collections of the database."""
     found = backend.images.database.collections()
     return ApiResponse(
@@ -66,7 +66,7 @@ def collections(backend: ServedBy) -> Response:
 
 
 @router.get("/skipped", response_model=SkippedListOut, responses=problems())
-def skipped(
+def list_skipped(
     backend: ServedBy,
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, as_jpeg
-from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, problems
+from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
 from imagesearch.frontends.web.schemas import Conditions, PictureId, PictureOut, PicturesOut
 from imagesearch.frontends.web.thumbnails import SIZES
 from imagesearch.images.files import file_content, open_image
@@ -25,6 +25,8 @@ router = APIRouter(prefix="/pictures", tags=["pictures"])
 Key = Annotated[PictureId, Path()]
 # What every browser shows, by the names that Pillow has for it; anything else is sent as a JPEG.
 _SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+# Operations on one picture.
+OF_A_PICTURE = ("describe_picture", "picture_thumbnail", "picture_image")
 _LONGEST = 8192
 _A_YEAR = "private, max-age=31536000, immutable"
 
@@ -37,8 +39,8 @@ class Wanted(Conditions):
     limit: Annotated[int, Field(ge=1, le=500)] = 60
 
 
-@router.get("", response_model=PicturesOut, responses=problems())
-def browse(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Response:
+@router.get("", response_model=PicturesOut, responses={200: links("/pictures/0/id", *OF_A_PICTURE), **problems()})
+def list_pictures(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Response:
     """The pictures that match, by date."""
     where = wanted.to_filter()
     total, records = backend.browser.page(wanted.offset, wanted.limit, where, oldest_first=wanted.sort == "oldest")
@@ -46,7 +48,7 @@ def browse(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Response:
 
 
 @router.get("/{key}", response_model=PictureOut, responses=problems(404))
-def describe(key: Key, backend: ServedBy) -> Response:
+def describe_picture(key: Key, backend: ServedBy) -> Response:
     """What is known of a picture."""
     return ApiResponse(record_to_dict(backend.picture(key)))
 
@@ -56,7 +58,7 @@ def describe(key: Key, backend: ServedBy) -> Response:
     response_class=Response,
     responses={200: {"content": {THUMBNAIL_TYPE: {}}}, 304: {}, **problems(404)},
 )
-async def thumbnail(
+async def picture_thumbnail(
     key: Key,
     request: Request,
     backend: ServedBy,
@@ -80,7 +82,7 @@ async def thumbnail(
     response_class=Response,
     responses={200: {"content": {kind: {} for kind in _SHOWN.values()}}, 304: {}, **problems(404)},
 )
-def image(
+def picture_image(
     key: Key,
     request: Request,
     backend: ServedBy,

@@ -10,7 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, decoded
-from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, problems
+from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
+from imagesearch.frontends.web.routes.pictures import OF_A_PICTURE
 from imagesearch.frontends.web.schemas import (
     MOST_HITS,
     AnswerOut,
@@ -33,14 +34,19 @@ Image = Annotated[UploadFile, File(description="a picture's file")]
 Count = Annotated[int, Form(ge=1, le=MOST_HITS, description="number of results")]
 
 
-@router.post("/search", response_model=AnswerOut, responses=problems(404, 409))
+# What one request finds, others can ask for.
+_FOUND = links("/hits/0/picture/id", *OF_A_PICTURE)
+_KEPT = links("/id", "describe_upload", "preview_upload")
+
+
+@router.post("/search", response_model=AnswerOut, responses={200: _FOUND, **problems(404, 409)})
 async def search(request: SearchRequest, backend: ServedBy) -> Response:
     """Look for what the parts say: pictures of the collection, uploads, words and vectors, each with a weight."""
     query, options = await run_in_threadpool(_understood, backend, request)
     return await _answered(backend, query, options)
 
 
-@router.post("/search/image", response_model=AnswerOut, responses=problems(408, 409, 413))
+@router.post("/search/image", response_model=AnswerOut, responses={200: _FOUND, **problems(408, 409, 413)})
 async def search_image(
     backend: ServedBy,
     image: Image,
@@ -55,7 +61,7 @@ async def search_image(
     return await _answered(backend, query, options)
 
 
-@router.post("/uploads", status_code=201, response_model=UploadOut, responses=problems(408, 413))
+@router.post("/uploads", status_code=201, response_model=UploadOut, responses={201: _KEPT, **problems(408, 413)})
 async def upload(backend: ServedBy, image: Image, response: Response) -> Any:
     """Keep a picture for a day, so that searches can refer to it by its id."""
     data = await image.read()
