@@ -165,6 +165,25 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     ("frontends.cli.commands.*",),
     ("frontends.cli.app",),
+    ("frontends.web.problems",),
+    (
+        "frontends.web.security.tokens",
+        "frontends.web.security.authorities",
+        "frontends.web.security.requests",
+        "frontends.web.security.policy",
+        "frontends.web.security.request_log",
+        "frontends.web.security.response_headers",
+        "frontends.web.security.request_check",
+        "frontends.web.security.cross_site",
+        "frontends.web.security.sessions",
+        "frontends.web.security.credentials",
+        "frontends.web.security.login_page",
+        "frontends.web.security.authentication",
+        "frontends.web.security.login",
+        "frontends.web.security.bodies",
+        "frontends.web.security.layers",
+        "frontends.web.security.protocol",
+    ),
     ("frontends.reference", "frontends.scripts", "__main__"),
 )
 
@@ -187,6 +206,9 @@ OWNERS = {
     "watchfiles": "frontends.cli.watched_folders",
     "rawpy": "images.raw",
     "pydantic": "config",
+    "starlette": "frontends.web.*",
+    "uvicorn": "frontends.web.*",
+    "h11": "frontends.web.security.protocol",
 }
 
 HEAVY = {
