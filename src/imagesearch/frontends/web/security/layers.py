@@ -38,7 +38,7 @@ def secured(app: ASGIApp, policy: Policy, *, clock: Clock = time.monotonic) -> A
     guarded = RequestCheck(guarded, policy)
     guarded = BodyLimits(guarded, policy)
     guarded = ResponseHeaders(guarded, policy)
-    outermost = RequestLog(guarded)
+    outermost = RequestLog(guarded, policy)
 
     async def secured_app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

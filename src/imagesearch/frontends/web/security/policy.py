@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from imagesearch.errors import UsageError
 from imagesearch.frontends.web.security.authorities import Address, Authority, address_of, parse_authority
-from imagesearch.frontends.web.security.tokens import check_token
+from imagesearch.frontends.web.security.tokens import Secret, check_token
 
 LOGIN_PATH = "/login"
 LOGOUT_PATH = "/logout"
@@ -84,6 +84,11 @@ class Policy:
             check_token(self.owner_secret, "the owner's secret")
         if self.token is not None and self.token == self.owner_secret:
             raise UsageError("the server's token must not be the owner's secret, or every user would be the owner")
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """Everything that must not be told."""
+        return [Secret(value) for value in (self.token, self.owner_secret) if value is not None]
 
     def is_api(self, path: str) -> bool:
         """Whether programs use this path, rather than people's browsers."""

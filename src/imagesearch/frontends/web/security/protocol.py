@@ -77,7 +77,7 @@ class BoundedProtocol(H11Protocol):
         self._has_data = False  # whether anything arrived since the last request
         self._is_refused = False  # an answer is out; the rest is read and thrown away
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and start the clock for its first request."""
         super().connection_made(transport)
         most = self.policy.max_connections
@@ -86,7 +86,7 @@ class BoundedProtocol(H11Protocol):
             return
         is_busy = len(self.connections) > most
         if is_busy:
-            self.app = ResponseHeaders(_busy, self.policy)  # type: ignore[assignment]
+            self.app = ResponseHeaders(_busy, self.policy)
         self._await_headers(_BUSY_SECONDS if is_busy else self.policy.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
 from imagesearch.frontends.web.security.authorities import Authority, parse_authority
 from imagesearch.frontends.web.security.policy import Policy
-from imagesearch.frontends.web.security.request_log import withhold_path
 from imagesearch.frontends.web.security.requests import header_values
-from imagesearch.frontends.web.security.tokens import Secret
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,7 +26,7 @@ class RequestCheck:
     def __init__(self, app: ASGIApp, policy: Policy) -> None:
         self._app = app
         self._policy = policy
-        self._secrets = [Secret(value) for value in (policy.token, policy.owner_secret) if value is not None]
+        self._secrets = policy.secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with what is wrong with it."""
@@ -75,17 +73,12 @@ class RequestCheck:
     def _leaked(self, scope: Scope) -> Problem | None:
         """Addresses land in histories, logs and bookmarks: what was in one is no secret any more."""
         query = scope["query_string"].decode("latin-1")
-        fields = parse_qsl(query, keep_blank_values=True, encoding="latin-1")
-        values = [text for field in fields for text in field]
-        # A plus is a space in forms, and a digit in base64.
-        values += [text.replace(" ", "+") for text in values if " " in text]
-        segments = scope["path"].split("/")
-        in_values = True in [secret.is_among(values) for secret in self._secrets]
-        in_path = True in [secret.is_among(segments) for secret in self._secrets]
-        if in_path:
-            withhold_path(scope)
-        basic = any(value.lower().startswith("basic") for value in header_values(scope, b"authorization"))
-        if in_values or in_path or basic or any(name.lower() in _SECRET_FIELDS for name, _ in fields):
+        names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True, encoding="latin-1")]
+        # A plus may be a space, but is a digit in base64.
+        written = f"{scope['path']} {unquote(query, encoding='latin-1')}"
+        is_within = True in [secret.is_within(written) for secret in self._secrets]
+        is_basic = any(value.lower().startswith("basic") for value in header_values(scope, b"authorization"))
+        if is_within or is_basic or not _SECRET_FIELDS.isdisjoint(names):
             return Problem(
                 status=400,
                 detail="a token is never taken from an address: send 'Authorization: Bearer TOKEN', or log in at"

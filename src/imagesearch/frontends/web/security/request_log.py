@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
 from imagesearch.frontends.web.problems import REQUEST_ID, Problem, ProblemResponse
+from imagesearch.frontends.web.security.policy import Policy
 from imagesearch.frontends.web.security.requests import header_values, rights_of, state_of
 
 if TYPE_CHECKING:
@@ -23,15 +24,16 @@ _log = logging.getLogger(LOGGER)
 _current: ContextVar[str | None] = ContextVar("imagesearch_request_id", default=None)
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_WITHHELD = "imagesearch.withhold_path"
 _LONGEST_PATH = 500
+_LONGEST_SEARCHED = 10_000
 
 
 class RequestLog:
     """The outermost layer: gives ids, writes the log, and answers what nobody caught with 500."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
         self._app = app
+        self._secrets = policy.secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and log how it ended.
@@ -52,8 +54,12 @@ class RequestLog:
             problem = Problem(status=500, detail="the server failed; its log says more under the id in 'instance'")
             await ProblemResponse(problem)(scope, receive, answer.send)
         finally:
-            answer.log(scope)
+            answer.log(scope, self._shown(scope["path"]))
             _current.reset(token)
+
+    def _shown(self, path: str) -> str:
+        is_secret = True in [secret.is_within(path[:_LONGEST_SEARCHED]) for secret in self._secrets]
+        return "(withheld: a secret is in it)" if is_secret else path[:_LONGEST_PATH]
 
 
 class _Answer:
@@ -74,14 +80,13 @@ class _Answer:
         self._bytes += len(message.get("body", b""))
         await self._send(message)
 
-    def log(self, scope: Scope) -> None:
-        withheld = scope["state"].get(_WITHHELD, False)
+    def log(self, scope: Scope, path: str) -> None:
         client = scope.get("client")
         fields = {
             "id": self._identifier,
             "client": client[0] if client else None,
             "method": scope["method"],
-            "path": "(withheld: a secret was in it)" if withheld else scope["path"][:_LONGEST_PATH],
+            "path": path,
             "status": self.status,
             "milliseconds": round((time.monotonic() - self._started) * 1000, 1),
             "bytes": self._bytes,
@@ -133,11 +138,6 @@ def log_to(stream: TextIO | None = None, *, level: int = logging.INFO) -> loggin
 def current_request_id() -> str | None:
     """The id of the request that this task or thread works on; None outside of requests."""
     return _current.get()
-
-
-def withhold_path(scope: Scope) -> None:
-    """Keep the path of a request out of the log, because a secret is in it."""
-    state_of(scope)[_WITHHELD] = True
 
 
 def _identifier(scope: Scope) -> str:
