@@ -16,7 +16,16 @@ from imagesearch.frontends.web.security.sessions import Attempts, Sessions
 from .harness import CLOSED, OPEN, OWNER, TOKEN, ask, bearer, small_app
 
 NAVIGATION = (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("accept", "text/html"))
-PRIVATE = ["/", "/api/v1/search", "/api/v1/pictures/7", "/metrics", "/mcp", "/static/app.js", "/docs", "/healthz/x"]
+PRIVATE = [
+    "/",
+    "/api/v1/search",
+    "/api/v1/pictures/7",
+    "/metrics",
+    "/mcp",
+    "/static/app.js",
+    "/docs",
+    "/healthz/x",
+]
 
 
 class Clock:
@@ -119,7 +128,10 @@ def test_only_the_owners_secret_makes_an_owner() -> None:
         ("x-scope", "owner"),
         ("cookie", "imagesearch.scope=owner"),
     ]
-    assert ask(app, "GET", "/api/x?imagesearch.scope=owner&scope=owner", bearer(TOKEN), *claims).json["rights"] == "user"
+    assert (
+        ask(app, "GET", "/api/x?imagesearch.scope=owner&scope=owner", bearer(TOKEN), *claims).json["rights"]
+        == "user"
+    )
     assert ask(app, "GET", "/healthz", *claims).json["rights"] == "nobody"
 
 

@@ -21,7 +21,9 @@ JSON = ("content-type", "application/json")
 OURS = (("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin"))
 
 
-def log_in(app: object, token: str = TOKEN, next_path: str = "/", *headers: tuple[str, str], **options: object) -> Reply:
+def log_in(
+    app: object, token: str = TOKEN, next_path: str = "/", *headers: tuple[str, str], **options: object
+) -> Reply:
     body = urlencode({"token": token, "next": next_path}).encode()
     return ask(app, "POST", "/login", FORM, *OURS, *headers, parts=(body,), **options)
 
@@ -67,7 +69,9 @@ def test_programs_log_in_by_json() -> None:
     assert wrong.header("set-cookie") is None
 
 
-@pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x", OWNER, "\ud800", TOKEN + "\x00", "a" * 7000])
+@pytest.mark.parametrize(
+    "token", ["", "wrong", TOKEN[:-1], TOKEN + "x", OWNER, "\ud800", TOKEN + "\x00", "a" * 7000]
+)
 def test_wrong_tokens_begin_none(token: str) -> None:
     """Nor does the owner's secret: no page of a browser ever has the owner's rights."""
     app = secured(small_app, CLOSED)

@@ -12,7 +12,7 @@ from imagesearch.frontends.web.security.cross_site import CrossSite
 from imagesearch.frontends.web.security.login import Login
 from imagesearch.frontends.web.security.policy import Policy
 from imagesearch.frontends.web.security.request_check import RequestCheck
-from imagesearch.frontends.web.security.request_log import RequestLog
+from imagesearch.frontends.web.security.request_log import Failures, RequestLog
 from imagesearch.frontends.web.security.response_headers import ResponseHeaders
 from imagesearch.frontends.web.security.sessions import Clock
 
@@ -36,9 +36,10 @@ def secured(app: ASGIApp, policy: Policy, *, clock: Clock = time.monotonic) -> A
     guarded = Authentication(guarded, policy, doorkeeper)
     guarded = CrossSite(guarded, policy)
     guarded = RequestCheck(guarded, policy)
+    guarded = Failures(guarded)
     guarded = BodyLimits(guarded, policy)
-    guarded = ResponseHeaders(guarded, policy)
-    outermost = RequestLog(guarded, policy)
+    guarded = RequestLog(guarded, policy)
+    outermost = ResponseHeaders(guarded, policy)
 
     async def secured_app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

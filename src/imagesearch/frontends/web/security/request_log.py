@@ -12,7 +12,9 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
-from imagesearch.frontends.web.problems import REQUEST_ID, Problem, ProblemResponse
+from starlette.requests import ClientDisconnect
+
+from imagesearch.frontends.web.problems import REQUEST_ID, Problem, ProblemResponse, request_id
 from imagesearch.frontends.web.security.policy import Policy
 from imagesearch.frontends.web.security.requests import header_values, rights_of, state_of
 
@@ -29,30 +31,20 @@ _LONGEST_SEARCHED = 10_000
 
 
 class RequestLog:
-    """The outermost layer: gives ids, writes the log, and answers what nobody caught with 500."""
+    """Gives ids, and writes what became of each request."""
 
     def __init__(self, app: ASGIApp, policy: Policy) -> None:
         self._app = app
         self._secrets = policy.secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and log how it ended.
-
-        Raises:
-            RuntimeError: the application failed in the middle of its answer, so that the server must cut it off.
-        """
+        """Pass the request on and log how it ended."""
         identifier = _identifier(scope)
         state_of(scope)[REQUEST_ID] = identifier
         token = _current.set(identifier)
         answer = _Answer(identifier, send)
         try:
             await self._app(scope, receive, answer.send)
-        except Exception as error:  # noqa: BLE001 - whatever it is: the client gets an answer, the log the traceback
-            _log.error("a request failed", exc_info=error)
-            if answer.status is not None:
-                raise RuntimeError(f"the answer to request {identifier} was cut off") from None
-            problem = Problem(status=500, detail="the server failed; its log says more under the id in 'instance'")
-            await ProblemResponse(problem)(scope, receive, answer.send)
         finally:
             answer.log(scope, self._shown(scope["path"]))
             _current.reset(token)
@@ -66,7 +58,7 @@ class _Answer:
     """Counts what is sent."""
 
     def __init__(self, identifier: str, send: Send) -> None:
-        self.status: int | None = None
+        self._status: int | None = None
         self._identifier = identifier
         self._send = send
         self._bytes = 0
@@ -74,7 +66,7 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self._status = message["status"]
             kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
             message = {**message, "headers": [*kept, (b"x-request-id", self._identifier.encode())]}
         self._bytes += len(message.get("body", b""))
@@ -87,13 +79,45 @@ class _Answer:
             "client": client[0] if client else None,
             "method": scope["method"],
             "path": path,
-            "status": self.status,
+            "status": self._status,
             "milliseconds": round((time.monotonic() - self._started) * 1000, 1),
             "bytes": self._bytes,
             "scope": rights_of(scope),
         }
-        level = logging.ERROR if self.status is not None and self.status >= 500 else logging.INFO
+        level = logging.ERROR if self._status is not None and self._status >= 500 else logging.INFO
         _log.log(level, "request", extra={"fields": fields})
+
+
+class Failures:
+    """Answers what nobody caught: the client learns that it failed, the log why."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on.
+
+        Raises:
+            RuntimeError: the application failed in the middle of its answer, so that the server must cut it off.
+        """
+        is_started = False
+
+        async def send_noticed(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noticed)
+        except ClientDisconnect:
+            _log.info("the client left before its request was read")
+        except Exception as error:  # noqa: BLE001 - whatever it is: the client gets an answer, the log the traceback
+            _log.error("a request failed", exc_info=error)
+            if is_started:
+                # Without the text of the error, which may hold anything.
+                raise RuntimeError(f"the answer to request {request_id(scope)} was cut off") from None
+            problem = Problem(status=500, detail="the server failed; its log says more under the id in 'instance'")
+            await ProblemResponse(problem)(scope, receive, send)
 
 
 class JsonFormatter(logging.Formatter):
