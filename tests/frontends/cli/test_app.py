@@ -129,6 +129,7 @@ COMMANDS = (
         "index",
         "search",
         "classify",
+        "serve",
         "watch",
         "annotate",
         "forget",

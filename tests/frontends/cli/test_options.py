@@ -32,6 +32,10 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "precision": ("float32", "float32"),
     "rerank": ("expand", "expand"),
     "allow_url": (True, True),
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "port": (0, 0),
+    "token_file": ("/somewhere/token", Path("/somewhere/token")),
+    "allow_hosts": (["photos.example"], ("photos.example",)),
     "batch_size": (0, 0),
 }
 

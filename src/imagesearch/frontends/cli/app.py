@@ -30,6 +30,7 @@ from imagesearch.frontends.cli.commands import (
     info,
     models,
     search,
+    serve,
     transfer,
     watch,
 )
@@ -41,6 +42,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "index": index.index,
         "search": search.search,
         "classify": classify.classify,
+        "serve": serve.serve,
         "watch": watch.watch,
         "annotate": annotate.annotate,
         "forget": forget.forget,

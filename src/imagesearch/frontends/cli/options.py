@@ -172,6 +172,50 @@ FLAGS: dict[str, Flag] = {
             rich_help_panel=_SETTINGS,
         ),
     ),
+    "host": Flag(
+        "server.host",
+        str | None,
+        typer.Option(
+            None,
+            metavar="ADDRESS",
+            help="Where to listen: 127.0.0.1 is this machine only, 0.0.0.0 every network (server.host).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "port": Flag(
+        "server.port",
+        int | None,
+        typer.Option(
+            None,
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Port; 0: any free one (server.port).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "token_file": Flag(
+        "server.token_file",
+        str | None,
+        typer.Option(
+            None,
+            metavar="FILE",
+            help="A file with the token that everybody needs (server.token_file).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "allow_hosts": Flag(
+        "server.allow_hosts",
+        list[str] | None,
+        typer.Option(
+            None,
+            "--allow-host",
+            metavar="NAME",
+            help="A name under which browsers reach it, such as that of a reverse proxy. Repeatable"
+            " (server.allow_hosts).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
     "batch_size": Flag(
         "extraction.batch_size",
         int | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
@@ -26,9 +25,10 @@ from imagesearch.errors import (
 from imagesearch.frontends.web.backend import Backend, ForbiddenError
 from imagesearch.frontends.web.batching import BusyError
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
-from imagesearch.frontends.web.problems import problem_response
+from imagesearch.frontends.web.problems import Problem, ProblemResponse
 from imagesearch.frontends.web.routes import health, jobs, library, pictures, search
 from imagesearch.frontends.web.uploads import NotFoundError
+from imagesearch.images.files import IN_MEMORY
 
 API = "/api/v1"
 
@@ -47,9 +47,10 @@ _PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     ConfigError: (503, "settings", "The settings are wrong"),
     ImageSearchError: (503, "failed", "The request failed"),
 }
-_RETRY_AFTER = "1"
-
-_log = logging.getLogger(__name__)
+_RETRY_LATER = (("Retry-After", "1"),)
+# Before the names of problems; they are never renamed, because programs tell problems apart by them.
+_KIND = "urn:imagesearch:problem:"
+_LONGEST = 2000
 
 
 def create_app(backend: Backend) -> FastAPI:
@@ -80,21 +81,22 @@ def create_app(backend: Backend) -> FastAPI:
     app.add_exception_handler(ImageSearchError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
     app.add_exception_handler(HTTPException, _explain_http)
-    app.add_exception_handler(Exception, _explain_bug)
     return app
 
 
 async def _explain(_: Request, error: Exception) -> Response:
     kind = next(kind for kind in type(error).__mro__ if kind in _PROBLEMS)
     status, slug, title = _PROBLEMS[kind]
-    headers = {"Retry-After": _RETRY_AFTER} if status == 503 else None
-    return problem_response(status, title, _told(error), kind=slug, headers=headers)
+    headers = _RETRY_LATER if status == 503 else ()
+    return ProblemResponse(
+        Problem(status=status, title=title, detail=_told(error), type=f"{_KIND}{slug}", headers=headers)
+    )
 
 
 def _told(error: Exception) -> str:
-    """The message; of a picture without the markers of what lies in memory."""
+    """The message; of a picture in memory without a path."""
     if isinstance(error, PictureError):
-        return f"{error.path}: {error.reason}".removeprefix("<picture in memory>: ")
+        return f"{error.path}: {error.reason}".removeprefix(f"{IN_MEMORY}: ")
     return str(error)
 
 
@@ -102,14 +104,13 @@ async def _explain_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # What was sent is not repeated: it may be long, or secret.
     lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-    return problem_response(422, "A value cannot be used", "; ".join(lines)[:2000], kind="invalid-value")
+    detail = "; ".join(lines)[:_LONGEST]
+    return ProblemResponse(
+        Problem(status=422, title="A value cannot be used", detail=detail, type=f"{_KIND}invalid-value")
+    )
 
 
 async def _explain_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem_response(error.status_code, str(error.detail), "", headers=dict(error.headers or {}))
-
-
-async def _explain_bug(_: Request, __: Exception) -> Response:
-    # Whoever asked learns nothing of the program from it; the server's log has the traceback.
-    return problem_response(500, "An error of the program", "the server's log says more", kind="error")
+    headers = tuple((error.headers or {}).items())
+    return ProblemResponse(Problem(status=error.status_code, detail=str(error.detail), headers=headers))

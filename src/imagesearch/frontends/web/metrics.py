@@ -83,7 +83,7 @@ class MeasuringMiddleware:
 
 
 def _pattern(scope: Scope) -> str:
-    """The path with names for values, or there would be one for each picture, and for each guess of an attacker."""
+    """The path with names for values: there would be one for each picture, and each guess of an attacker."""
     if "route" not in scope:
         return "none"
     path: str = scope["path"]

@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Response
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.schemas import Problem
+from imagesearch.frontends.web.security.requests import rights_of
 from imagesearch.search.wire import to_json
 
 # Of every route that can refuse a request.
@@ -69,8 +70,7 @@ ServedBy = Annotated[Backend, Depends(_backend)]
 
 def is_owner(request: Request) -> bool:
     """Whether the owner of the database asks, who may index any folder."""
-    state = request.scope.get("state", {})
-    return bool(state.get("imagesearch.scope") == "owner")
+    return rights_of(request.scope) == "owner"
 
 
 def is_fresh(request: Request, etag: str) -> bool:
