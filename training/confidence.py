@@ -128,21 +128,21 @@ def portions(labels: Labels, seed: int) -> Iterator[tuple[float, Labels]]:
 
 
 def class_samples(
-    vectors: Vectors, labels: Labels, fingerprint: Fingerprint, name: str, seeds: int
+    vectors: Vectors, labels: Labels, fingerprint: Fingerprint, name: str, seeds: Sequence[int]
 ) -> Iterator[Sample]:
     """All samples of one set of classes with one model."""
-    for seed in range(seeds):
+    for seed in seeds:
         for weight, places in portions(labels, seed):
             split = split_classes(vectors[places], labels[places], seed=seed)
             yield sample(split, fingerprint, name=name, weight=weight, seed=seed)
 
 
 def copies_samples(
-    vectors: Vectors, copies: Vectors, fingerprint: Fingerprint, name: str, seeds: int
+    vectors: Vectors, copies: Vectors, fingerprint: Fingerprint, name: str, seeds: Sequence[int]
 ) -> Iterator[Sample]:
     """All samples of photographs and their copies (as many of each, in the same order) with one model."""
     copy_of = np.repeat(np.arange(len(vectors)), len(copies) // len(vectors))
-    for seed in range(seeds):
+    for seed in seeds:
         split = split_originals(vectors, copies, copy_of, seed=seed)
         yield sample(split, fingerprint, name=name, weight=WHOLE, seed=seed)
 
@@ -161,7 +161,7 @@ def copies_of(images: ImageSearch, paths: Sequence[Path]) -> Vectors:
     return np.concatenate(vectors)
 
 
-def read(classes: Sequence[str], copies: Sequence[str], model: str, seeds: int) -> Iterator[Sample]:
+def read(classes: Sequence[str], copies: Sequence[str], model: str, seeds: Sequence[int]) -> Iterator[Sample]:
     """All samples of the sets NAME=DIR with one model."""
     with ImageSearch({"model": {"name": model}}) as images:
         mark = images.embedder.fingerprint
@@ -284,9 +284,11 @@ def main() -> None:
     parser.add_argument("--copies", action="append", default=[], metavar="NAME=DIR", help="of photographs")
     parser.add_argument("--model", action="append", required=True, help="name or folder of a checkpoint")
     parser.add_argument("--weight", action="append", default=[], metavar="NAME=NUMBER", help="of a set; default 1")
-    parser.add_argument("--seeds", type=int, default=4, help="random halves of each set")
+    parser.add_argument("--seeds", type=int, default=4, help="how many random halves of each set")
+    parser.add_argument("--seed", type=int, default=0, help="of the first half")
     given = parser.parse_args()
-    found = [each for model in given.model for each in read(given.classes, given.copies, model, given.seeds)]
+    seeds = range(given.seed, given.seed + given.seeds)
+    found = [each for model in given.model for each in read(given.classes, given.copies, model, seeds)]
     weights = {name: float(number) for name, _, number in (named.partition("=") for named in given.weight)}
     print("\n".join(report(weighed(found, weights))))
 

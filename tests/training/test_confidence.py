@@ -34,11 +34,11 @@ def samples() -> list[Sample]:
     """Of two sets of classes, one of them tighter, and of copies; two halves of each."""
     labels, found = np.repeat(np.arange(CLASSES), EACH), []
     for name, noise in (("tight", 1.0), ("loose", 1.6)):
-        found += class_samples(families(CLASSES, EACH, noise=noise, seed=1), labels, MARK, name, 2)
+        found += class_samples(families(CLASSES, EACH, noise=noise, seed=1), labels, MARK, name, range(2))
     originals = families(CLASSES, EACH, noise=1.5, seed=2)
     noise = np.random.default_rng(3).normal(0, 0.5, (2 * len(originals), DIM))
     copies = (np.repeat(originals, 2, axis=0) + noise).astype(np.float32)
-    return [*found, *copies_samples(originals, copies, MARK, "copies", 2)]
+    return [*found, *copies_samples(originals, copies, MARK, "copies", range(2))]
 
 
 def test_a_line_comes_back_whatever_the_outliers() -> None:

@@ -23,8 +23,8 @@ from imagesearch.stores.base import SCORE_DECIMALS, Collection, Vectors
 _BALLS, _BALL, _PER_BALL = 40, 256, 10
 # Neighbours of each query that are asked for. A cluster may hold more: then the neighbourhood's own rows help.
 _NEIGHBOURS = 32
-# Collections with at most so many rows are read as a whole and compared here: a search would also read what is known
-# of each hit's picture, and that takes longer.
+# Collections with at most so many rows are read as a whole and compared here. A search would also read what is
+# known of each hit's picture, and that takes longer.
 _COMPARED = 3000
 # Random rows compared with one another.
 _PAIRED = 256
