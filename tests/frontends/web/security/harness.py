@@ -48,6 +48,10 @@ async def small_app(scope: Any, receive: Any, send: Any) -> None:
                 return
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
+    if path == "/api/answers-and-fails":
+        # As Starlette does with what nobody caught.
+        await answer(send, 500, b"{}")
+        raise ValueError("broken after the answer")
     if path == "/api/breaks":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})

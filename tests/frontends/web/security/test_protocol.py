@@ -130,6 +130,14 @@ def test_a_request(site: Site) -> None:
     assert b"\r\ndate:" in head
 
 
+def test_answers_do_not_wait_for_acknowledgements(site: Site) -> None:
+    with site.connect():
+        wait_until(lambda: site.connections == 1)
+        (protocol,) = site.server.server_state.connections
+        connection = protocol.transport.get_extra_info("socket")
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 def test_headers_that_never_end(site: Site) -> None:
     """Each byte within any time between bytes, and yet not for ever (slowloris)."""
     with site.connect() as connection:
