@@ -81,8 +81,8 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and start the clock for its first request."""
         super().connection_made(transport)
-        # Or the body of an answer would wait 40 ms for the client to acknowledge the headers; asyncio sees to it only
-        # where sockets were made with the number of the protocol.
+        # Or the body of an answer would wait 40 ms for the client to acknowledge the headers; asyncio sees to it
+        # only where sockets were made with the number of the protocol.
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
