@@ -148,3 +148,31 @@ def test_a_name_that_points_here_is_not_answered(page: Any, site: tuple[int, int
     read = page.evaluate("fetch('/api/v1/search').then(answer => answer.status)")
     assert read == 421
     assert HITS == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_login_page_is_for_everybody(browser: Any, scheme: str) -> None:
+    """Readable on a telephone, in light and dark, by keyboard, without JavaScript; no rule of axe is broken."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    listener, port = listen()
+    policy = policy_for("127.0.0.1", port, TOKEN)
+    with serving(secured(victim, policy), policy, listener, lifespan="off"):
+        # The rules are a script, which the security policy would not let in.
+        context = browser.new_context(viewport={"width": 360, "height": 640}, color_scheme=scheme, bypass_csp=True)
+        page = context.new_page()
+        messages: list[str] = []
+        page.on("console", lambda message: messages.append(message.text))
+        page.goto(f"http://localhost:{port}/jobs?k=1")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        for _ in range(2):
+            found = axe.Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            page.keyboard.type("a-wrong-token-of-somebody")
+            page.keyboard.press("Enter")
+            page.get_by_role("alert").wait_for()
+            assert page.get_by_label("Token").get_attribute("aria-invalid") == "true"
+        assert all("401" in message for message in messages), messages
+        context.close()
+        without = browser.new_context(java_script_enabled=False)
+        enter(without.new_page(), port)
+        without.close()

@@ -328,14 +328,16 @@ def test_a_client_that_reads_nothing(site: Site) -> None:
         wait_until(lambda: site.connections == 0)
 
 
-def test_connections_are_bounded(site: Site) -> None:
+def test_connections_are_bounded(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """Those beyond are told to come back, and many more are not even told."""
+    caplog.set_level(logging.INFO, logger="imagesearch.web")
     held = [site.connect() for _ in range(3)]
     wait_until(lambda: site.connections == 3)
     response = site.say("GET /healthz HTTP/1.1\nHOST\n\n")
     assert status_of(response) == 503
     assert b"retry-after: 5" in response.lower()
     assert b"content-security-policy" in response
+    assert [record.fields["status"] for record in caplog.records if hasattr(record, "fields")] == [503]
     for connection in held:
         connection.close()
     wait_until(lambda: site.connections == 0)

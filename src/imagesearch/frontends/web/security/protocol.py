@@ -11,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from imagesearch.frontends.web.problems import Problem, ProblemResponse, rendered
 from imagesearch.frontends.web.security.policy import Policy
+from imagesearch.frontends.web.security.request_log import RequestLog
 from imagesearch.frontends.web.security.response_headers import ResponseHeaders, secured_headers
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class BoundedProtocol(H11Protocol):
             return
         is_busy = len(self.connections) > most
         if is_busy:
-            self.app = ResponseHeaders(_busy, self.policy)
+            self.app = ResponseHeaders(RequestLog(_busy, self.policy), self.policy)
         self._await_headers(_BUSY_SECONDS if is_busy else self.policy.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
