@@ -56,6 +56,9 @@ async def small_app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise ValueError("broken in the middle")
+    if path == "/api/medium":
+        await answer(send, 200, bytes(50_000))
+        return
     if path == "/api/large":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for _ in range(1000):

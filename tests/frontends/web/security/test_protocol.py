@@ -339,6 +339,21 @@ def test_a_client_that_reads_nothing(site: Site) -> None:
         wait_until(lambda: site.connections == 0)
 
 
+def test_an_answer_that_is_never_fetched_is_forgotten() -> None:
+    """One that is small enough for the server to be done with it, but not for the network."""
+    listener, port = listen()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    policy = dataclasses.replace(policy_for("127.0.0.1", port, None), **QUICK)
+    with serving(secured(small_app, policy), policy, listener) as server, socket.socket() as connection:
+        site = Site(server, port)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(site.request("GET /api/medium HTTP/1.1\nHOST\nConnection: close\n\n"))
+        wait_until(lambda: server.server_state.total_requests == 1)
+        assert site.connections == 1
+        wait_until(lambda: site.connections == 0)
+
+
 def test_connections_are_bounded(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """Those beyond are told to come back, and many more are not even told."""
     caplog.set_level(logging.INFO, logger="imagesearch.web")
