@@ -15,6 +15,8 @@ from imagesearch.errors import UsageError
 
 SHORTEST_TOKEN = 16
 _LONGEST_TOKEN = 512
+# Where container engines put secrets, with the rights that they had outside: inside there are no others.
+_MOUNTED_SECRETS = "/run/secrets/"
 
 
 def make_token() -> str:
@@ -45,8 +47,8 @@ def read_token_file(path: Path) -> str:
     """The token in a file, without white space around it.
 
     Raises:
-        UsageError: the file cannot be read, others than its owner may read or change it (not checked on Windows),
-            or what it holds is no token (see ``check_token``).
+        UsageError: the file cannot be read, others than its owner may read or change it (not checked on Windows,
+            nor where container engines put secrets), or what it holds is no token (see ``check_token``).
     """
     try:
         # What was checked is what is read, even if somebody puts another file in its place.
@@ -55,7 +57,8 @@ def read_token_file(path: Path) -> str:
             content = file.read(_LONGEST_TOKEN * 8)
     except OSError as error:
         raise UsageError(f"the token file {str(path)!r} cannot be read: {error.strerror}") from error
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+    is_mounted = os.path.abspath(path).startswith(_MOUNTED_SECRETS)
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) and not is_mounted:
         raise UsageError(f"the token file {str(path)!r} is open to other users of this machine: chmod 600 {path}")
     try:
         token = content.decode("ascii").strip()
