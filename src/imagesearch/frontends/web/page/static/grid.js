@@ -35,7 +35,7 @@ export class Grid {
     this.list.replaceChildren();
     this.list.classList.toggle("waiting", skeletons > 0);
     this.list.setAttribute("aria-busy", String(skeletons > 0));
-    if (!skeletons) return;
+    if (!skeletons || !this.#width()) return;
     const ratios = Array.from({ length: skeletons }, (_, index) => [1.5, 1, 0.75, 1.33][(index * 7) % 4]);
     const { sizes } = justify(ratios, this.#width(), GAP);
     for (const size of sizes) {
@@ -103,7 +103,7 @@ export class Grid {
   }
 
   #width() {
-    return Math.floor(this.list.clientWidth);
+    return Math.floor(this.list.getBoundingClientRect().width); // clientWidth may be rounded up
   }
 
   #resized() {

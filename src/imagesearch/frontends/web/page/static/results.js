@@ -30,6 +30,11 @@ export class Results {
     this.aborter.abort();
   }
 
+  /** Somebody waits for it again. */
+  revive() {
+    this.aborter = new AbortController();
+  }
+
   /** @returns {Promise<Item[]>} the next page; empty at the end */
   async next() {
     if (this.isDone) return [];

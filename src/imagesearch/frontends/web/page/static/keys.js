@@ -1,0 +1,70 @@
+/** What the keyboard does; keys.html lists it. */
+
+import { byId } from "./dom.js";
+
+const MOVES = { ArrowLeft: -1, ArrowRight: 1 };
+const ROWS = { ArrowUp: -1, ArrowDown: 1 };
+const ACTS = { m: "similar", "+": "good", "-": "bad" };
+
+/** The button and the key that show the shortcuts, on every page. */
+export function setUpHelp() {
+  byId("help").addEventListener("click", () => byId("keys").showModal());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "?" && !isTyping(event.target)) byId("keys").showModal();
+  });
+}
+
+/**
+ * @param {{grid: import("./grid.js").Grid, selection: import("./selection.js").Selection,
+ *   detail: import("./detail.js").DetailView, act: (what: string, index: number, isRange?: boolean) => void}} parts
+ */
+export function setUpKeys({ grid, selection, detail, act }) {
+  setUpHelp();
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    if (isTyping(event.target)) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    const isDone = detail.isOpen ? detail.key(event) : inGrid(event, grid, selection, act) || anywhere(event, selection);
+    if (isDone) event.preventDefault();
+  });
+}
+
+/** @returns {boolean} whether the key meant something */
+function anywhere(event, selection) {
+  if (event.key === "/") byId("q").disabled ? byId("choose").focus() : byId("q").focus();
+  else if (event.key === "Escape" && selection.size) selection.clear();
+  else if (event.key === "a" && (event.ctrlKey || event.metaKey)) selection.all();
+  else return false;
+  return true;
+}
+
+/** @returns {boolean} whether the key meant something */
+function inGrid(event, grid, selection, act) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return false;
+  const index = grid.indexAt(document.activeElement);
+  const isArrow = event.key in MOVES || event.key in ROWS;
+  if (index < 0) return isArrow && document.activeElement === document.body && enter(grid);
+  if (event.key in MOVES) grid.focus(index + MOVES[event.key]);
+  else if (event.key in ROWS) grid.focus(grid.inNextRow(index, ROWS[event.key]));
+  else if (event.key === "Home") grid.focus(0);
+  else if (event.key === "End") grid.focus(grid.tiles.length - 1);
+  else if (event.key.toLowerCase() === "x") act("select", index, event.shiftKey);
+  else if (event.key in ACTS) act(ACTS[event.key], index);
+  else return false;
+  return true;
+}
+
+/** The first tile that is on the screen. */
+function enter(grid) {
+  const index = grid.tiles.findIndex((tile) => tile.getBoundingClientRect().top >= 0);
+  if (index >= 0) grid.focus(index);
+  return index >= 0;
+}
+
+/** @param {EventTarget} target */
+function isTyping(target) {
+  if (target instanceof HTMLInputElement) return !["checkbox", "button", "submit"].includes(target.type);
+  return target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement;
+}
