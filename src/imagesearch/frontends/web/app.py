@@ -26,7 +26,7 @@ from imagesearch.frontends.web.backend import Backend, ForbiddenError
 from imagesearch.frontends.web.batching import BusyError
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
-from imagesearch.frontends.web.routes import health, jobs, library, page, pictures, search
+from imagesearch.frontends.web.routes import archive, health, jobs, library, page, pictures, search
 from imagesearch.frontends.web.uploads import NotFoundError
 from imagesearch.images.files import IN_MEMORY
 
@@ -74,7 +74,7 @@ def create_app(backend: Backend) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.backend, app.state.metrics = backend, Metrics(backend)
-    for module in (search, pictures, library, jobs):
+    for module in (search, pictures, archive, library, jobs):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     app.include_router(page.router)

@@ -43,9 +43,7 @@ class Static:
 @lru_cache(maxsize=1)
 def static_files() -> dict[str, Static]:
     """All files of the page by their names: nothing else can be asked for, whatever a path says."""
-    return {
-        file.name: _read(file) for file in sorted((_PAGE / "static").iterdir()) if file.suffix in _TYPES
-    }
+    return {file.name: _read(file) for file in sorted((_PAGE / "static").iterdir()) if file.suffix in _TYPES}
 
 
 @lru_cache(maxsize=1)

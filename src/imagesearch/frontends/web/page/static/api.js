@@ -91,5 +91,8 @@ export function thumbnailUrl(picture, longest) {
 /** @param {Picture} picture */
 export const downloadUrl = (picture) => `${BASE}/pictures/${picture.id}/image?download=true`;
 
+/** Of several pictures in one file. @param {string[]} ids */
+export const archiveUrl = (ids) => `${BASE}/archive?${ids.map((id) => `ids=${id}`).join("&")}`;
+
 /** @param {string} id */
 export const previewUrl = (id) => `${BASE}/uploads/${encodeURIComponent(id)}/preview`;

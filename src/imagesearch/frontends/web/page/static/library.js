@@ -25,7 +25,7 @@ const detail = new DetailView({ gallery, status, change, open, close: () => go({
 
 /** Show another list. @param {Partial<State>} changes */
 function change(changes) {
-  go({ ...state, view: "", ...changes });
+  return go({ ...state, view: "", ...changes });
 }
 
 /** Show one picture by itself. @param {string} id @param {{replace?: boolean}} [how] */
@@ -39,12 +39,13 @@ function searchLike(id) {
 }
 
 /** Mark a hit, or take the mark away. @param {string} id @param {"good"|"bad"} kind */
-function mark(id, kind) {
+async function mark(id, kind) {
   if (!isSearch(state)) return;
   const other = kind === "good" ? "bad" : "good";
   const isMarked = state[kind].includes(id);
   const marked = state[kind].filter((one) => one !== id);
-  change({ [kind]: isMarked ? marked : [...marked, id], [other]: state[other].filter((one) => one !== id) });
+  await change({ [kind]: isMarked ? marked : [...marked, id], [other]: state[other].filter((one) => one !== id) });
+  grid.focus(Math.max(0, grid.indexOf(id))); // the tile that had the focus is gone
 }
 
 /** @param {State} next @param {{replace?: boolean}} [how] */
@@ -56,7 +57,7 @@ function go(next, { replace = false } = {}) {
     history.replaceState({ scroll: state.view ? history.state?.scroll : window.scrollY }, "");
     history.pushState({ scroll: next.view ? window.scrollY : 0, opener: state.view ? "" : "list" }, "", address);
   }
-  show(next);
+  return show(next);
 }
 
 /** @param {State} next @param {{isBack?: boolean, scroll?: number}} [how] */

@@ -42,15 +42,16 @@ export class QueryPanel {
   async #picture(state) {
     const has = Boolean(state.upload || state.picture);
     byId("query-picture").hidden = !has;
-    byId("query-title").textContent = has ? "" : titleOf(state);
     if (!has) {
       this.shown = "";
+      byId("query-title").textContent = titleOf(state);
       return;
     }
     const key = `${state.upload}/${state.picture}`;
     if (key !== this.shown) {
       this.shown = key;
       byId("query-image").removeAttribute("src");
+      byId("query-title").textContent = "";
       await this.#load(state, key);
     }
     this.frame.show(state.region);

@@ -1,5 +1,6 @@
 /** Pictures that were selected: to copy their paths, or to download them. */
 
+import { archiveUrl } from "./api.js";
 import { byId, toast } from "./dom.js";
 import { plural } from "./text.js";
 
@@ -78,7 +79,7 @@ export class Selection {
       return;
     }
     const link = document.createElement("a");
-    link.href = `/api/v1/archive?ids=${[...this.pictures.keys()].join(",")}`;
+    link.href = archiveUrl([...this.pictures.keys()]);
     link.download = "";
     link.click();
   }
