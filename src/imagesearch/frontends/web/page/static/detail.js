@@ -57,6 +57,15 @@ export class DetailView {
     return this.gallery.grid.indexOf(this.id);
   }
 
+  /** Whether there is a picture before and after this one; to be called when the list has changed. */
+  offerSteps() {
+    if (!this.place.querySelector(".detail-bar")) return;
+    const index = this.#index();
+    const { grid, results } = this.gallery;
+    byId("detail-previous").disabled = index <= 0;
+    byId("detail-next").disabled = index < 0 || (index + 1 >= grid.items.length && Boolean(results?.isDone));
+  }
+
   /** @param {1|-1} by */
   async #step(by) {
     const index = this.#index();
@@ -91,6 +100,7 @@ export class DetailView {
     const about = element("div", { class: "detail-about" }, element("h1", { id: "detail-title", tabindex: "-1" }, name), this.#actions(picture), facts(picture), labels);
     this.place.replaceChildren(this.#bar(), element("div", { class: "detail-body" }, element("figure", {}, image, missing), about), near);
     byId("detail-title").focus({ preventScroll: true });
+    this.offerSteps();
     this.#addLabels(picture, labels).catch((error) => toast(error.message));
     this.#addNeighbours(picture, near).catch((error) => toast(error.message));
   }

@@ -1,8 +1,10 @@
 /** The justified layout: rows of equal height that fill the width, from the proportions of the pictures alone. */
 
 /** Of a panorama or a long strip only the middle is shown. */
-const NARROWEST = 0.45;
+const NARROWEST = 0.6;
 const WIDEST = 3;
+/** A row that would be so many times higher than usual is not full. */
+const MOST_STRETCHED = 1.3;
 
 /** @param {{width: number, height: number}} picture */
 export function ratioOf({ width, height }) {
@@ -26,24 +28,34 @@ export function justify(ratios, width, gap) {
   const sizes = [];
   const rows = [];
   let first = 0;
-  let sum = 0;
-  for (let index = 0; index < ratios.length; index += 1) {
-    sum += ratios[index];
-    const free = width - gap * (index - first);
-    const isLast = index === ratios.length - 1;
-    if (free / sum > target * 1.15 && !isLast) continue;
+  while (first < ratios.length) {
+    const { end, height } = nextRow(ratios, first, width, gap, target);
     rows.push(first);
-    sizes.push(...row(ratios.slice(first, index + 1), free, sum, target));
-    first = index + 1;
-    sum = 0;
+    sizes.push(...row(ratios.slice(first, end), height, height > target * MOST_STRETCHED ? target : 0));
+    first = end;
   }
   return { sizes, rows };
 }
 
-/** One row; one that cannot fill the width (the last) keeps the usual height. */
-function row(ratios, free, sum, target) {
-  const full = free / sum;
-  if (full > target * 1.3) return ratios.map((ratio) => ({ width: Math.floor(ratio * target), height: target }));
+/** How many pictures make a row whose height is closest to the usual one, and that height. */
+function nextRow(ratios, first, width, gap, target) {
+  let sum = 0;
+  let before = Infinity;
+  for (let end = first; end < ratios.length; end += 1) {
+    sum += ratios[end];
+    const height = (width - gap * (end - first)) / sum;
+    if (height < target) {
+      const isBetter = end === first || target / height <= before / target;
+      return isBetter ? { end: end + 1, height } : { end, height: before };
+    }
+    before = height;
+  }
+  return { end: ratios.length, height: before };
+}
+
+/** Sizes of one row; one that cannot fill the width (the last) keeps the usual height. */
+function row(ratios, full, usual) {
+  if (usual) return ratios.map((ratio) => ({ width: Math.floor(ratio * usual), height: usual }));
   const height = Math.round(full);
   let end = 0;
   let used = 0;

@@ -71,7 +71,7 @@ async function show(next, { isBack = false, scroll } = {}) {
     byId("q").value = state.q;
     selection.clear();
     showFilters(state);
-    query.show(state).catch((error) => toast(error.message));
+    query.show(state).catch((error) => error.status !== 404 && toast(error.message)); // of 404 the results tell
   }
   const shown = detail.show(state.view);
   if (isNewList) {
@@ -80,6 +80,7 @@ async function show(next, { isBack = false, scroll } = {}) {
     showMarks();
   }
   await shown;
+  detail.offerSteps();
   if (!state.view && before.view && !isNewList) returnTo(before.view, scroll);
   else if (scroll !== undefined) window.scrollTo(0, scroll);
 }

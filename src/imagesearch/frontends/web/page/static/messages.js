@@ -36,7 +36,11 @@ export function showError(error, retry) {
     showEmpty(emptyState(), null);
     return;
   }
-  show(error.title || "This did not work", [say(error.message), element("p", { class: "buttons" }, button("Try again", retry))]);
+  // What makes no sense now makes none later.
+  const mayPass = !error.status || error.status >= 500 || error.status === 429;
+  const again = mayPass ? [element("p", { class: "buttons" }, button("Try again", retry))] : [];
+  const title = error.status === 422 ? "This cannot be searched for" : error.title || "This did not work";
+  show(title, [say(error.message), ...again]);
 }
 
 /** An upload is kept for a day only. @param {() => void} choose */

@@ -44,7 +44,7 @@ export class QueryPanel {
     byId("query-picture").hidden = !has;
     if (!has) {
       this.shown = "";
-      byId("query-title").textContent = titleOf(state);
+      byId("query-title").textContent = "";
       return;
     }
     const key = `${state.upload}/${state.picture}`;
@@ -138,6 +138,3 @@ export function labelBars(predictions, canSearch) {
     return element("li", {}, name, element("span", { class: "bar-value" }, percent(score)), track);
   });
 }
-
-/** @param {State} state */
-const titleOf = (state) => (state.q ? `Results for “${state.q}”` : "Results for what you marked");
