@@ -192,12 +192,12 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.web.responses",
     ),
     (
-        "frontends.web.routes.archive",
         "frontends.web.routes.health",
         "frontends.web.routes.jobs",
         "frontends.web.routes.library",
         "frontends.web.routes.page",
         "frontends.web.routes.pictures",
+        "frontends.web.routes.archive",
         "frontends.web.routes.search",
     ),
     ("frontends.web.app", "frontends.web.running"),

@@ -71,14 +71,14 @@ def _archived(backend: Backend, records: Sequence[ImageRecord]) -> Iterator[byte
             except PictureError as error:
                 missing.append(str(error))
                 continue
-            archive.writestr(_unused(os.path.basename(record.path), used), data)
+            archive.writestr(unused_name(os.path.basename(record.path), used), data)
             yield sink.take()
         if missing:
             archive.writestr(_MISSING, "\n".join(missing).encode("utf-8", "replace"))
     yield sink.take()
 
 
-def _unused(name: str, used: set[str]) -> str:
+def unused_name(name: str, used: set[str]) -> str:
     """A name that no other file of the archive has, in capitals or not, and that is a name everywhere."""
     stem, ending = os.path.splitext(tidy_name(name))
     name, count = stem + ending, 1

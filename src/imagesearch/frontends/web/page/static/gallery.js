@@ -5,7 +5,7 @@ import { showFilterError } from "./filters.js";
 import { Grid } from "./grid.js";
 import { hideMessage, showEmpty, showError, showExpired } from "./messages.js";
 import { Results } from "./results.js";
-import { isSearch, listKey, urlOf } from "./state.js";
+import { isSearch, listKey } from "./state.js";
 import { plural } from "./text.js";
 
 /** @typedef {import("./state.js").State} State */
@@ -21,7 +21,7 @@ export class Gallery {
    * @param {(answer: ?import("./api.js").Answer) => void} found called with the first page of a search
    */
   constructor(current, found) {
-    this.grid = new Grid(byId("grid"), (id) => urlOf({ ...current(), view: id }));
+    this.grid = new Grid(byId("grid"), current);
     this.found = found;
     /** @type {?Results} */
     this.results = null;

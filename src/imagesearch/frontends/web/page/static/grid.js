@@ -3,6 +3,7 @@
 import { thumbnailUrl } from "./api.js";
 import { byId, icon } from "./dom.js";
 import { justify, ratioOf } from "./layout.js";
+import { urlOf } from "./state.js";
 import { day, fileName, percent, plural, sureness } from "./text.js";
 
 const GAP = 6;
@@ -14,10 +15,10 @@ const TILE = byId("tile-template");
  */
 
 export class Grid {
-  /** @param {HTMLElement} list @param {(id: string) => string} addressOf of a picture by itself */
-  constructor(list, addressOf) {
+  /** @param {HTMLElement} list @param {() => import("./state.js").State} current */
+  constructor(list, current) {
     this.list = list;
-    this.addressOf = addressOf;
+    this.current = current;
     /** @type {Item[]} */
     this.items = [];
     /** @type {HTMLElement[]} */
@@ -135,8 +136,9 @@ export class Grid {
     const tile = TILE.content.firstElementChild.cloneNode(true);
     const link = tile.querySelector(".tile-link");
     const name = fileName(picture.path);
+    const state = this.current();
     tile.dataset.id = picture.id;
-    link.href = this.addressOf(picture.id);
+    link.href = urlOf({ ...state, view: picture.id });
     link.setAttribute("aria-label", nameOf(picture, confidence));
     link.title = confidence === null ? name : `${name}\n${percent(confidence)}: ${sureness(confidence)}`;
     tile.querySelector(".when").textContent = day(picture.date);
@@ -144,6 +146,8 @@ export class Grid {
     tile.querySelector(".pick input").setAttribute("aria-label", `Select ${name}`);
     for (const button of tile.querySelectorAll(".actions button")) {
       button.setAttribute("aria-label", `${button.getAttribute("aria-label")}: ${name}`);
+      const marked = state[button.dataset.do];
+      if (marked) button.setAttribute("aria-pressed", String(marked.includes(picture.id)));
     }
     if (others.length) tile.append(unfoldButton(others.length, name));
     tile.querySelector("img").addEventListener("error", () => tile.classList.add("broken"), { once: true });

@@ -77,7 +77,6 @@ async function show(next, { isBack = false, scroll } = {}) {
   if (isNewList) {
     if (!isBack) window.scrollTo(0, 0);
     await gallery.load(state, isBack);
-    showMarks();
   }
   await shown;
   detail.offerSteps();
@@ -96,15 +95,6 @@ function returnTo(id, scroll) {
 function titleOf(state) {
   if (!isSearch(state)) return "ImageSearch";
   return `${state.q || "Search by picture"} - ImageSearch`;
-}
-
-function showMarks() {
-  for (const tile of grid.tiles) {
-    for (const kind of ["good", "bad"]) {
-      const button = tile.querySelector(`[data-do="${kind}"]`);
-      button.setAttribute("aria-pressed", String(state[kind].includes(tile.dataset.id)));
-    }
-  }
 }
 
 /** @param {string} what @param {number} index @param {boolean} [isRange] */
