@@ -91,7 +91,7 @@ export class Gallery {
     this.found(results.answer);
     if (!shown && results.isDone) {
       showEmpty(results.state, results.answer);
-      byId("count").textContent = "Nothing found";
+      byId("count").textContent = isSearch(results.state) ? "Nothing found" : "No pictures";
     } else if (results.total !== null) {
       byId("count").textContent = plural(results.total, "picture");
     } else {

@@ -116,7 +116,7 @@ async function searchByFile(file, go) {
     go({ ...emptyState(), upload: kept.id });
   } catch (error) {
     byId("count").textContent = "";
-    toast(error.status === 422 ? `${file.name || "The picture"} cannot be searched for: ${error.message}` : error.message);
+    toast(error.status === 422 ? `This cannot be searched for. ${error.message}` : error.message);
   } finally {
     document.body.classList.remove("uploading");
   }
