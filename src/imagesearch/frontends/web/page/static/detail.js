@@ -3,7 +3,7 @@
 import { downloadUrl, get, post, thumbnailUrl } from "./api.js";
 import { byId, element, icon, toast } from "./dom.js";
 import { labelBars } from "./query.js";
-import { emptyState, urlOf } from "./state.js";
+import { emptyState, noQuery, urlOf } from "./state.js";
 import { bytes, day, fileName, moment, percent } from "./text.js";
 
 const NEIGHBOURS = 12;
@@ -48,7 +48,7 @@ export class DetailView {
     if (event.key === "Escape") this.close();
     else if (event.key === "ArrowLeft") this.#step(-1);
     else if (event.key === "ArrowRight") this.#step(1);
-    else if (event.key === "m") this.change({ ...emptyState(), picture: this.id });
+    else if (event.key === "m") this.change({ ...noQuery(), picture: this.id });
     else return false;
     return true;
   }

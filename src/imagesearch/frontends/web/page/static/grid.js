@@ -7,6 +7,8 @@ import { urlOf } from "./state.js";
 import { day, fileName, percent, plural, sureness } from "./text.js";
 
 const GAP = 6;
+/** Pixels; below, a tile has no room for its buttons in a row. */
+const NARROW = 150;
 const TILE = byId("tile-template");
 
 /**
@@ -24,6 +26,8 @@ export class Grid {
     /** @type {HTMLElement[]} */
     this.tiles = [];
     this.rows = [0];
+    /** @type {import("./layout.js").Place[]} */
+    this.places = [];
     this.width = 0;
     new ResizeObserver(() => this.#resized()).observe(list);
   }
@@ -33,17 +37,20 @@ export class Grid {
     this.items = [];
     this.tiles = [];
     this.rows = [0];
+    this.places = [];
+    this.list.style.height = "0";
     this.list.replaceChildren();
     this.list.classList.toggle("waiting", skeletons > 0);
     this.list.setAttribute("aria-busy", String(skeletons > 0));
     if (!skeletons || !this.#width()) return;
     const ratios = Array.from({ length: skeletons }, (_, index) => [1.5, 1, 0.75, 1.33][(index * 7) % 4]);
-    const { sizes } = justify(ratios, this.#width(), GAP);
-    for (const size of sizes) {
+    const { places, bottom } = justify(ratios, this.#width(), GAP);
+    this.list.style.height = `${bottom}px`;
+    for (const place of places) {
       const tile = document.createElement("li");
       tile.className = "tile skeleton";
       tile.setAttribute("aria-hidden", "true");
-      resize(tile, size);
+      put(tile, place);
       this.list.append(tile);
     }
   }
@@ -94,7 +101,7 @@ export class Grid {
     const first = this.rows[row + step];
     if (first === undefined) return index;
     const end = this.rows[row + step + 1] ?? this.tiles.length;
-    const middle = (one) => this.tiles[one].offsetLeft + this.tiles[one].offsetWidth / 2;
+    const middle = (one) => this.places[one].left + this.places[one].width / 2;
     const wanted = middle(index);
     let best = first;
     for (let one = first; one < end; one += 1) {
@@ -120,13 +127,16 @@ export class Grid {
     const width = this.#width() || this.width;
     if (!width) return; // hidden; done when it is shown
     this.width = width;
-    const { sizes, rows } = justify(this.items.slice(from).map((item) => ratioOf(item.picture)), width, GAP);
+    const ratios = this.items.slice(from).map((item) => ratioOf(item.picture));
+    const { places, rows, bottom } = justify(ratios, width, GAP, from ? this.places[from].top : 0);
+    this.places.splice(from, Infinity, ...places);
     this.rows = [...this.rows.filter((first) => first < from), ...rows.map((first) => first + from)];
-    sizes.forEach((size, index) => {
+    this.list.style.height = `${bottom}px`;
+    places.forEach((place, index) => {
       const tile = this.tiles[from + index];
-      resize(tile, size);
+      put(tile, place);
       const image = tile.querySelector("img");
-      const address = thumbnailUrl(this.items[from + index].picture, Math.max(size.width, size.height));
+      const address = thumbnailUrl(this.items[from + index].picture, Math.max(place.width, place.height));
       if (image.getAttribute("src") !== address) image.setAttribute("src", address);
     });
   }
@@ -174,8 +184,8 @@ function nameOf(picture, confidence) {
   return parts.join(", ");
 }
 
-/** @param {HTMLElement} tile @param {{width: number, height: number}} size */
-function resize(tile, { width, height }) {
-  tile.style.width = `${width}px`;
-  tile.style.height = `${height}px`;
+/** @param {HTMLElement} tile @param {import("./layout.js").Place} place */
+function put(tile, { left, top, width, height }) {
+  Object.assign(tile.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+  tile.classList.toggle("narrow", width < NARROW);
 }

@@ -4,7 +4,7 @@ import { byId } from "./dom.js";
 
 const MOVES = { ArrowLeft: -1, ArrowRight: 1 };
 const ROWS = { ArrowUp: -1, ArrowDown: 1 };
-const ACTS = { m: "similar", "+": "good", "-": "bad" };
+const ACTS = { m: "similar", "+": "good", "=": "good", "-": "bad" };
 
 /** The button and the key that show the shortcuts, on every page. */
 export function setUpHelp() {

@@ -16,25 +16,30 @@ export function ratioOf({ width, height }) {
 export const rowHeight = (width) => (width < 500 ? 130 : width < 1000 ? 180 : width < 2000 ? 220 : 280);
 
 /**
- * Sizes of all pictures in whole pixels.
+ * Where all pictures are, in whole pixels.
  *
+ * @typedef {{left: number, top: number, width: number, height: number}} Place
  * @param {number[]} ratios widths by heights
  * @param {number} width of a row, a whole number
  * @param {number} gap between two pictures
- * @returns {{sizes: {width: number, height: number}[], rows: number[]}} ``rows``: index of the first of each row
+ * @param {number} [top] where the first row begins
+ * @returns {{places: Place[], rows: number[], bottom: number}} ``rows``: index of the first of each row
  */
-export function justify(ratios, width, gap) {
+export function justify(ratios, width, gap, top = 0) {
   const target = rowHeight(width);
-  const sizes = [];
+  const places = [];
   const rows = [];
   let first = 0;
+  let bottom = top;
   while (first < ratios.length) {
     const { end, height } = nextRow(ratios, first, width, gap, target);
+    const isFull = height <= target * MOST_STRETCHED;
     rows.push(first);
-    sizes.push(...row(ratios.slice(first, end), height, height > target * MOST_STRETCHED ? target : 0));
+    places.push(...row(ratios.slice(first, end), isFull ? height : target, gap, bottom));
+    bottom = places.at(-1).top + places.at(-1).height + gap;
     first = end;
   }
-  return { sizes, rows };
+  return { places, rows, bottom };
 }
 
 /** How many pictures make a row whose height is closest to the usual one, and that height. */
@@ -53,16 +58,13 @@ function nextRow(ratios, first, width, gap, target) {
   return { end: ratios.length, height: before };
 }
 
-/** Sizes of one row; one that cannot fill the width (the last) keeps the usual height. */
-function row(ratios, full, usual) {
-  if (usual) return ratios.map((ratio) => ({ width: Math.floor(ratio * usual), height: usual }));
-  const height = Math.round(full);
-  let end = 0;
-  let used = 0;
-  return ratios.map((ratio) => {
-    end += ratio * full;
-    const width = Math.round(end) - used; // so that the sum is exact
-    used += width;
-    return { width, height };
+/** @returns {Place[]} one row; edges are rounded, not widths, so that their sum is exact */
+function row(ratios, height, gap, top) {
+  let edge = 0;
+  return ratios.map((ratio, index) => {
+    const left = Math.round(edge);
+    edge += ratio * height;
+    const width = Math.round(edge) - left;
+    return { left: left + gap * index, top, width, height: Math.round(height) };
   });
 }

@@ -10,7 +10,7 @@ import { watchForNews } from "./news.js";
 import { QueryPanel } from "./query.js";
 import { setUpSearch } from "./search.js";
 import { Selection } from "./selection.js";
-import { emptyState, isSearch, listKey, readState, urlOf } from "./state.js";
+import { isSearch, listKey, noQuery, readState, urlOf } from "./state.js";
 import { setUpTheme } from "./theme.js";
 
 /** @typedef {import("./state.js").State} State */
@@ -35,7 +35,7 @@ function open(id, how) {
 
 /** Search for what is like a picture; filters stay. @param {string} id */
 function searchLike(id) {
-  change({ ...emptyState(), where: state.where, sure: state.sure, fold: state.fold, picture: id });
+  change({ ...noQuery(), picture: id });
 }
 
 /** Mark a hit, or take the mark away. @param {string} id @param {"good"|"bad"} kind */

@@ -56,13 +56,14 @@ export class RegionFrame {
 
   /** @param {PointerEvent} event */
   #press(event) {
-    if (event.button !== 0) return;
+    const isInside = this.frame.contains(event.target);
+    // A finger beside the rectangle scrolls the page.
+    if (event.button !== 0 || (event.pointerType === "touch" && !isInside)) return;
     event.preventDefault();
     clearTimeout(this.timer);
     const start = this.#at(event);
     const before = this.box;
     const side = event.target.dataset?.side;
-    const isInside = this.frame.contains(event.target);
     let moved = false;
     const move = (next) => {
       const now = this.#at(next);

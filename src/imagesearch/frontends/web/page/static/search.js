@@ -2,7 +2,7 @@
 
 import { get, upload } from "./api.js";
 import { byId, element, toast } from "./dom.js";
-import { emptyState } from "./state.js";
+import { noQuery } from "./state.js";
 
 /** @typedef {(changes: Partial<import("./state.js").State>) => void} Go */
 
@@ -19,7 +19,7 @@ export function setUpSearch(go, status) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const q = field.value.trim();
-    if (q) go({ ...emptyState(), q });
+    if (q) go({ ...noQuery(), q });
   });
   status.then(({ words }) => adapt(field, words), () => undefined); // told where the pictures would be
   setUpPictures(go);
@@ -113,7 +113,7 @@ async function searchByFile(file, go) {
   try {
     const kept = await upload(file);
     byId("q").value = "";
-    go({ ...emptyState(), upload: kept.id });
+    go({ ...noQuery(), upload: kept.id });
   } catch (error) {
     byId("count").textContent = "";
     toast(error.status === 422 ? `This cannot be searched for. ${error.message}` : error.message);

@@ -11,10 +11,11 @@ const TEXTS = ["q", "upload", "picture", "region", "sort"];
 /** Of a hit that was marked as bad: it pushes away less than a good one attracts. */
 const BAD_WEIGHT = -0.5;
 
+/** Nothing is searched for; filters and how results are shown stay as they are. */
+export const noQuery = () => ({ q: "", upload: "", picture: "", region: "", good: [], bad: [], sort: "" });
+
 /** @returns {State} all pictures */
-export const emptyState = () => ({
-  q: "", upload: "", picture: "", region: "", good: [], bad: [], sort: "", sure: false, fold: true, where: {}, view: "",
-});
+export const emptyState = () => ({ ...noQuery(), sure: false, fold: true, where: {}, view: "" });
 
 /** @param {Location|URL} address @returns {State} */
 export function readState(address) {
