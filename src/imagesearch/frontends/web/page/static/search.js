@@ -109,13 +109,14 @@ const pictureIn = (data) => [...(data?.files ?? [])].find((file) => file.type.st
 /** @param {File} file @param {Go} go */
 async function searchByFile(file, go) {
   document.body.classList.add("uploading");
+  const count = byId("count").textContent;
   byId("count").textContent = "The picture is being read …";
   try {
     const kept = await upload(file);
     byId("q").value = "";
     go({ ...noQuery(), upload: kept.id });
   } catch (error) {
-    byId("count").textContent = "";
+    byId("count").textContent = count;
     toast(error.status === 422 ? `This cannot be searched for. ${error.message}` : error.message);
   } finally {
     document.body.classList.remove("uploading");
