@@ -19,7 +19,6 @@ from imagesearch.frontends.web.schemas import Part, PathPart, PicturePart, Uploa
 from imagesearch.frontends.web.thumbnails import Thumbnails
 from imagesearch.frontends.web.uploads import NotFoundError, Uploads
 from imagesearch.images.sources import ImageSource
-from imagesearch.models import catalogue
 from imagesearch.records import ImageRecord, Prediction, Progress
 from imagesearch.reports import IndexReport
 from imagesearch.search.answers import Answer
@@ -173,7 +172,10 @@ class Backend:
     def classifier(self) -> str | None:
         """The model that labels pictures, as the settings call it; None if there is none."""
         model = self.images.config.model
-        has_labels = catalogue.labels_checkpoint(model.name, model.classifier) is not None
+        try:
+            has_labels = self.images.networks.has_labels()
+        except ModelError:  # every search tells it
+            return None
         return (model.classifier or model.name) if has_labels else None
 
     def may_index(self, folders: tuple[str, ...]) -> None:
