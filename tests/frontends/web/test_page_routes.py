@@ -121,7 +121,8 @@ def test_modules_name_only_elements_that_a_page_has(gallery: Gallery) -> None:
     pages = "".join(gallery.server.get(path).body.decode() for path in ("/", "/jobs"))
     known = set(re.findall(r'\bid="([^"]+)"', pages))
     code = b"".join(one.content for name, one in static_files().items() if name.endswith(".js")).decode()
-    made = set(re.findall(r'\bid: "([^"]+)"', code)) | {"detail-previous", "detail-next"}
+    made = {one or other for one, other in re.findall(r'\.id = "([^"]+)"|\bid: "([^"]+)"', code)}
+    made |= {"detail-previous", "detail-next"}
     used = set(re.findall(r'byId\("([^"]+)"\)', code))
     assert len(used) > 40
     assert used <= known | made

@@ -49,7 +49,8 @@ export async function ask(method, path, { json, form, signal } = {}) {
 
 /** @param {Response} response */
 async function problemOf(response) {
-  const plain = { title: response.statusText, status: response.status, detail: `The server answered ${response.status}.` };
+  const { status, statusText: title } = response;
+  const plain = { title, status, detail: `The server answered ${status}.` };
   if (!response.headers.get("Content-Type")?.includes("json")) return plain;
   return { ...plain, ...(await response.json()) };
 }
@@ -87,6 +88,9 @@ export function thumbnailUrl(picture, longest) {
   const size = SIZES.find((one) => one * 1.15 >= pixels) ?? SIZES.at(-1);
   return `${BASE}/pictures/${picture.id}/thumbnail?size=${size}&v=${encodeURIComponent(picture.content_hash)}`;
 }
+
+/** The smallest thumbnail, where no more than the id is known. @param {string} id */
+export const iconUrl = (id) => `${BASE}/pictures/${id}/thumbnail?size=${SIZES[0]}`;
 
 /** @param {Picture} picture */
 export const downloadUrl = (picture) => `${BASE}/pictures/${picture.id}/image?download=true`;

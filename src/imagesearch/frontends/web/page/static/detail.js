@@ -80,47 +80,40 @@ export class DetailView {
   #fail(error) {
     document.title = "ImageSearch";
     const title = element("h1", { id: "detail-title" }, titleOf(error));
-    this.place.replaceChildren(this.#bar(), element("div", { class: "message" }, title, element("p", {}, error.message)));
+    const message = element("div", { class: "message" }, title, element("p", {}, error.message));
+    this.place.replaceChildren(this.#bar(), message);
   }
 
   /** @param {import("./api.js").Picture} picture */
   #draw(picture) {
     const name = fileName(picture.path);
     document.title = `${name} - ImageSearch`;
-    const image = element("img", {
-      id: "detail-image", alt: name, width: String(picture.width), height: String(picture.height), src: thumbnailUrl(picture, 1600),
-    });
-    const missing = element("p", { class: "note", hidden: "" }, "The file cannot be read any more.");
-    image.addEventListener("error", () => {
-      image.hidden = true;
-      missing.hidden = false;
-    });
+    const title = element("h1", { id: "detail-title", tabindex: "-1" }, name);
     const labels = element("section", { class: "detail-part", hidden: "" });
     const near = element("section", { class: "detail-part neighbours", hidden: "" });
-    const about = element("div", { class: "detail-about" }, element("h1", { id: "detail-title", tabindex: "-1" }, name), this.#actions(picture), facts(picture), labels);
-    this.place.replaceChildren(this.#bar(), element("div", { class: "detail-body" }, element("figure", {}, image, missing), about), near);
-    byId("detail-title").focus({ preventScroll: true });
+    const about = element("div", { class: "detail-about" }, title, actions(picture), facts(picture), labels);
+    this.place.replaceChildren(this.#bar(), element("div", { class: "detail-body" }, large(picture), about), near);
+    title.focus({ preventScroll: true });
     this.offerSteps();
     this.#addLabels(picture, labels).catch((error) => toast(error.message));
     this.#addNeighbours(picture, near).catch((error) => toast(error.message));
   }
 
   #bar() {
-    const back = element("button", { id: "detail-back", type: "button", class: "plain" }, icon("back"), "Back to the pictures");
+    const back = element("button", { type: "button", class: "plain" }, icon("back"), "Back to the pictures");
+    back.id = "detail-back";
     back.addEventListener("click", () => this.close());
-    const steps = [["detail-previous", "Previous picture", "back", -1], ["detail-next", "Next picture", "next", 1]].map(([id, text, shape, by]) => {
-      const button = element("button", { id, type: "button", class: "icon", "aria-label": text, title: text }, icon(shape));
-      button.addEventListener("click", () => this.#step(by));
-      return button;
-    });
+    const steps = [this.#stepButton("previous", "back", -1), this.#stepButton("next", "next", 1)];
     return element("div", { class: "detail-bar" }, back, element("div", { class: "buttons" }, ...steps));
   }
 
-  /** @param {import("./api.js").Picture} picture */
-  #actions(picture) {
-    const similar = element("a", { class: "primary", id: "detail-similar", href: urlOf({ ...emptyState(), picture: picture.id }), "data-go": "" }, "More like this");
-    const download = element("a", { class: "plain", id: "detail-download", href: downloadUrl(picture), download: fileName(picture.path) }, "Download");
-    return element("p", { class: "buttons" }, similar, download);
+  /** @param {"previous"|"next"} which @param {string} shape @param {1|-1} by */
+  #stepButton(which, shape, by) {
+    const text = which === "next" ? "Next picture" : "Previous picture";
+    const button = element("button", { type: "button", class: "icon", "aria-label": text, title: text }, icon(shape));
+    button.id = `detail-${which}`;
+    button.addEventListener("click", () => this.#step(by));
+    return button;
   }
 
   /** @param {import("./api.js").Picture} picture @param {HTMLElement} place */
@@ -128,7 +121,8 @@ export class DetailView {
     const { classifier, words } = await this.status;
     if (!classifier) return;
     const { predictions } = await post("/classify", { picture: { kind: "picture", id: picture.id }, top: 5 });
-    const list = element("ul", { class: "labels", id: "detail-labels", "aria-labelledby": "detail-labels-title" });
+    const list = element("ul", { class: "labels", "aria-labelledby": "detail-labels-title" });
+    list.id = "detail-labels";
     list.append(...labelBars(predictions, words.free_text || words.known > 0));
     place.replaceChildren(element("h2", { id: "detail-labels-title" }, "What it shows"), list);
     place.hidden = false;
@@ -139,19 +133,49 @@ export class DetailView {
     const answer = await post("/search", { parts: [{ kind: "picture", id: picture.id }], k: NEIGHBOURS + 1 });
     const hits = answer.hits.filter((hit) => hit.picture.id !== picture.id).slice(0, NEIGHBOURS);
     if (!hits.length) return;
-    const list = element("ul", { class: "strip", id: "neighbours", role: "list", "aria-labelledby": "neighbours-title" });
+    const list = element("ul", { class: "strip", role: "list", "aria-labelledby": "neighbours-title" });
+    list.id = "neighbours";
     list.append(...hits.map((hit) => neighbour(hit)));
     place.replaceChildren(element("h2", { id: "neighbours-title" }, "Similar pictures"), list);
     place.hidden = false;
   }
 }
 
+/** The picture itself. @param {import("./api.js").Picture} picture */
+function large(picture) {
+  const image = element("img", { id: "detail-image", alt: fileName(picture.path), src: thumbnailUrl(picture, 1600) });
+  image.width = picture.width;
+  image.height = picture.height;
+  const missing = element("p", { class: "note", hidden: "" }, "The file cannot be read any more.");
+  image.addEventListener("error", () => {
+    image.hidden = true;
+    missing.hidden = false;
+  });
+  return element("figure", {}, image, missing);
+}
+
+/** What can be done with it. @param {import("./api.js").Picture} picture */
+function actions(picture) {
+  const search = urlOf({ ...emptyState(), picture: picture.id });
+  const similar = element("a", { class: "primary", href: search, "data-go": "" }, "More like this");
+  similar.id = "detail-similar";
+  const name = fileName(picture.path);
+  const save = element("a", { class: "plain", href: downloadUrl(picture), download: name }, "Download");
+  save.id = "detail-download";
+  return element("p", { class: "buttons" }, similar, save);
+}
+
 /** @param {import("./api.js").Hit} hit */
 function neighbour({ picture, confidence }) {
   const sure = confidence === null ? "" : percent(confidence);
-  const link = element("a", { href: urlOf({ ...emptyState(), view: picture.id }), "data-go": "", "aria-label": [fileName(picture.path), day(picture.date), sure].filter(Boolean).join(", ") });
-  const image = element("img", { alt: "", loading: "lazy", width: String(picture.width), height: String(picture.height), src: thumbnailUrl(picture, 200) });
-  link.append(image, element("span", { class: "caption", "aria-hidden": "true" }, element("span", { class: "sure" }, sure)));
+  const name = [fileName(picture.path), day(picture.date), sure].filter(Boolean).join(", ");
+  const image = element("img", { alt: "", loading: "lazy", src: thumbnailUrl(picture, 200) });
+  image.width = picture.width;
+  image.height = picture.height;
+  const shown = element("span", { class: "sure" }, sure);
+  const caption = element("span", { class: "caption", "aria-hidden": "true" }, shown);
+  const address = urlOf({ ...emptyState(), view: picture.id });
+  const link = element("a", { href: address, "data-go": "", "aria-label": name }, image, caption);
   return element("li", { class: "strip-tile" }, link);
 }
 
@@ -161,7 +185,7 @@ function facts(picture) {
   const known = [
     [picture.taken ? "Taken" : "File changed", moment(picture.date)],
     ["Camera", picture.camera],
-    ["Size", picture.width ? `${picture.width} × ${picture.height} pixels, ${bytes(picture.size)}` : bytes(picture.size)],
+    ["Size", `${picture.width} × ${picture.height} pixels, ${bytes(picture.size)}`],
     ["Place", latitude === null || longitude === null ? null : `${latitude.toFixed(5)}, ${longitude.toFixed(5)}`],
     ["Folder", picture.path.slice(0, -fileName(picture.path).length - 1) || "/"],
     ...Object.entries(picture.annotations).map(([name, value]) => [name, String(value)]),

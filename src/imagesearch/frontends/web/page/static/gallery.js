@@ -45,7 +45,7 @@ export class Gallery {
       this.results.revive();
       this.isLoading = false;
       this.grid.clear();
-      this.grid.append(kept.items);
+      this.grid.append(kept.items, kept.results);
       this.#tell();
       return;
     }
@@ -64,7 +64,7 @@ export class Gallery {
     try {
       const items = await results.next();
       if (results !== this.results) return;
-      this.grid.append(items);
+      this.grid.append(items, results);
       this.#tell();
     } catch (error) {
       if (results === this.results && error.name !== "AbortError") this.#failed(error);

@@ -23,7 +23,8 @@ export class JobCard {
       cancel(job.id);
     });
     const side = element("span", { class: "buttons" }, this.state, this.button);
-    this.element = element("li", { class: "job", "data-id": job.id }, element("div", { class: "job-head" }, this.title, side), this.bar, this.text, this.error);
+    const head = element("div", { class: "job-head" }, this.title, side);
+    this.element = element("li", { class: "job", "data-id": job.id }, head, this.bar, this.text, this.error);
     this.show(job);
     if (isOpen(job)) this.#watch(job.id);
   }
@@ -51,7 +52,8 @@ export class JobCard {
       this.ended(`${this.title.textContent}: ${this.state.textContent}. ${this.text.textContent}`);
     });
     source.addEventListener("error", () => {
-      if (source.readyState === EventSource.CLOSED) this.error.textContent = "The connection was lost: load the page again.";
+      const isLost = source.readyState === EventSource.CLOSED; // else the browser connects again
+      if (isLost) this.error.textContent = "The connection was lost: load the page again.";
     });
   }
 
@@ -91,7 +93,9 @@ function summary({ report, dry_run: isDry }) {
     [report.skipped.length, "skipped"],
   ];
   const said = counts.filter(([count]) => count > 0).map(([count, what]) => `${number(count)} ${what}`);
-  const offline = report.offline.map(({ root, reason, pictures }) => `${plural(pictures, "picture")} kept although ${root} ${reason}`);
+  const offline = report.offline.map(
+    ({ root, reason, pictures }) => `${plural(pictures, "picture")} kept although missing (${root}: ${reason})`,
+  );
   const text = [...said, ...offline].join(", ") || "no pictures found";
   return `${isDry ? "Would be: " : ""}${text}, in ${duration(report.seconds)}`;
 }

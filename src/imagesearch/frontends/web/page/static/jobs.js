@@ -53,7 +53,8 @@ async function showStatus() {
   const count = plural(collection?.rows ?? 0, "picture");
   const place = folders.length ? ` in ${plural(folders.length, "folder")}` : "";
   byId("library-state").textContent = `${count}${place}, indexed with the model ${model}.`;
-  byId("folders").replaceChildren(...[...new Set([...folders, ...allowed])].map((value) => element("option", { value })));
+  const offered = [...new Set([...folders, ...allowed])];
+  byId("folders").replaceChildren(...offered.map((value) => element("option", { value })));
   byId("start-button").disabled = false;
 }
 
@@ -61,7 +62,8 @@ async function showStatus() {
 async function showSkipped(isMore = false) {
   if (!isMore) skippedShown = 0;
   const { total, skipped } = await get(`/skipped?offset=${skippedShown}&limit=${PAGE}`);
-  const items = skipped.map(({ path, reason }) => element("li", {}, element("span", {}, path), element("p", {}, reason)));
+  const item = ({ path, reason }) => element("li", {}, element("span", {}, path), element("p", {}, reason));
+  const items = skipped.map(item);
   if (isMore) byId("skipped").append(...items);
   else byId("skipped").replaceChildren(...items);
   skippedShown += items.length;

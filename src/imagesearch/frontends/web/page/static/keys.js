@@ -26,22 +26,29 @@ export function setUpKeys({ grid, selection, detail, act }) {
       if (event.key === "Escape") event.target.blur();
       return;
     }
-    const isDone = detail.isOpen ? detail.key(event) : inGrid(event, grid, selection, act) || anywhere(event, selection);
-    if (isDone) event.preventDefault();
+    const isList = !detail.isOpen;
+    const isKnown = isList ? inGrid(event, grid, act) || inList(event, selection) : detail.key(event);
+    if (isKnown || focusSearch(event)) event.preventDefault();
   });
 }
 
 /** @returns {boolean} whether the key meant something */
-function anywhere(event, selection) {
-  if (event.key === "/") byId("q").disabled ? byId("choose").focus() : byId("q").focus();
-  else if (event.key === "Escape" && selection.size) selection.clear();
+function focusSearch(event) {
+  if (event.key !== "/") return false;
+  byId(byId("q").disabled ? "choose" : "q").focus();
+  return true;
+}
+
+/** @returns {boolean} whether the key meant something */
+function inList(event, selection) {
+  if (event.key === "Escape" && selection.size) selection.clear();
   else if (event.key === "a" && (event.ctrlKey || event.metaKey)) selection.all();
   else return false;
   return true;
 }
 
 /** @returns {boolean} whether the key meant something */
-function inGrid(event, grid, selection, act) {
+function inGrid(event, grid, act) {
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
   const index = grid.indexAt(document.activeElement);
   const isArrow = event.key in MOVES || event.key in ROWS;
@@ -49,16 +56,16 @@ function inGrid(event, grid, selection, act) {
   if (event.key in MOVES) grid.focus(index + MOVES[event.key]);
   else if (event.key in ROWS) grid.focus(grid.inNextRow(index, ROWS[event.key]));
   else if (event.key === "Home") grid.focus(0);
-  else if (event.key === "End") grid.focus(grid.tiles.length - 1);
+  else if (event.key === "End") grid.focus(grid.places.length - 1);
   else if (event.key.toLowerCase() === "x") act("select", index, event.shiftKey);
   else if (event.key in ACTS) act(ACTS[event.key], index);
   else return false;
   return true;
 }
 
-/** The first tile that is on the screen. */
+/** Go to the first tile that is on the screen. */
 function enter(grid) {
-  const index = grid.tiles.findIndex((tile) => tile.getBoundingClientRect().top >= 0);
+  const index = grid.firstVisible();
   if (index >= 0) grid.focus(index);
   return index >= 0;
 }

@@ -22,17 +22,19 @@ export const rowHeight = (width) => (width < 500 ? 130 : width < 1000 ? 180 : wi
  * @param {number[]} ratios widths by heights
  * @param {number} width of a row, a whole number
  * @param {number} gap between two pictures
- * @param {number} [top] where the first row begins
+ * @param {{top?: number, isEnd?: boolean}} [how] ``top``: where the first row begins; ``isEnd``: whether no more
+ *   pictures follow; else those that fill no row are left out, because they will be placed otherwise
  * @returns {{places: Place[], rows: number[], bottom: number}} ``rows``: index of the first of each row
  */
-export function justify(ratios, width, gap, top = 0) {
+export function justify(ratios, width, gap, { top = 0, isEnd = true } = {}) {
   const target = rowHeight(width);
   const places = [];
   const rows = [];
   let first = 0;
   let bottom = top;
   while (first < ratios.length) {
-    const { end, height } = nextRow(ratios, first, width, gap, target);
+    const { end, height, isOpen } = nextRow(ratios, first, width, gap, target);
+    if (isOpen && !isEnd) break;
     const isFull = height <= target * MOST_STRETCHED;
     rows.push(first);
     places.push(...row(ratios.slice(first, end), isFull ? height : target, gap, bottom));
@@ -42,7 +44,7 @@ export function justify(ratios, width, gap, top = 0) {
   return { places, rows, bottom };
 }
 
-/** How many pictures make a row whose height is closest to the usual one, and that height. */
+/** Where the row ends whose height is closest to the usual one, that height, and whether more would fit in. */
 function nextRow(ratios, first, width, gap, target) {
   let sum = 0;
   let before = Infinity;
@@ -55,7 +57,7 @@ function nextRow(ratios, first, width, gap, target) {
     }
     before = height;
   }
-  return { end: ratios.length, height: before };
+  return { end: ratios.length, height: before, isOpen: true };
 }
 
 /** @returns {Place[]} one row; edges are rounded, not widths, so that their sum is exact */

@@ -21,7 +21,7 @@ const query = new QueryPanel(change, status);
 const gallery = new Gallery(() => state, (answer) => query.explain(answer?.meanings ?? []));
 const { grid } = gallery;
 const selection = new Selection(grid);
-const detail = new DetailView({ gallery, status, change, open, close: () => go({ ...state, view: "" }) });
+const detail = new DetailView({ gallery, status, change, open, close });
 
 /** Show another list. @param {Partial<State>} changes */
 function change(changes) {
@@ -31,6 +31,12 @@ function change(changes) {
 /** Show one picture by itself. @param {string} id @param {{replace?: boolean}} [how] */
 function open(id, how) {
   go({ ...state, view: id }, how);
+}
+
+/** From one picture to the list: back where it was opened from there. */
+function close() {
+  if (history.state?.isFromList) history.back();
+  else go({ ...state, view: "" });
 }
 
 /** Search for what is like a picture; filters stay. @param {string} id */
@@ -54,8 +60,8 @@ function go(next, { replace = false } = {}) {
   const isElsewhere = address !== location.pathname + location.search;
   if (isElsewhere && replace) history.replaceState(history.state, "", address);
   else if (isElsewhere) {
-    history.replaceState({ scroll: state.view ? history.state?.scroll : window.scrollY }, "");
-    history.pushState({ scroll: next.view ? window.scrollY : 0, opener: state.view ? "" : "list" }, "", address);
+    history.replaceState({ ...history.state, scroll: window.scrollY }, "");
+    history.pushState({ isFromList: Boolean(next.view) && !state.view }, "", address);
   }
   return show(next);
 }
@@ -109,7 +115,6 @@ function act(what, index, isRange = false) {
 
 /** @param {number} index @param {import("./api.js").Hit[]} others */
 function unfold(index, others) {
-  grid.tiles[index].querySelector(".unfold").remove();
   grid.items[index].others = [];
   grid.insertAfter(index, others.map(({ picture, confidence }) => ({ picture, confidence, others: [] })));
   grid.focus(index + 1);

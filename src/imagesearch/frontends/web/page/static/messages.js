@@ -7,8 +7,9 @@ import { fileName, percent, sureness } from "./text.js";
 /** @param {import("./state.js").State} state @param {?import("./api.js").Answer} answer */
 export function showEmpty(state, answer) {
   if (isSearch(state)) showNothingFound(state, answer);
-  else if (Object.keys(state.where).length) show("No picture matches the filters", [say("Fewer or wider filters find more.")]);
-  else {
+  else if (Object.keys(state.where).length) {
+    show("No picture matches the filters", [say("Fewer or wider filters find more.")]);
+  } else {
     show("Nothing has been indexed yet", [
       element("p", {}, "Run ", element("code", {}, "imagesearch index FOLDER"), " or start indexing here."),
       element("p", { class: "buttons" }, element("a", { class: "primary", href: "/jobs" }, "Index a folder")),

@@ -1,6 +1,6 @@
 /** What is searched for: the picture with its region, the parts as chips, and what the picture shows. */
 
-import { get, post, previewUrl, thumbnailUrl } from "./api.js";
+import { get, iconUrl, post, previewUrl, thumbnailUrl } from "./api.js";
 import { byId, element, icon } from "./dom.js";
 import { RegionFrame } from "./region.js";
 import { emptyState, isSearch, queryPicture, urlOf } from "./state.js";
@@ -96,8 +96,11 @@ export class QueryPanel {
   #chips(state) {
     const chips = [];
     if (state.q) chips.push(this.#chip(`“${state.q}”`, "", { q: "" }));
-    if (state.upload) chips.push(this.#chip(state.region ? "Region of your picture" : "Your picture", "", { upload: "", region: "" }));
-    if (state.picture) chips.push(this.#chip(state.region ? "Region of a picture" : "Like a picture", "", { picture: "", region: "" }));
+    if (state.upload || state.picture) {
+      const whole = state.upload ? "Your picture" : "Like a picture";
+      const text = state.region ? `${whole}, a region` : whole;
+      chips.push(this.#chip(text, "", { upload: "", picture: "", region: "" }));
+    }
     for (const kind of ["good", "bad"]) {
       state[kind].forEach((id) => chips.push(this.#marked(state, kind, id)));
     }
@@ -108,14 +111,14 @@ export class QueryPanel {
   #marked(state, kind, id) {
     const text = kind === "good" ? "More like this" : "Less like this";
     const chip = this.#chip(text, kind, { [kind]: state[kind].filter((other) => other !== id) });
-    const image = element("img", { alt: "", width: "24", height: "24", src: `/api/v1/pictures/${id}/thumbnail?size=160` });
-    chip.prepend(image);
+    chip.prepend(element("img", { alt: "", width: "24", height: "24", src: iconUrl(id) }));
     return chip;
   }
 
   /** @param {string} text @param {string} kind @param {Partial<State>} changes what removing it does */
   #chip(text, kind, changes) {
-    const remove = element("button", { type: "button", "aria-label": `Remove from the search: ${text}`, title: "Remove" }, icon("close"));
+    const remove = element("button", { type: "button", title: "Remove" }, icon("close"));
+    remove.setAttribute("aria-label", `Remove from the search: ${text}`);
     remove.addEventListener("click", () => this.go(changes));
     return element("li", { class: `chip ${kind}` }, element("span", {}, text), remove);
   }

@@ -50,8 +50,9 @@ export class RegionFrame {
     for (const [side, share] of [["left", box.x], ["top", box.y], ["width", box.width], ["height", box.height]]) {
       this.frame.style[side] = `${share * 100}%`;
     }
-    const said = [box.x, box.y, box.width, box.height].map((share) => `${Math.round(share * 100)} %`);
-    this.frame.setAttribute("aria-label", `Region to search: ${said[0]} from the left, ${said[1]} from the top, ${said[2]} wide, ${said[3]} high`);
+    const [x, y, width, height] = [box.x, box.y, box.width, box.height].map((share) => `${Math.round(share * 100)} %`);
+    const where = `${x} from the left, ${y} from the top, ${width} wide, ${height} high`;
+    this.frame.setAttribute("aria-label", `Region to search: ${where}`);
   }
 
   /** @param {PointerEvent} event */
@@ -127,7 +128,11 @@ function shifted(box, across, down) {
   return { ...box, x: clamp(box.x + across, 0, 1 - box.width), y: clamp(box.y + down, 0, 1 - box.height) };
 }
 
-/** @param {Box} box @param {string} side the corner that is dragged: "nw", "ne", ... @param {{x: number, y: number}} to */
+/**
+ * @param {Box} box
+ * @param {string} side the corner that is dragged: "nw", "ne", "sw" or "se"
+ * @param {{x: number, y: number}} to
+ */
 function resized(box, side, to) {
   const right = box.x + box.width;
   const bottom = box.y + box.height;

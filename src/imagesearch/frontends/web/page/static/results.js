@@ -45,7 +45,8 @@ export class Results {
   }
 
   async #browse() {
-    const asked = new URLSearchParams({ offset: this.count, limit: PAGE, sort: this.state.sort === "oldest" ? "oldest" : "newest" });
+    const sort = this.state.sort === "oldest" ? "oldest" : "newest";
+    const asked = new URLSearchParams({ offset: this.count, limit: PAGE, sort });
     addConditions(this.state, asked);
     const { total, pictures } = await get(`/pictures?${asked}`, this.aborter.signal);
     this.total = total;

@@ -14,6 +14,7 @@ export class Selection {
     /** @type {Map<string, import("./api.js").Picture>} */
     this.pictures = new Map();
     this.last = "";
+    grid.isSelected = (id) => this.pictures.has(id);
     byId("clear-selection").addEventListener("click", () => this.clear());
     byId("copy-paths").addEventListener("click", () => this.#copy());
     byId("download-selection").addEventListener("click", () => this.#download());
@@ -45,7 +46,6 @@ export class Selection {
   clear() {
     this.pictures.clear();
     this.last = "";
-    this.grid.tiles.forEach((tile) => paint(tile, false));
     this.#tell();
   }
 
@@ -54,10 +54,10 @@ export class Selection {
     const { picture } = this.grid.items[index];
     if (isSelected) this.pictures.set(picture.id, picture);
     else this.pictures.delete(picture.id);
-    paint(this.grid.tiles[index], isSelected);
   }
 
   #tell() {
+    this.grid.paint();
     byId("selection").hidden = !this.size;
     this.grid.list.classList.toggle("selecting", this.size > 0);
     byId("selection-count").textContent = this.size ? `${this.size} selected` : "";
@@ -83,10 +83,4 @@ export class Selection {
     link.download = "";
     link.click();
   }
-}
-
-/** @param {HTMLElement} tile @param {boolean} isSelected */
-function paint(tile, isSelected) {
-  tile.classList.toggle("selected", isSelected);
-  tile.querySelector(".pick input").checked = isSelected;
 }

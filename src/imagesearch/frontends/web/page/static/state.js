@@ -22,7 +22,8 @@ export function readState(address) {
   const given = new URLSearchParams(address.search);
   const state = emptyState();
   for (const name of TEXTS) state[name] = (given.get(name) ?? "").trim();
-  for (const name of ["good", "bad"]) state[name] = (given.get(name) ?? "").split(",").filter((id) => /^\d{1,19}$/.test(id));
+  const idsOf = (name) => (given.get(name) ?? "").split(",").filter((id) => /^\d{1,19}$/.test(id));
+  [state.good, state.bad] = [idsOf("good"), idsOf("bad")];
   for (const name of FILTERS) if (given.get(name)) state.where[name] = given.get(name);
   state.sure = given.get("sure") === "1";
   state.fold = given.get("fold") !== "0";
