@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 NewPage = Callable[..., "Page"]
+# Pixels: all tiles of the collection are near this window, and so in the document.
+_LARGE = {"width": 1600, "height": 1800}
 
 
 @pytest.fixture(scope="package")
@@ -55,7 +57,8 @@ def new_page(browser: Browser, gallery_site: Site, complaints: Complaints) -> It
     def open_one(**options: Any) -> Page:
         from ..chromium import PATIENCE
 
-        context = browser.new_context(**{"base_url": gallery_site.url, "reduced_motion": "reduce", **options})
+        usual = {"base_url": gallery_site.url, "reduced_motion": "reduce", "viewport": _LARGE}
+        context = browser.new_context(**{**usual, **options})
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()

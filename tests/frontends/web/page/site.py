@@ -29,7 +29,7 @@ from ..serving import Served, serving
 # Names that would do harm as markup, or mislead; no slash may stand in one.
 HOSTILE = (
     "<img src=x onerror=alert(1)>.jpg",
-    "\"onfocus=\"alert(2)\" autofocus='.jpg",
+    '"onfocus="alert(2)" autofocus=\'.jpg',
     "&lt;b&gt; {{7*7}} ${alert(3)}.jpg",
     "gpj.\u202eexe.jpg",
     "n" * 196 + ".jpg",

@@ -34,13 +34,18 @@ def tiles(page: Page) -> Locator:
     return page.locator(TILES)
 
 
+def tile(page: Page, number: int) -> Locator:
+    """One of them, from 0; those far from the window are not in the document."""
+    return page.locator(f"#grid > li[data-index='{number}']")
+
+
 def link(page: Page, number: int) -> Locator:
-    """The link of one of them, from 0."""
-    return tiles(page).nth(number).locator(".tile-link")
+    """The link of one of them."""
+    return tile(page, number).locator(".tile-link")
 
 
 def ids(page: Page) -> list[str]:
-    """Their ids, in their order."""
+    """Their ids, in their order; a window of the usual size shows all that the tests know of."""
     found: list[str] = page.eval_on_selector_all(TILES, "tiles => tiles.map((tile) => tile.dataset.id)")
     return found
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..chromium import in_chromium
 from .site import PLACED, Site
-from .steps import expect, ids, ids_of, is_loaded, link, listing, settled, tiles
+from .steps import expect, ids, ids_of, is_loaded, link, listing, settled, tile
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -113,7 +113,7 @@ def test_marks_of_a_search_stay_when_a_picture_was_looked_at(page: Page, gallery
     page.goto(f"/?picture={one}&good={good}")
     settled(page)
     listed = ids(page)
-    tiles(page).nth(2).locator(".tile-link").click()
+    tile(page, 2).locator(".tile-link").click()
     expect(page.locator("#detail-title")).to_be_focused()
     page.keyboard.press("Escape")
     expect(link(page, 2)).to_be_focused()

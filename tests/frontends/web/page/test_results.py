@@ -16,7 +16,7 @@ from ..chromium import in_chromium
 from .complaints import Complaints
 from .conftest import NewPage
 from .site import Site
-from .steps import choose, expect, ids, ids_of, link, listing, settled, tiles
+from .steps import choose, expect, ids, ids_of, link, listing, settled, tile, tiles
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -37,7 +37,7 @@ def test_how_sure_hits_are_is_said(page: Page, gallery_site: Site, picture_file:
     key = gallery_site.id_of("05.jpg")
     hits = gallery_site.search({"kind": "picture", "id": key}, group=True)["hits"]
     for number in (0, 5, 30):
-        percent = tiles(page).nth(number).locator(".sure").inner_text()
+        percent = tile(page, number).locator(".sure").text_content() or ""
         assert re.fullmatch(r"(> 99|< 1|\d\d?|100) %", percent)
         label = link(page, number).get_attribute("aria-label") or ""
         assert re.search(rf"{percent}, (very likely|probably|possibly) (un)?related$", label)
@@ -74,7 +74,7 @@ def test_near_identical_pictures_are_folded(page: Page, gallery_site: Site) -> N
     page.goto(f"/?picture={best}")
     settled(page)
     assert other not in ids(page)
-    unfold = tiles(page).first.get_by_role("button", name=re.compile("near-identical pictures? of 00.jpg$"))
+    unfold = tile(page, 0).get_by_role("button", name=re.compile("near-identical pictures? of 00.jpg$"))
     unfold.click()
     expect(page.locator(f"#grid > li[data-id='{other}'] .tile-link")).to_be_focused()
     unfolded = ids(page)
@@ -119,10 +119,10 @@ def test_filters(page: Page, gallery_site: Site) -> None:
     assert 0 < len(expected) < 30
     assert ids(page) == expected
     expect(page.get_by_role("button", name="Filters (2)")).to_be_visible()
-    tile = tiles(page).first  # filters stay where one searches from there
-    tile.hover()
+    shown = tiles(page).first  # filters stay where one searches from there
+    shown.hover()
     with listing(page):
-        tile.get_by_role("button", name="More like this").click()
+        shown.get_by_role("button", name="More like this").click()
     assert set(ids(page)) <= set(expected)
     expect(form).to_be_visible()
     form.get_by_label("Camera").fill("Pinhole 5")
@@ -160,8 +160,8 @@ def test_what_the_server_says_against_a_filter(
 
 def select(page: Page, number: int, *modifiers: Any) -> None:
     """Click the mark of a picture."""
-    tiles(page).nth(number).hover()
-    tiles(page).nth(number).get_by_role("checkbox").click(modifiers=list(modifiers))
+    tile(page, number).hover()
+    tile(page, number).get_by_role("checkbox").click(modifiers=list(modifiers))
 
 
 def test_a_range_is_selected_copied_and_downloaded(page: Page, gallery_site: Site) -> None:
@@ -224,10 +224,13 @@ def test_the_place_in_the_list_is_kept(new_page: NewPage) -> None:
     page = new_page(viewport={"width": 500, "height": 500})
     page.goto("/")
     settled(page)
-    last = tiles(page).nth(40)
-    last.scroll_into_view_if_needed()
+    page.mouse.move(250, 250)
+    page.mouse.wheel(0, 1300)
+    page.wait_for_function("scrollY === 1300")
+    there = "document.elementFromPoint(250, 250).closest('.tile')?.dataset.index"
+    page.wait_for_function(there)
+    last = tile(page, int(page.evaluate(there)))
     scrolled = page.evaluate("scrollY")
-    assert scrolled > 300
     last.locator(".tile-link").click()
     expect(page.locator("#detail")).to_be_visible()
     assert page.evaluate("scrollY") == 0
@@ -237,7 +240,9 @@ def test_the_place_in_the_list_is_kept(new_page: NewPage) -> None:
 
 
 def test_everything_of_a_search_is_in_its_address(page: Page, new_page: NewPage, gallery_site: Site) -> None:
-    page.goto(f"/?q=goldfish&picture={gallery_site.id_of('05.jpg')}&region=0%25,0%25,50%25,100%25&fold=0&sort=date")
+    page.goto(
+        f"/?q=goldfish&picture={gallery_site.id_of('05.jpg')}&region=0%25,0%25,50%25,100%25&fold=0&sort=date"
+    )
     settled(page)
     with listing(page):
         page.get_by_label("Only sure hits").check()

@@ -26,6 +26,7 @@ from .steps import (
     link,
     listing,
     settled,
+    tile,
     tiles,
 )
 
@@ -49,7 +50,7 @@ def test_a_picture_is_dropped(page: Page, picture_file: Path) -> None:
     is_loaded(page.get_by_role("img", name="Picture that is searched for: holiday.jpg"))
     expect(link(page, 0)).to_have_accessible_name(named("05.jpg"))
     for number in range(4):
-        is_loaded(tiles(page).nth(number).locator("img"))
+        is_loaded(tile(page, number).locator("img"))
     expect(page.get_by_role("heading", name="What it shows")).to_be_visible()
     assert page.locator("#label-list > li").count() == 5
 
@@ -186,11 +187,11 @@ def test_unknown_words_name_those_that_are_near(page: Page, complaints: Complain
 
 
 def test_more_like_this(page: Page, gallery_site: Site) -> None:
-    tile = tiles(page).nth(7)
-    key = tile.get_attribute("data-id")
-    tile.hover()
+    shown = tile(page, 7)
+    key = shown.get_attribute("data-id")
+    shown.hover()
     with listing(page):
-        tile.get_by_role("button", name="More like this").click()
+        shown.get_by_role("button", name="More like this").click()
     assert ids(page) == ids_of(gallery_site.search({"kind": "picture", "id": key}, group=True))
     assert ids(page)[0] == key
     expect(page.get_by_text("Like a picture")).to_be_visible()
@@ -224,10 +225,10 @@ def test_good_and_bad_marks_change_the_order(page: Page, gallery_site: Site) -> 
 
 def mark(page: Page, key: str, how: str) -> None:
     """Say what a hit is."""
-    tile = page.locator(f"#grid > li[data-id='{key}']")
-    tile.hover()
+    shown = page.locator(f"#grid > li[data-id='{key}']")
+    shown.hover()
     with listing(page):
-        tile.get_by_role("button", name=how).click()
+        shown.get_by_role("button", name=how).click()
 
 
 def test_a_label_leads_to_its_pictures(page: Page, picture_file: Path) -> None:

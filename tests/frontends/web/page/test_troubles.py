@@ -19,7 +19,7 @@ from ..chromium import in_chromium
 from .complaints import Complaints
 from .conftest import NewPage
 from .site import HOSTILE, Site, images_in, site
-from .steps import choose, drop, expect, is_loaded, listing, settled, tiles
+from .steps import choose, drop, expect, is_loaded, link, listing, settled, tiles
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -157,7 +157,7 @@ def test_a_model_without_words_is_explained(new_page: NewPage, wordless: Site) -
     choose(page, wordless.folder / "3.png")
     expect(tiles(page)).not_to_have_count(0)
     is_loaded(tiles(page).first.locator("img"))
-    tiles(page).first.locator(".tile-link").click()  # a picture by itself needs no labels either
+    link(page, 0).click()  # a picture by itself needs no labels either
     expect(page.get_by_role("heading", name="Similar pictures")).to_be_visible()
     expect(page.get_by_role("alert").filter(has_text=re.compile("."))).to_have_count(0)
 
