@@ -12,11 +12,11 @@ from .complaints import Complaints
 from .site import Site, draw_pictures, images_in, site
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 NewPage = Callable[..., "Page"]
 # Pixels: all tiles of the collection are near this window, and so in the document.
-_LARGE = {"width": 1600, "height": 1800}
+_LARGE: Any = {"width": 1600, "height": 1800}
 
 
 @pytest.fixture(scope="package")
@@ -49,25 +49,39 @@ def complaints() -> Iterator[Complaints]:
     noted.check()
 
 
+@pytest.fixture(scope="package")
+def shared_context(browser: Browser, gallery_site: Site) -> Iterator[BrowserContext]:
+    """The memory of one user, whose windows load faster than those of a new one."""
+    context = browser.new_context(base_url=gallery_site.url, viewport=_LARGE, reduced_motion="reduce")
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def new_page(browser: Browser, gallery_site: Site, complaints: Complaints) -> Iterator[NewPage]:
-    """Opens windows that know nothing of each other, with options of Playwright's contexts."""
-    contexts = []
+def new_page(
+    browser: Browser, gallery_site: Site, shared_context: BrowserContext, complaints: Complaints
+) -> Iterator[NewPage]:
+    """Opens windows: of one user; or, with options of Playwright's contexts, each of another user."""
+    from ..chromium import PATIENCE
+
+    opened: list[Page | BrowserContext] = []
 
     def open_one(**options: Any) -> Page:
-        from ..chromium import PATIENCE
-
-        usual = {"base_url": gallery_site.url, "reduced_motion": "reduce", "viewport": _LARGE}
-        context = browser.new_context(**{**usual, **options})
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE)
+        context = shared_context
+        if options:
+            usual = {"base_url": gallery_site.url, "viewport": _LARGE, "reduced_motion": "reduce"}
+            context = browser.new_context(**{**usual, **options})
+            opened.append(context)
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        opened.append(page)
         complaints.listen(page)
         return page
 
     yield open_one
-    for context in contexts:
-        context.close()
+    for one in reversed(opened):
+        one.close()
+    shared_context.clear_permissions()
 
 
 @pytest.fixture

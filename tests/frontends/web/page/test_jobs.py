@@ -79,7 +79,7 @@ def start(page: Page, folder: Path) -> None:
 def test_a_job_goes_to_its_end_and_its_picture_appears(
     page: Page, new_page: NewPage, more: Path, gate: Gate
 ) -> None:
-    gallery = new_page()
+    gallery = new_page(locale="en-US")  # a clock of its own
     gallery.clock.install()
     gallery.goto("/")
     settled(gallery)

@@ -28,7 +28,7 @@ def test_what_is_known_of_a_picture(page: Page, gallery_site: Site) -> None:
     is_loaded(page.get_by_role("img", name=PLACED))
     assert re.fullmatch(r"June 5, 2021 at 9:30\sAM", fact(page, "Taken"))
     assert fact(page, "Camera") == "Pinhole 5"
-    assert fact(page, "Size").startswith("400 × 300 pixels, ")
+    assert fact(page, "Size").startswith("400 \u00d7 300 pixels, ")
     assert fact(page, "Place") == "48.85822, 2.29450"
     assert fact(page, "Folder") == str(gallery_site.folder)
     expect(page.locator("#detail-labels > li")).to_have_count(5)
