@@ -165,7 +165,8 @@ def test_no_name_leads_out_of_the_folder(name: str) -> None:
 
 def test_a_picture_that_is_not_there_is_told_so(gallery: Gallery) -> None:
     for key in ("1", "9223372036854775808"):
-        assert gallery.server.get(f"/picture/{key}").status == 404
+        reply = gallery.server.get(f"/picture/{key}")
+        assert (reply.status, reply.headers["content-type"]) == (404, "text/html; charset=utf-8")
     for key in ("-1", "..%2f..", "x"):
         assert gallery.server.get(f"/picture/{key}").status in (404, 422)
 

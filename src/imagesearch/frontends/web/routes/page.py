@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from imagesearch.frontends.web.responses import ServedBy, is_fresh
 from imagesearch.frontends.web.schemas import PictureId
+from imagesearch.frontends.web.uploads import NotFoundError
 
 if TYPE_CHECKING:
     import jinja2
@@ -61,7 +62,10 @@ def show_library(request: Request) -> Response:
 @router.get("/picture/{key}")
 def show_picture(request: Request, key: Annotated[PictureId, Path()], backend: ServedBy) -> Response:
     """One picture; the page behind it is the same, so that one can go back to the results."""
-    record = backend.picture(key)
+    try:
+        record = backend.picture(key)
+    except NotFoundError:  # people get a page that says so
+        return _html(request, "library.html", title="Not found - ImageSearch", status_code=404)
     # A file name need not be valid text, and HTML has to be.
     name = os.path.basename(record.path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return _html(request, "library.html", title=f"{name} - ImageSearch")
@@ -95,13 +99,13 @@ def _static(request: Request, name: str, caching: str) -> Response:
     return Response(found.content, media_type=found.media_type, headers=headers)
 
 
-def _html(request: Request, template: str, *, title: str) -> Response:
+def _html(request: Request, template: str, *, title: str, status_code: int = 200) -> Response:
     text = _templates().get_template(template).render(title=title, static=f"/static/{page_version()}")
     content = text.encode()
     headers = {"ETag": f'"{_digest(content)}"', "Cache-Control": f"private, {_ASK_AGAIN}"}
-    if is_fresh(request, headers["ETag"]):
+    if status_code == 200 and is_fresh(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type="text/html", headers=headers)
+    return Response(content, status_code, headers, media_type="text/html")
 
 
 @lru_cache(maxsize=1)

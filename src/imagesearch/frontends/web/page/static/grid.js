@@ -40,7 +40,7 @@ export class Grid {
     this.width = 0;
     this.bottom = 0;
     this.frame = 0;
-    new ResizeObserver(() => this.#resized()).observe(list);
+    new ResizeObserver(() => this.refresh()).observe(list);
     window.addEventListener("scroll", () => this.#drawSoon(), { passive: true });
   }
 
@@ -109,6 +109,20 @@ export class Grid {
     link.scrollIntoView({ block: "nearest" });
   }
 
+  /** Lay out what could not be while it was hidden, or everything again for another width. */
+  refresh() {
+    const width = this.#width();
+    if (!width || !this.items.length) return;
+    if (width === this.width) {
+      this.#layOut(this.places.length);
+      return;
+    }
+    const first = this.firstVisible();
+    const isScrolled = this.list.getBoundingClientRect().top < 0;
+    this.#layOut(0);
+    if (isScrolled && first >= 0) this.#scrollTo(first, 0);
+  }
+
   /** Show which are selected. */
   paint() {
     this.drawn.forEach((tile, index) => paintSelection(tile, this.isSelected(this.items[index].picture.id)));
@@ -131,15 +145,6 @@ export class Grid {
 
   #width() {
     return Math.floor(this.list.getBoundingClientRect().width); // clientWidth may be rounded up
-  }
-
-  #resized() {
-    const width = this.#width();
-    if (!width || width === this.width || !this.items.length) return;
-    const first = this.places.length ? this.firstVisible() : -1;
-    const isScrolled = this.list.getBoundingClientRect().top < 0;
-    this.#layOut(0);
-    if (isScrolled && first >= 0) this.#scrollTo(first, 0);
   }
 
   /** @param {number} index @param {number} below pixels between it and the upper edge of the window */

@@ -4,6 +4,8 @@ import { element } from "./dom.js";
 import { duration, moment, number, plural } from "./text.js";
 
 const STATES = { queued: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" };
+/** Stages of indexing, as the library calls them. */
+const STAGES = { find: "Looking for pictures", encode: "Reading pictures", index: "Making the index", optimize: "Tidying up" };
 /** Seconds of work before the time that is left is worth telling. */
 const SETTLED = 2;
 
@@ -69,7 +71,7 @@ export class JobCard {
     if (total) this.bar.value = done / total;
     else this.bar.removeAttribute("value");
     const count = total ? `${number(done)} of ${number(total)}` : number(done);
-    this.text.textContent = `${stage}: ${count}${this.#left(done, total)}`;
+    this.text.textContent = `${STAGES[stage] ?? stage}: ${count}${this.#left(done, total)}`;
   }
 
   /** How long the stage takes from here, by its pace so far. @param {number} done @param {?number} total */

@@ -51,7 +51,7 @@ async function mark(id, kind) {
   const isMarked = state[kind].includes(id);
   const marked = state[kind].filter((one) => one !== id);
   await change({ [kind]: isMarked ? marked : [...marked, id], [other]: state[other].filter((one) => one !== id) });
-  grid.focus(Math.max(0, grid.indexOf(id))); // the tile that had the focus is gone
+  grid.focus(0); // the tile that had the focus is gone
 }
 
 /** @param {State} next @param {{replace?: boolean}} [how] */
@@ -86,6 +86,7 @@ async function show(next, { isBack = false, scroll } = {}) {
   }
   await shown;
   detail.offerSteps();
+  grid.refresh();
   if (!state.view && before.view && !isNewList) returnTo(before.view, scroll);
   else if (scroll !== undefined) window.scrollTo(0, scroll);
 }
@@ -94,7 +95,7 @@ async function show(next, { isBack = false, scroll } = {}) {
 function returnTo(id, scroll) {
   if (scroll !== undefined) window.scrollTo(0, scroll);
   const index = grid.indexOf(id);
-  if (index >= 0) requestAnimationFrame(() => grid.focus(index));
+  if (index >= 0) grid.focus(index);
 }
 
 /** @param {State} state */
