@@ -55,6 +55,11 @@ def settled(page: Page) -> None:
     expect(page.locator("#grid")).to_have_attribute("aria-busy", "false")
 
 
+def drawn(page: Page) -> None:
+    """Wait until the page is as it is after what was done last."""
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+
+
 @contextlib.contextmanager
 def listing(page: Page, path: str = "/api/v1/search") -> Iterator[None]:
     """Wait for another list, which what is done in the block makes the page ask for."""

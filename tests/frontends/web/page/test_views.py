@@ -16,7 +16,7 @@ from ..chromium import in_chromium
 from .complaints import Complaints
 from .conftest import NewPage
 from .site import Site
-from .steps import expect, settled
+from .steps import drawn, expect, settled
 from .views import VIEWS, beside
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def test_no_rule_of_accessibility_is_broken(
         page.set_viewport_size({"width": width, "height": height})
         if not number:
             show(page, gallery_site)
-        page.wait_for_function("(width) => document.documentElement.scrollWidth <= width", arg=width)
+        drawn(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert beside(page) == []
         # What a scheme changes is colours; everything else is looked at once.
         for scheme, rules in (("light", _ALL_RULES), ("dark", _RULES_OF_COLOURS)):
