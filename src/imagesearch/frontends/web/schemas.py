@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from imagesearch.search.query import Region, SearchOptions
 from imagesearch.search.wire import filter_from_dict
@@ -15,6 +15,25 @@ PictureId = Annotated[
 ]
 MOST_HITS = 10_000
 MOST_PARTS = 64
+# Of requests that ask for several things.
+MOST_QUERIES = 256
+MOST_LOOKED_UP = 1000
+MOST_LABELLED = 64
+_LONGEST_PATH = 65_535
+
+
+def _path(value: Any) -> str:
+    """Any text: bytes of a path that are not valid text travel as lone surrogates, which pydantic refuses."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_PATH:
+        raise ValueError(f"must be a text of 1 to {_LONGEST_PATH} characters")
+    return value
+
+
+Path = Annotated[
+    Any,
+    PlainValidator(_path),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _LONGEST_PATH}),
+]
 
 
 class Model(BaseModel):
@@ -46,7 +65,13 @@ class WordsPart(Weighted):
     text: Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class PicturePart(Weighted):
+class Named(Weighted):
+    """A picture as part of a query."""
+
+    name: Annotated[str, Field(max_length=_LONGEST_PATH, description="what messages call it")] = ""
+
+
+class PicturePart(Named):
     """What looks like a picture of the collection, or like a region of it."""
 
     kind: Literal["picture"]
@@ -54,18 +79,21 @@ class PicturePart(Weighted):
     region: RegionText = None
 
 
-class PathPart(Weighted):
+class PathPart(Named):
     """What looks like the picture that was indexed under this path; the file is not read."""
 
     kind: Literal["path"]
-    path: Annotated[str, Field(min_length=1, max_length=65_535)]
+    path: Path
 
 
-class UploadPart(Weighted):
+UploadId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22,64}$", description="what POST /uploads returned")]
+
+
+class UploadPart(Named):
     """What looks like an uploaded picture, or like a region of it."""
 
     kind: Literal["upload"]
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22,64}$", description="what POST /uploads returned")]
+    id: UploadId
     region: RegionText = None
 
 
@@ -94,7 +122,7 @@ def _split(value: Any) -> Any:
 class Conditions(Model):
     """Which pictures count; all conditions that are given have to hold."""
 
-    under: Annotated[list[Name], Field(max_length=100, description="folders, of which one holds it")] = []
+    under: Annotated[list[Path], Field(max_length=100, description="folders, of which one holds it")] = []
     after: Annotated[Date | None, Field(description="taken then or later")] = None
     before: Annotated[Date | None, Field(description="taken earlier")] = None
     near: Annotated[
@@ -156,6 +184,24 @@ class SearchRequest(Options):
     parts: Annotated[list[Part], Field(min_length=1, max_length=MOST_PARTS)]
 
 
+class QueryRequest(Model):
+    """One of several queries."""
+
+    parts: Annotated[list[Part], Field(min_length=1, max_length=MOST_PARTS)]
+
+
+class SeveralRequest(Options):
+    """Several queries, and how to answer all of them."""
+
+    queries: Annotated[list[QueryRequest], Field(max_length=MOST_QUERIES)]
+
+
+class LookupRequest(Model):
+    """Pictures of the collection."""
+
+    ids: Annotated[list[PictureId], Field(max_length=MOST_LOOKED_UP)]
+
+
 class ClassifyRequest(Model):
     """Which picture to label."""
 
@@ -163,13 +209,38 @@ class ClassifyRequest(Model):
     top: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
+class ClassifySeveralRequest(Model):
+    """Which uploaded pictures to label."""
+
+    uploads: Annotated[list[UploadId], Field(min_length=1, max_length=MOST_LABELLED)]
+    top: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+class ForgetRequest(Model):
+    """What to take out of the collection."""
+
+    folders: Annotated[list[Path], Field(min_length=1, max_length=1000)]
+    dry_run: Annotated[bool, Field(description="change nothing, and say what would be done")] = False
+
+
 class JobRequest(Model):
     """What to index."""
 
-    folders: Annotated[list[Name], Field(max_length=1000, description="none: all that were indexed before")] = []
+    folders: Annotated[list[Path], Field(max_length=1000, description="none: all that were indexed before")] = []
     prune: Annotated[bool, Field(description="remove missing pictures even where a disk looks unplugged")] = False
     retry_skipped: Annotated[bool, Field(description="try again files that could not be read")] = False
     dry_run: Annotated[bool, Field(description="change nothing, and say what would be done")] = False
+
+
+class Problem(BaseModel):
+    """Problem details for HTTP APIs (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    instance: str = ""
+    error: Annotated[dict[str, str | bool], Field(description="what else is known of it, by name")] = {}
 
 
 class PictureOut(BaseModel):
@@ -217,6 +288,19 @@ class AnswerOut(BaseModel):
     best: Annotated[HitOut | None, Field(description="the closest picture, even if it was left out")]
 
 
+class FailedOut(BaseModel):
+    """Why one of several things that were asked for could not be done."""
+
+    error: Problem
+    upload: Annotated[str | None, Field(description="the upload that cannot be used, if it is one")] = None
+
+
+class AnswersOut(BaseModel):
+    """What was found for each query, or why it could not be answered."""
+
+    answers: list[AnswerOut | FailedOut]
+
+
 class PicturesOut(BaseModel):
     """A page of the collection."""
 
@@ -232,11 +316,24 @@ class PredictionOut(BaseModel):
     index: Annotated[int, Field(description="the class's number in the checkpoint")]
 
 
+class LabelsOfOut(BaseModel):
+    """The most probable labels of one of several pictures."""
+
+    predictions: list[PredictionOut]
+
+
 class PredictionsOut(BaseModel):
     """The most probable labels, most probable first."""
 
     model: str
     predictions: list[PredictionOut]
+
+
+class LabelledOut(BaseModel):
+    """The most probable labels of each picture, or why it has none."""
+
+    model: str
+    results: list[LabelsOfOut | FailedOut]
 
 
 class VectorsOut(BaseModel):
@@ -269,6 +366,23 @@ class CollectionOut(BaseModel):
     key: str
     metric: str
     index: str
+    revision: Annotated[str, Field(description="of the model's files")]
+    normalized: Annotated[bool, Field(description="whether vectors have unit length")]
+    missing_columns: Annotated[list[str], Field(description="what it cannot hold: an earlier version made it")]
+
+
+class ServedOut(BaseModel):
+    """What is searched, and what may be sent."""
+
+    engine: str
+    name: Annotated[str, Field(description="of the configured collection")]
+    collection: Annotated[CollectionOut | None, Field(description="null: nothing has been indexed yet")]
+    index_mismatch: Annotated[
+        tuple[str, str] | None,
+        Field(description="index type of the collection and of the settings, if they differ"),
+    ]
+    top_k: Annotated[int, Field(description="number of results where nobody says")]
+    max_upload_bytes: Annotated[int, Field(description="longest body of a request")]
 
 
 class CollectionsOut(BaseModel):
@@ -345,22 +459,23 @@ class JobOut(BaseModel):
     progress: ProgressOut | None
     report: Annotated[dict[str, Any] | None, Field(description="what was done: see IndexReport")]
     error: str | None
+    problem: Annotated[Problem | None, Field(description="the error, for programs")]
+
+
+class ForgottenOut(BaseModel):
+    """What forgetting folders did."""
+
+    collection: str
+    removed: Annotated[int, Field(description="number of pictures that were taken out, or would be")]
+    folders: list[str]
+    still_indexed: Annotated[list[str], Field(description="indexed folders that hold some of these")]
+    dry_run: bool
 
 
 class JobsOut(BaseModel):
     """Jobs, the newest first."""
 
     jobs: list[JobOut]
-
-
-class Problem(BaseModel):
-    """Problem details for HTTP APIs (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    instance: str = ""
 
 
 def region_of(text: str | None) -> Region | None:

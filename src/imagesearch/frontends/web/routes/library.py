@@ -5,10 +5,20 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from imagesearch.frontends.web.responses import ApiResponse, ServedBy, problems
-from imagesearch.frontends.web.schemas import CollectionsOut, LabelsOut, SkippedListOut, StatusOut
+from imagesearch.frontends.web.failures import ForbiddenError
+from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, problems
+from imagesearch.frontends.web.schemas import (
+    CollectionsOut,
+    ForgetRequest,
+    ForgottenOut,
+    LabelsOut,
+    ServedOut,
+    SkippedListOut,
+    StatusOut,
+)
+from imagesearch.search.wire import info_to_dict
 
 router = APIRouter(tags=["library"])
 
@@ -24,7 +34,7 @@ def describe_server(backend: ServedBy) -> Response:
             "engine": images.engine,
             "model": images.config.model.name,
             "classifier": backend.classifier,
-            "collection": collection.info().to_dict() if collection else None,
+            "collection": info_to_dict(collection.info()) if collection else None,
             "folders": images.indexed_folders(),
             "may_index": list(backend.folders),
             "words": {
@@ -35,6 +45,23 @@ def describe_server(backend: ServedBy) -> Response:
             "skipped": len(images.skipped()),
             "queue": len(backend.searches),
             "running_jobs": sum(job.state == "running" for job in backend.jobs.all()),
+        }
+    )
+
+
+@router.get("/served", response_model=ServedOut, responses=problems())
+def describe_served(backend: ServedBy) -> Response:
+    """What is searched, and what may be sent: quicker to tell than the status."""
+    images = backend.images
+    collection = images.find_collection()
+    return ApiResponse(
+        {
+            "engine": images.engine,
+            "name": images.spec.name,
+            "collection": info_to_dict(collection.info()) if collection else None,
+            "index_mismatch": images.index_mismatch() if collection else None,
+            "top_k": images.config.search.top_k,
+            "max_upload_bytes": int(backend.settings.max_upload_mb * 1e6),
         }
     )
 
@@ -59,7 +86,7 @@ def list_collections(backend: ServedBy) -> Response:
     return ApiResponse(
         {
             "configured": backend.images.spec.name,
-            "collections": [info.to_dict() for info in found.values() if info is not None],
+            "collections": [info_to_dict(info) for info in found.values() if info is not None],
             "foreign": [name for name, info in found.items() if info is None],
         }
     )
@@ -75,3 +102,13 @@ def list_skipped(
     found = backend.images.skipped()
     page = [one.to_dict() for one in found[offset : offset + limit]]
     return ApiResponse({"total": len(found), "skipped": page})
+
+
+@router.post("/forget", response_model=ForgottenOut, responses=problems(409))
+def forget(order: ForgetRequest, request: Request, backend: ServedBy) -> Response:
+    """Take the pictures below folders out of the collection; the files stay. Only the owner may."""
+    if not is_owner(request):
+        raise ForbiddenError("only the owner of the database may take pictures out: use 'imagesearch forget'")
+    report = backend.images.forget(*order.folders, dry_run=order.dry_run)
+    backend.browser.forget_order()
+    return ApiResponse(report.to_dict())
