@@ -149,6 +149,11 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "searching",
         "service",
         "evaluating",
+        "client_connection",
+        "client_pictures",
+        "client_queries",
+        "client",
+        "serving_file",
     ),
     (
         "frontends.errors",

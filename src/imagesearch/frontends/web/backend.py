@@ -210,6 +210,14 @@ class Backend:
         has_labels = catalogue.labels_checkpoint(model.name, model.classifier) is not None
         return (model.classifier or model.name) if has_labels else None
 
+    @property
+    def decode_side(self) -> int | None:
+        """Pixels of the shorter side that the network needs of a picture; None: all, or there is no network."""
+        try:
+            return self.images.embedder.decode_side
+        except ImageSearchError:  # requests that need it tell why
+            return None
+
     def may_index(self, folders: tuple[str, ...]) -> None:
         """Refuse folders that only the owner of the database may index.
 

@@ -383,6 +383,9 @@ class ServedOut(BaseModel):
     ]
     top_k: Annotated[int, Field(description="number of results where nobody says")]
     max_upload_bytes: Annotated[int, Field(description="longest body of a request")]
+    decode_side: Annotated[
+        int | None, Field(description="pixels of the shorter side that the network needs; null: all, or not known")
+    ]
 
 
 class CollectionsOut(BaseModel):

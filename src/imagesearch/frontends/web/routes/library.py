@@ -62,6 +62,7 @@ def describe_served(backend: ServedBy) -> Response:
             "index_mismatch": images.index_mismatch() if collection else None,
             "top_k": images.config.search.top_k,
             "max_upload_bytes": int(backend.settings.max_upload_mb * 1e6),
+            "decode_side": backend.decode_side,
         }
     )
 
