@@ -33,6 +33,7 @@ TINY = {
     "plain.py": f"--plain {shlex.quote(sys.executable)} --pictures PICTURES --turns 1",
     "refresh.py": "--rows 100 --repeat 1",
     "rivals.py": "--pictures PICTURES --limit 4 --turns 1",
+    "serving.py": "--pictures PICTURES --clients 2 --seconds 1",
     "search.py": "--rows 500 --queries 5",
     "startup.py": "--rows 50 --turns 1",
     "text.py": "--layers 1 --rows 50 --turns 1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +45,9 @@ def demo(
         labels, labels_figure = _classify(images, place)
     for line in (indexed, closest, *([STARTER_NOTE] if model is None else []), labels):
         typer.echo(line)
-    print_facts(make_console(sys.stdout), {"look at": str(search_figure), "and": str(labels_figure)})
+    serve = f"imagesearch serve --open --uri {shlex.quote(str(place / 'imagesearch.db'))}"
+    facts = {"look at": str(search_figure), "and": str(labels_figure), "as a web page": serve}
+    print_facts(make_console(sys.stdout), facts)
 
 
 def _settings(place: Path, model: str | None, device: str | None) -> Config:
