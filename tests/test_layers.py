@@ -210,6 +210,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.cli.output",
         "frontends.cli.process",
         "frontends.cli.progress",
+        "frontends.cli.holders",
+        "frontends.cli.served",
         "frontends.cli.options",
         "frontends.cli.queries",
         "frontends.cli.samples",

@@ -43,6 +43,8 @@ from imagesearch.search.wire import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from imagesearch.stores.base import Vectors
 
 # The server says that it is still there every 10 seconds.
@@ -277,6 +279,11 @@ class Client:
         """Human-readable name and place of the server's database."""
         return str(self._served()["engine"])
 
+    @property
+    def place(self) -> str:
+        """Where the server's database is, without credentials: of a local one its path, without links."""
+        return str(self._served()["place"])
+
     def picture(self, key: int) -> bytes:
         """The file of a picture in the collection, by its id (``hit.picture.id``).
 
@@ -302,7 +309,7 @@ class Client:
         """Close the connections."""
         self._connection.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -375,6 +375,7 @@ class ServedOut(BaseModel):
     """What is searched, and what may be sent."""
 
     engine: str
+    place: Annotated[str, Field(description="where the database is; of a local one its path, without links")]
     name: Annotated[str, Field(description="of the configured collection")]
     collection: Annotated[CollectionOut | None, Field(description="null: nothing has been indexed yet")]
     index_mismatch: Annotated[

@@ -57,6 +57,7 @@ def describe_served(backend: ServedBy) -> Response:
     return ApiResponse(
         {
             "engine": images.engine,
+            "place": images.config.database_address.place,
             "name": images.spec.name,
             "collection": info_to_dict(collection.info()) if collection else None,
             "index_mismatch": images.index_mismatch() if collection else None,
