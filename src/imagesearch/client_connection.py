@@ -94,7 +94,7 @@ class Connection:
         Raises:
             ImageSearchError: see :meth:`ask`.
         """
-        return json.loads(self.ask("GET", path))
+        return self._parsed(self.ask("GET", path))
 
     def post(self, path: str, value: Any = None, *, form: Form | None = None, repeatable: bool = True) -> Any:
         """What comes back for JSON, or for a form.
@@ -107,7 +107,7 @@ class Connection:
         """
         body = form.body if form else to_json(value)
         kind = form.content_type if form else "application/json"
-        return json.loads(self.ask("POST", path, body, kind, repeatable=repeatable))
+        return self._parsed(self.ask("POST", path, body, kind, repeatable=repeatable))
 
     def delete(self, path: str) -> None:
         """Remove what is at a path of the API.
@@ -218,6 +218,12 @@ class Connection:
                 self._idle.append(connection)
                 return
         connection.close()
+
+    def _parsed(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise ImageSearchError(f"what answers at {self.url} is no ImageSearch server") from error
 
     def _unreachable(self, error: Exception) -> StoreUnreachableError:
         reason = f"no answer in {self.timeout:g} s" if isinstance(error, TimeoutError) else str(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,14 @@ from typing import Any
 
 from imagesearch.atomic import replacing
 from imagesearch.config import Config
+from imagesearch.images.find import reason_of
 from imagesearch.managing import ledger_folder
 
 _NAME = "server.json"
 _PRIVATE = 0o600
+_PRIVATE_FOLDER = 0o700
+
+_log = logging.getLogger(__name__)
 
 _COLLECTION = ("milvus.collection_name",)
 _NETWORK = ("model.name", "model.revision", "model.device", "model.precision", "model.runtime")
@@ -79,20 +84,15 @@ def announce(config: Config, url: str, secret: str) -> Iterator[None]:
         config: the server's settings.
         url: where it is, for processes of this machine.
         secret: what lets the owner in.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     file = _file(config)
     if file is None:
         yield
         return
-    values = {"url": url, "process": os.getpid(), "secret": secret, "settings": _settings_of(config)}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            json.dump(values, stream)
+    try:
+        _write(file, {"url": url, "process": os.getpid(), "secret": secret, "settings": _settings_of(config)})
+    except OSError as error:
+        _log.warning("cannot write %s: %s; the command line will not find this server", file, reason_of(error))
     try:
         yield
     finally:
@@ -118,6 +118,15 @@ def find(config: Config) -> Announcement | None:
         return Announcement(values["url"], values["process"], values["secret"], values["settings"])
     except (OSError, ValueError, TypeError, KeyError):  # none, or half of one
         return None
+
+
+def _write(file: Path, values: dict[str, Any]) -> None:
+    for folder in (file.parent.parent, file.parent):  # the first may be that of a database yet to be made
+        folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            json.dump(values, stream)
 
 
 def _file(config: Config) -> Path | None:
