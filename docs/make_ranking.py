@@ -1,14 +1,18 @@
 """Measure every ranking method on folders of class folders, and write the tables of ``docs/ranking.md``.
 
     python docs/make_ranking.py --folder "Tiny ImageNet=DIR" --folder "photographs=DIR" --model starter --model DIR
+    python docs/make_ranking.py --copies "photographs=DIR" --model starter --model DIR
 
-The same figures, for one folder and one model: ``imagesearch evaluate DIR --rerank all --model MODEL``.
+``--copies`` looks for pictures from distorted copies of them. Tables that are not asked for stay as they are. The
+same figures, for one folder and one model: ``imagesearch evaluate DIR --rerank all --model MODEL``, and
+``imagesearch evaluate DIR --copies --rerank feedback --originals 200 --model MODEL``.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from imagesearch.config import config_of
@@ -17,7 +21,8 @@ from imagesearch.frontends.evaluation_tables import tables
 from imagesearch.search.ranking import METHODS, RECIPES
 
 PAGE = Path(__file__).with_name("ranking.md")
-BEGIN, END = "<!-- made by make_ranking.py -->\n", "<!-- end of what make_ranking.py made -->\n"
+# What stands between two such marks of the page is replaced.
+METHODS_MARK, COPIES_MARK = "made by make_ranking.py --folder", "made by make_ranking.py --copies"
 
 
 def measured(folder: str, model: str, queries: int) -> Evaluation:
@@ -51,28 +56,53 @@ def summary(found: Sequence[tuple[str, Evaluation]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def copies_measured(folder: str, model: str, originals: int) -> Evaluation:
+    """Distorted copies of pictures of one folder, by distance alone and with the default ranking."""
+    settings = config_of({"model": {"name": model}})
+    methods = ("none", settings.search.rerank)
+    return evaluate(settings, Request(folders=(folder,), methods=methods, copies=True, originals=originals))
+
+
+def copies_section(name: str, found: Evaluation) -> str:
+    """The tables of distortions and of rankings, under a heading that says what they were measured on."""
+    (model,) = found.models
+    report = model.copies
+    assert report is not None
+    *_, levels, rankings = tables(found)
+    each = f"Copies of {report.originals:,} of {report.rows:,} pictures, {len(report.levels)} of each."
+    parts = [f"### Copies of {name}, {Path(model.model).name}\n", f"{each}\n", levels.markdown()]
+    return "\n".join([*parts, "All copies together:\n", rankings.markdown()])
+
+
 def main() -> None:
     """Measure, and replace what stands between the marks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", action="append", required=True, metavar="NAME=DIR", help="of class folders")
+    parser.add_argument("--folder", action="append", default=[], metavar="NAME=DIR", help="of class folders")
+    parser.add_argument("--copies", action="append", default=[], metavar="NAME=DIR", help="of any pictures")
     parser.add_argument("--model", action="append", required=True, help="name or folder of a checkpoint")
     parser.add_argument("--queries", type=int, default=1000, help="at most so many per folder and model")
+    parser.add_argument("--originals", type=int, default=200, help="at most so many pictures are distorted")
     given = parser.parse_args()
+    if not given.folder and not given.copies:
+        parser.error("nothing to measure: give --folder or --copies")
+    # All of them take a while: what is measured is kept.
     found: list[tuple[str, Evaluation]] = []
-    for model in given.model:
-        for named in given.folder:
-            name, _, folder = named.partition("=")
-            found.append((name, measured(folder, model, given.queries)))
-            write(found)  # all of them take a while: what is measured is kept
+    for model, (name, _, folder) in product(given.model, (named.partition("=") for named in given.folder)):
+        found.append((name, measured(folder, model, given.queries)))
+        sections = [section(name, one) for name, one in found]
+        write(METHODS_MARK, ["Gains of mAP over `none`:\n", summary(found), *sections])
+    sections = []
+    for model, (name, _, folder) in product(given.model, (named.partition("=") for named in given.copies)):
+        sections.append(copies_section(name, copies_measured(folder, model, given.originals)))
+        write(COPIES_MARK, sections)
 
 
-def write(found: Sequence[tuple[str, Evaluation]]) -> None:
-    """Replace what stands between the marks of the page."""
-    parts = ["Gains of mAP over `none`:\n", summary(found), *(section(name, one) for name, one in found)]
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after, encoding="utf-8")
+def write(mark: str, parts: Sequence[str]) -> None:
+    """Replace what stands between two marks of the page."""
+    begin, end = f"<!-- {mark} -->\n", f"<!-- end of what is {mark} -->\n"
+    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    PAGE.write_text(before + begin + "\n" + "\n".join(parts) + "\n" + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import runpy
 import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +29,7 @@ TINY = {
     "training.projection": ["--dims", "1"],
     "training.evaluate": ["--count", "20"],
     "training.contact_sheet": ["--count", "5000"],
+    "training.confidence": ["--seeds", "1"],
 }
 
 CLASSES = [("n00000001", "a plain"), ("n00000002", "a hill"), ("n00000003", "a lake")]
@@ -55,6 +58,23 @@ def write_teacher(folder: Path) -> None:
     config = MobileNetV2Config(depth_multiplier=0.1, min_depth=4, num_labels=len(wnids), image_size=64)
     config.wnids = wnids
     MobileNetV2ForImageClassification(config).save_pretrained(folder)
+    processor = {"image_processor_type": "MobileNetV2ImageProcessor", "size": {"shortest_edge": 64}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+
+
+# What confidence is fitted on: the same pictures as classes and as photographs.
+SETS = {"classes": "CLASS_FOLDERS", "copies": "PICTURES"}
+
+
+def write_classes(folder: Path) -> None:
+    """Eight folders of sixteen pictures, those of one folder alike."""
+    random = np.random.default_rng(0)
+    for number in range(8):
+        (folder / str(number)).mkdir(parents=True)
+        pixels = np.asarray(draw_picture(17 * number, (64, 64)), np.float32)
+        for name in range(16):
+            noisy = pixels + random.normal(0, 40, pixels.shape)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / str(number) / f"{name}.png")
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +86,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "photos").mkdir()
     for number in range(14):
         draw_picture(number).save(folder / "photos" / f"{number}.png")
+    write_classes(folder / "classes")
     names = {"TINY_IMAGENET_PARQUET": "parquet", "MOBILENET": "teacher", "PHOTOS": "photos"}
     files = ["packed", "run", "run/log.csv", "run/learning-curve.png", "run/model", "sheet.png"]
-    return {name: str(folder / place) for name, place in (names | dict(zip(files, files, strict=True))).items()}
+    places = {name: str(folder / place) for name, place in (names | dict(zip(files, files, strict=True))).items()}
+    sets = {f"{name}={what}": f"{name}={folder / 'classes'}" for name, what in SETS.items()}
+    return places | sets
 
 
 def run(command: str, world: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +108,7 @@ def test_the_readmes_commands_run_in_their_order(
 ) -> None:
     assert [command.split()[2] for command in COMMANDS] == [
         f"training.{name}"
-        for name in ("data", "train", "plot", "graph", "evaluate", "projection", "contact_sheet")
+        for name in ("data", "train", "plot", "graph", "evaluate", "projection", "contact_sheet", "confidence")
     ]
     for command in COMMANDS:
         run(command, world, monkeypatch)
@@ -94,6 +117,7 @@ def test_the_readmes_commands_run_in_their_order(
     assert "| starter |" in said
     assert "| model |" in said
     assert "| PCA whitened, 1 |" in said
+    assert "| copies | starter | without it |" in said
     for picture in ("run/learning-curve.png", "sheet.png"):
         with Image.open(world[picture]) as image:
             assert image.width > 300

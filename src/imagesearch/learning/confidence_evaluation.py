@@ -264,7 +264,7 @@ class _Outcome:
 
 
 def _ask(split: Split, fingerprint: Fingerprint, metric: Metric, k: int) -> _Outcome:
-    collection = _collection(split.rows, fingerprint, metric)
+    collection = exact_collection(split.rows, fingerprint, metric)
     started = time.perf_counter()
     background = learn(collection)
     learning = time.perf_counter() - started
@@ -282,7 +282,7 @@ def _ask(split: Split, fingerprint: Fingerprint, metric: Metric, k: int) -> _Out
     return _Outcome(len(split.rows), firsts[:size], firsts[size:], stated, related, learning, assessing)
 
 
-def _collection(vectors: Vectors, fingerprint: Fingerprint, metric: Metric) -> Collection:
+def exact_collection(vectors: Vectors, fingerprint: Fingerprint, metric: Metric = Metric.COSINE) -> Collection:
     """An exact collection whose paths are the numbers of the rows."""
     fingerprint = replace(fingerprint, dim=vectors.shape[1])
     collection = MemoryDatabase().create(CollectionSpec("confidence", metric), fingerprint)

@@ -8,18 +8,24 @@ around random ones (k-means: Lloyd, "Least squares quantization in PCM", IEEE Tr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.records import Metric
-from imagesearch.stores.base import Collection, Vectors
+from imagesearch.stores.base import SCORE_DECIMALS, Collection, Vectors
 
 # Neighbourhoods that are looked at, rows of each, and rows of each that become queries.
 _BALLS, _BALL, _PER_BALL = 40, 256, 10
 # Neighbours of each query that are asked for. A cluster may hold more: then the neighbourhood's own rows help.
 _NEIGHBOURS = 32
+# Collections with at most so many rows are read as a whole and compared here. A search would also read what is
+# known of each hit's picture, and that takes longer.
+_COMPARED = 3000
 # Random rows compared with one another.
 _PAIRED = 256
 # Mean rows of a cluster. Which pictures are of one kind nobody knows; taking the coarse ones away tells how much
@@ -29,6 +35,7 @@ _STEPS = 8
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,14 @@ def draw(collection: Collection, seed: int = 0) -> Draws:
     ids = np.sort(np.concatenate([np.asarray(part["id"], np.int64) for part in collection.scan_columns(["id"])]))
     whole = len(ids) <= _BALL
     _, paired = _fetch(collection, rng.permutation(ids)[:_PAIRED], metric)
-    balls = [ids] if whole else _neighbourhoods(collection, paired[:_BALLS], _BALL)
+    find = _comparison(collection, ids) if _BALL < len(ids) <= _COMPARED else partial(_search, collection)
+    balls = [ids] if whole else list(find(paired[:_BALLS], _BALL)[0])
     known, vectors = _fetch(collection, np.unique(np.concatenate(balls)), metric)
     places = [np.searchsorted(known, ball[np.isin(ball, known)]) for ball in balls]
     # The first of a neighbourhood are its centre: what is near to them is in it, too.
     chosen = [np.arange(len(p)) if whole else rng.permutation(len(p) // 3)[:_PER_BALL] for p in places]
     queries = np.concatenate([place[inner] for place, inner in zip(places, chosen, strict=True)])
-    hits = _no_hits(len(queries)) if whole else _search(collection, vectors[queries], _NEIGHBOURS + 1)
+    hits = _no_hits(len(queries)) if whole else find(vectors[queries], _NEIGHBOURS + 1)
     found, start = [], 0
     for place, inner in zip(places, chosen, strict=True):
         part = slice(start, start := start + len(inner))
@@ -113,18 +121,33 @@ def _nearest(vectors: Vectors, inner: Ids, beyond: Floats, metric: Metric, rng: 
 def _clusters(vectors: Vectors, number: int, rng: np.random.Generator) -> Ids:
     """The cluster of each row by k-means, int64, shape (n,); some of the clusters may be empty."""
     centres = vectors[rng.permutation(len(vectors))[:number]]
-    labels = np.zeros(len(vectors), np.int64)
+    labels = np.full(len(vectors), -1, np.int64)
     for _ in range(_STEPS):
+        before = labels
         labels = np.argmax(vectors @ centres.T - 0.5 * (centres**2).sum(axis=1), axis=1)
+        if np.array_equal(labels, before):
+            break
         members = np.eye(len(centres), dtype=np.float32)[labels]
         sizes = members.sum(axis=0)[:, None]
         centres = np.where(sizes > 0, members.T @ vectors / np.maximum(sizes, 1), centres)
     return labels
 
 
-def _neighbourhoods(collection: Collection, seeds: Vectors, rows: int) -> list[Ids]:
-    """Ids of the rows around each seed, nearest first."""
-    return [np.array([hit.picture.id for hit in hits], np.int64) for hits in collection.search(seeds, rows)]
+def _comparison(collection: Collection, ids: Ids) -> Callable[[Vectors, int], tuple[Ids, Floats]]:
+    """What does the same as :func:`_search` by comparing with every row; there, too, ties are ordered by path."""
+    metric = collection.spec.metric
+    pictures, vectors = collection.fetch(ids.tolist())
+    by_path = sorted(range(len(pictures)), key=lambda place: pictures[place].path)
+    known = np.array([pictures[place].id for place in by_path], np.int64)
+    rows = _comparable(vectors[by_path].astype(np.float64), metric)
+
+    def find(queries: Vectors, k: int) -> tuple[Ids, Floats]:
+        close = _closeness_of(_comparable(queries.astype(np.float64), metric), rows, metric)
+        close = np.round(close, SCORE_DECIMALS)
+        nearest = np.argsort(-close, axis=1, kind="stable")[:, :k]
+        return known[nearest], np.take_along_axis(close, nearest, axis=1)
+
+    return find
 
 
 def _search(collection: Collection, queries: Vectors, k: int) -> tuple[Ids, Floats]:
@@ -148,13 +171,18 @@ def _no_hits(queries: int) -> tuple[Ids, Floats]:
 def _fetch(collection: Collection, ids: Ids, metric: Metric) -> tuple[Ids, Vectors]:
     """Rows by their ids: the ids that are there, and vectors, of unit length if the metric is the cosine."""
     pictures, vectors = collection.fetch(ids.tolist())
-    if metric is Metric.COSINE:
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = np.asarray(vectors / np.where(norms == 0, 1, norms), np.float32)
-    return np.array([picture.id for picture in pictures], np.int64), vectors
+    return np.array([picture.id for picture in pictures], np.int64), _comparable(vectors, metric)
 
 
-def _closeness_of(queries: Vectors, rows: Vectors, metric: Metric) -> Floats:
+def _comparable(vectors: NDArray[Real], metric: Metric) -> NDArray[Real]:
+    """Vectors, of unit length if the metric is the cosine."""
+    if metric is not Metric.COSINE:
+        return vectors
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(norms == 0, 1, norms), vectors.dtype)
+
+
+def _closeness_of(queries: NDArray[Real], rows: NDArray[Real], metric: Metric) -> Floats:
     """Closeness of every query (down) with every row (across), float64; cosine takes vectors of unit length."""
     close: Floats = (queries @ rows.T).astype(np.float64)
     if metric is Metric.L2:

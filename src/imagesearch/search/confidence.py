@@ -9,8 +9,9 @@ the collection itself, without labels, what the *nearest unrelated picture* scor
   by using general scoring schemes", PNAS 87, 1990): ``1 - exp(-expected)`` is the probability that a query which
   has nothing related in the collection is answered by such a score;
 * ``confidence``, the probability that the hit is related: a logistic function of ``log(expected)`` (Platt,
-  "Probabilistic outputs for support vector machines", 1999). Its few numbers were fitted on labelled sets with
-  half of their classes left out, and hold where every second query has something related.
+  "Probabilistic outputs for support vector machines", 1999). Its few numbers were fitted, by
+  ``training/confidence.py``, on labelled sets with half of their classes left out, and hold where every second
+  query has something related.
 
 Scores beyond a threshold are taken as exponential excesses (peaks over threshold: Pickands, "Statistical inference
 using extreme order statistics", Annals of Statistics 3, 1975; with shape 0: no score is impossible by chance).
@@ -29,9 +30,9 @@ from typing import Any
 import numpy as np
 
 from imagesearch.atomic import replacing
-from imagesearch.records import Hit, Metric
+from imagesearch.records import Fingerprint, Hit, Metric
 from imagesearch.search.chance import Draws, Floats, closeness, draw
-from imagesearch.stores.base import Collection
+from imagesearch.stores.base import Collection, CollectionSpec
 
 _log = logging.getLogger(__name__)
 
@@ -177,22 +178,32 @@ def learn(collection: Collection, *, seed: int = 0, calibration: Calibration = C
     """
     if collection.count() < MIN_ROWS:
         return None
-    draws = draw(collection, seed)
+    return background_of(draw(collection, seed), collection.spec, collection.fingerprint, calibration)
+
+
+def background_of(
+    draws: Draws, spec: CollectionSpec, fingerprint: Fingerprint, calibration: Calibration = CALIBRATION
+) -> Background | None:
+    """What :func:`learn` says of a collection from which these scores were drawn; None where that is nothing."""
     spread = float(np.std(draws.nearest)) if len(draws.nearest) >= _MIN_DRAWS else 0.0
     if not spread > 0 or np.ptp(draws.fine) == 0 or np.ptp(draws.pairs) == 0:
         return None
     clustered = float(np.mean(draws.nearest - draws.coarse)) / spread
     close, logs = _curve(draws, _shift(draws, calibration))
-    spec, key = collection.spec, collection.fingerprint.key
-    return Background(spec.name, key, spec.metric, draws.rows, clustered, close, logs)
+    return Background(spec.name, fingerprint.key, spec.metric, draws.rows, clustered, close, logs)
+
+
+def measures(draws: Draws, calibration: Calibration = CALIBRATION) -> tuple[float, float]:
+    """The logarithm of the rows, and the spread, within their bounds: what :attr:`Calibration.shift` weighs."""
+    rows = float(np.clip(draws.rows, *calibration.rows))
+    return math.log(rows), float(np.clip(np.std(draws.nearest) / np.std(draws.fine), *calibration.spread))
 
 
 def _shift(draws: Draws, calibration: Calibration) -> float:
     """What to add to the probit of a draw's rank, because clusters are not kinds."""
     constant, by_rows, by_spread = calibration.shift
-    rows = float(np.clip(draws.rows, *calibration.rows))
-    spread = float(np.clip(np.std(draws.nearest) / np.std(draws.fine), *calibration.spread))
-    return constant + by_rows * math.log(rows) + by_spread * spread
+    rows, spread = measures(draws, calibration)
+    return constant + by_rows * rows + by_spread * spread
 
 
 def _curve(draws: Draws, shift: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -52,6 +52,7 @@ def create_app(backend: Backend) -> FastAPI:
     app.add_exception_handler(ImageSearchError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
     app.add_exception_handler(HTTPException, _explain_http)
+    app.add_exception_handler(Exception, _explain_bug)
     return app
 
 
@@ -74,3 +75,12 @@ async def _explain_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = tuple((error.headers or {}).items())
     return ProblemResponse(Problem(status=error.status_code, detail=str(error.detail), headers=headers))
+
+
+async def _explain_bug(_: Request, __: Exception) -> Response:
+    # Whoever asked learns nothing of the program from it; the security layer logs the traceback under the same id.
+    return ProblemResponse(
+        Problem(
+            status=500, title="An error of the program", detail="the server's log says more", type=f"{_KIND}error"
+        )
+    )

@@ -72,6 +72,7 @@ def serve(
             port,
             token,
             hosts=settings.allow_hosts,
+            proxies=settings.proxies,
             owner_secret=secret,
             max_body_bytes=int(settings.max_upload_mb * 1e6),
         )

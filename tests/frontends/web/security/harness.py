@@ -48,10 +48,17 @@ async def small_app(scope: Any, receive: Any, send: Any) -> None:
                 return
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
+    if path == "/api/answers-and-fails":
+        # As Starlette does with what nobody caught.
+        await answer(send, 500, b"{}")
+        raise ValueError("broken after the answer")
     if path == "/api/breaks":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise ValueError("broken in the middle")
+    if path == "/api/medium":
+        await answer(send, 200, bytes(50_000))
+        return
     if path == "/api/large":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for _ in range(1000):
@@ -62,8 +69,10 @@ async def small_app(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, 200, json.dumps(said).encode(), *scope.get("extra_headers", ()))
 
 
-async def answer(send: Any, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    standard = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+async def answer(
+    send: Any, status: int, body: bytes, *headers: tuple[bytes, bytes], kind: bytes = b"application/json"
+) -> None:
+    standard = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*standard, *headers]})
     await send({"type": "http.response.body", "body": body})
 
@@ -151,10 +160,12 @@ def bearer(token: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def serving(app: Any, policy: Policy, listener: socket.socket) -> Iterator[uvicorn.Server]:
+def serving(
+    app: Any, policy: Policy, listener: socket.socket, *, lifespan: str = "on"
+) -> Iterator[uvicorn.Server]:
     """A real server in a thread."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", **uvicorn_options(policy)))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan=lifespan, **uvicorn_options(policy)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

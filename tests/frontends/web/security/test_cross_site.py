@@ -54,6 +54,7 @@ def test_foreign_pages_are_refused(policy: Policy, site: str) -> None:
         headers = (("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest))
         for method, path in itertools.product(("GET", "HEAD", "POST"), ("/api/v1/search", "/", "/static/app.js")):
             assert verdict(policy, method, path, *headers) == 403
+    assert verdict(policy, "GET", "/", ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")) == 403
     link = (("sec-fetch-site", site), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"))
     assert verdict(policy, "POST", "/", *link) == 403
     assert verdict(policy, "GET", "/api/v1/pictures/1/original", *link) == 403

@@ -221,7 +221,8 @@ def test_the_page_needs_no_script_and_is_labelled() -> None:
     assert not any(name.startswith("on") or name == "style" for _, found in page.elements for name in found)
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("main")) == len(page.all("h1")) == len(page.all("title")) == 1
-    hidden, field = page.all("input")
+    hidden, user, field = page.all("input")
+    assert (user["autocomplete"], "hidden" in user) == ("username", True)  # for managers of passwords
     assert hidden == {"type": "hidden", "name": "next", "value": "/jobs"}
     assert (field["type"], field["autocomplete"]) == ("password", "current-password")
     assert page.all("label") == [{"for": field["id"]}]
@@ -237,7 +238,7 @@ def test_the_page_needs_no_script_and_is_labelled() -> None:
 def test_what_is_wrong_is_announced() -> None:
     page = Page(login_page("/", "Wrong <b>token</b>"))
     assert not page.all("b")
-    field = page.all("input")[1]
+    field = page.all("input")[2]
     (alert,) = page.all("p")[:1]
     assert (field["aria-invalid"], field["aria-errormessage"], alert["role"]) == ("true", alert["id"], "alert")
 
@@ -280,4 +281,4 @@ def test_every_way_on_stays_here(text: str) -> None:
         assert (arrived.scheme, arrived.netloc) == (here.scheme, here.netloc)
     page = Page(login_page(text))
     assert page.all("input")[0] == {"type": "hidden", "name": "next", "value": safe_next(text)}
-    assert len(page.all("input")) == 2
+    assert len(page.all("input")) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from imagesearch.frontends.web.security.layers import secured
 from imagesearch.frontends.web.security.request_log import LOGGER, current_request_id, log_to
 
+from . import harness
 from .harness import CLOSED, OPEN, OWNER, TOKEN, ask, bearer, small_app
 from .test_login import cookie_of, log_in
 
@@ -116,6 +119,30 @@ def test_a_failure_is_answered_without_its_reason_and_logged_with_it(log: io.Str
     assert failure["id"] == request["id"] == reply.header("x-request-id")
     assert 'ValueError: broken\n{"forged": true}' in failure["error"]
     assert (request["status"], request["level"]) == (500, "error")
+
+
+def test_a_failure_that_was_answered_is_only_logged(log: io.StringIO) -> None:
+    reply = ask(secured(small_app, OPEN), "GET", "/api/answers-and-fails")
+    assert (reply.status, reply.body) == (500, b"{}")
+    failure, request = entries(log)
+    assert "broken after the answer" in failure["error"]
+    assert request["status"] == 500
+
+
+def test_a_client_that_left_is_no_failure(log: io.StringIO) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await Request(scope, receive).body()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        raise AssertionError("nobody is there")
+
+    scope = harness.Request("POST", "/api/x", (harness.HOME, ("content-length", "9"))).scope()
+    asyncio.run(secured(app, OPEN)(scope, receive, send))
+    left, request = entries(log)
+    assert (left["level"], request["level"], request["status"]) == ("info", "info", None)
 
 
 def test_a_failure_in_the_middle_reaches_the_server_without_its_text(log: io.StringIO) -> None:

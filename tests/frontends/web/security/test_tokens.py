@@ -40,10 +40,14 @@ def test_a_token_is_read_without_its_line_end(tmp_path: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o620, 0o610])
-def test_a_token_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_token_that_others_may_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
     path = token_file(tmp_path, TOKEN.encode(), mode)
     with pytest.raises(UsageError, match=f"chmod 600 {path}"):
         read_token_file(path)
+    monkeypatch.setattr("imagesearch.frontends.web.security.tokens._MOUNTED_SECRETS", f"{tmp_path}/")
+    assert read_token_file(path) == TOKEN
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ _PAGE = """<!DOCTYPE html>
 <h1>ImageSearch</h1>
 {error}<form method="post" action="{action}">
 <input type="hidden" name="next" value="{next}">
+<input type="text" name="user" autocomplete="username" value="imagesearch" hidden>
 <label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus
  spellcheck="false" autocapitalize="none" aria-describedby="hint"{invalid}>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import h11
@@ -10,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from imagesearch.frontends.web.problems import Problem, ProblemResponse, rendered
 from imagesearch.frontends.web.security.policy import Policy
+from imagesearch.frontends.web.security.request_log import RequestLog
 from imagesearch.frontends.web.security.response_headers import ResponseHeaders, secured_headers
 
 if TYPE_CHECKING:
@@ -80,13 +82,18 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and start the clock for its first request."""
         super().connection_made(transport)
+        # Or the body of an answer would wait 40 ms for the client to acknowledge the headers; asyncio sees to it
+        # only where sockets were made with the number of the protocol.
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         most = self.policy.max_connections
         if len(self.connections) > 2 * most:
             transport.abort()
             return
         is_busy = len(self.connections) > most
         if is_busy:
-            self.app = ResponseHeaders(_busy, self.policy)
+            self.app = ResponseHeaders(RequestLog(_busy, self.policy), self.policy)
         self._await_headers(_BUSY_SECONDS if is_busy else self.policy.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -100,12 +100,13 @@ class Failures:
         Raises:
             RuntimeError: the application failed in the middle of its answer, so that the server must cut it off.
         """
-        is_started = False
+        is_started = is_complete = False
 
         async def send_noticed(message: Message) -> None:
-            nonlocal is_started
+            nonlocal is_started, is_complete
             is_started = True
             await send(message)
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
             await self._app(scope, receive, send_noticed)
@@ -113,6 +114,8 @@ class Failures:
             _log.info("the client left before its request was read")
         except Exception as error:  # noqa: BLE001 - whatever it is: the client gets an answer, the log the traceback
             _log.error("a request failed", exc_info=error)
+            if is_complete:  # by the application's own handler, which raises it all the same
+                return
             if is_started:
                 # Without the text of the error, which may hold anything.
                 raise RuntimeError(f"the answer to request {request_id(scope)} was cut off") from None
