@@ -81,6 +81,9 @@ async def _explain_bug(_: Request, __: Exception) -> Response:
     # Whoever asked learns nothing of the program from it; the security layer logs the traceback under the same id.
     return ProblemResponse(
         Problem(
-            status=500, title="An error of the program", detail="the server's log says more", type=f"{_KIND}error"
+            status=500,
+            title="An error of the program",
+            detail="the server's log says more",
+            type=f"{PROBLEM}error",
         )
     )

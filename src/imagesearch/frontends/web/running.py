@@ -6,8 +6,10 @@ import contextlib
 import errno
 import logging
 import secrets
+import signal
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import uvicorn
@@ -77,8 +79,25 @@ def serve(
             max_body_bytes=int(settings.max_upload_mb * 1e6),
         )
         backend = Backend(images, tuple(folders))
-        with begin(Running(_url(settings.host, port), made, secret)):
+        with _ending_in_order(), begin(Running(_url(settings.host, port), made, secret)):
             _run(backend, policy, listening, log_level)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM leave every block on the way: uvicorn, once it has ended, sends itself the signal again."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    if threading.current_thread() is not threading.main_thread():  # of others, Python hears no signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(backend: Backend, policy: Policy, listening: socket.socket, log_level: int) -> None:
