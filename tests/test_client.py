@@ -302,6 +302,19 @@ class TestCollection:
         assert (forgotten.removed, forgotten.folders, forgotten.dry_run) == (1, (str(more),), False)
         assert shelf.images.describe().rows == 42
 
+    def test_columns_of_ones_own(self, shelf: Shelf, client: Client, tmp_path: Path) -> None:
+        table = tmp_path / "labels.csv"
+        table.write_text("name,stars,nice,kind\n01.png,5,yes,owl\n02.png,2,,'q'\nnowhere.png,1,no,cat\n")
+        report = client.annotate(table, "name")
+        assert report == shelf.images.annotate(table, "name")
+        assert (report.pictures, report.unmatched) == (2, ("nowhere.png",))
+        found = client.answer([Query.words("dog")], SearchOptions(where=Filter(expression="stars > 4")))[0]
+        assert [hit.path for hit in found.hits] == [str(shelf.folder / "01.png")]
+        assert json.loads(found.hits[0].picture.annotations or "") == {"kind": "owl", "nice": "yes", "stars": 5}
+        for wrong in (lambda images: images.annotate(table, "place"), lambda images: images.annotate("no.csv")):
+            ours = outcome(lambda wrong=wrong: wrong(client))
+            assert ours == outcome(lambda wrong=wrong: wrong(shelf.images))
+
     def test_indexing_that_fails(self, shelf: Shelf, client: Client) -> None:
         where = shelf.place / "nowhere"
         with pytest.raises(UsageError, match="no such file or directory"):
@@ -353,6 +366,9 @@ class TestCollection:
                 user.index(shelf.place)
             with pytest.raises(UsageError, match="only the owner"):
                 user.forget(shelf.folder)
+            (shelf.place / "table.csv").write_text("name,stars\n01.png,5\n")
+            with pytest.raises(UsageError, match="only the owner"):
+                user.annotate(shelf.place / "table.csv", "name")
         for wrong in ("wrong" * 8, None):
             with shelf.client(wrong) as nobody, pytest.raises(UsageError, match="lets nobody in"):
                 nobody.describe()

@@ -150,6 +150,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "service",
         "evaluating",
         "client_connection",
+        "client_jobs",
         "client_pictures",
         "client_queries",
         "client",

@@ -6,10 +6,8 @@ Only the standard library's HTTP client is used.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,23 +16,24 @@ from urllib.parse import quote
 import numpy as np
 
 from imagesearch.client_connection import API, Connection, Form
+from imagesearch.client_jobs import followed
 from imagesearch.client_pictures import MOST_TOGETHER, Pictures
 from imagesearch.client_queries import answer_several
 from imagesearch.errors import (
     CollectionNotFoundError,
     ImageSearchError,
     PictureError,
-    StoreUnreachableError,
     UsageError,
 )
 from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.find import list_of
 from imagesearch.images.sources import ImageSource, several
 from imagesearch.records import CollectionInfo, Hit, Prediction, Progress, Skipped, no_progress
-from imagesearch.reports import ForgetReport, IndexReport
+from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport
 from imagesearch.search.answers import Answer
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import (
+    annotate_report_from_dict,
     error_from_dict,
     forget_report_from_dict,
     index_report_from_dict,
@@ -47,13 +46,7 @@ if TYPE_CHECKING:
 
     from imagesearch.stores.base import Vectors
 
-# The server says that it is still there every 10 seconds.
-_SILENCE = 30.0
-# How often in a row the news of a job may break off, and seconds until they are asked for again.
-_BREAKS = 5
-_PAUSE = 0.5
 _SKIPPED_PER_PAGE = 1000
-_ENDED = ("done", "failed", "cancelled")
 
 
 class Client:
@@ -124,7 +117,7 @@ class Client:
         job = self._connection.post(f"{API}/jobs", order, repeatable=False)
         path = f"{API}/jobs/{quote(job['id'], safe='')}"
         try:
-            job = self._followed(path, progress)
+            job = followed(self._connection, path, progress)
         except BaseException:
             with contextlib.suppress(ImageSearchError):  # the first error is the one to tell
                 self._connection.delete(path)
@@ -144,6 +137,29 @@ class Client:
         """
         order = {"folders": [_absolute(folder) for folder in folders], "dry_run": dry_run}
         return forget_report_from_dict(self._connection.post(f"{API}/forget", order))
+
+    def annotate(
+        self, table: str | os.PathLike[str], on: str = "path", *, progress: Progress = no_progress
+    ) -> AnnotateReport:
+        """See :meth:`ImageSearch.annotate`; only the owner of the database may.
+
+        Args:
+            table: read here: a CSV file with a header, or a Parquet file.
+            on: the column that says which picture.
+            progress: called once, at the end.
+
+        Raises:
+            UsageError: it cannot be read or kept, or somebody else asks.
+            CollectionNotFoundError: nothing has been indexed yet.
+        """
+        from imagesearch.library.annotations import read_annotations
+
+        read = read_annotations(table, on)
+        rows = [{"key": key, "values": values} for key, values in read.rows.items()]
+        order = {"on": on, "file": read.file, "columns": list(read.columns), "rows": rows}
+        report = annotate_report_from_dict(self._connection.post(f"{API}/annotations", order))
+        progress("annotate", report.pictures, report.pictures)
+        return report
 
     def search(self, image: ImageSource | Query, k: int | None = None, **options: Any) -> list[Hit]:
         """See :meth:`ImageSearch.search`.
@@ -339,33 +355,6 @@ class Client:
             else:
                 results[number] = predictions_from_list(values["predictions"])
         return [results[number] for number in range(len(sources))]
-
-    def _followed(self, path: str, progress: Progress) -> dict[str, Any]:
-        """A job at its end, by its server-sent events; where these break off, they are asked for again."""
-        told, breaks = None, 0
-        while True:
-            try:
-                with contextlib.closing(self._events(path)) as events:
-                    for job in events:
-                        breaks = 0
-                        if job["progress"] is not None and job["progress"] != told:
-                            told = job["progress"]
-                            progress(told["stage"], told["done"], told["total"])
-                        if job["state"] in _ENDED:
-                            return job
-                error = StoreUnreachableError(f"the server at {self.url} tells nothing of the job any more")
-            except StoreUnreachableError as failure:
-                error = failure
-            breaks += 1
-            if breaks > _BREAKS:
-                raise error
-            time.sleep(_PAUSE)
-
-    def _events(self, path: str) -> Generator[dict[str, Any], None, None]:
-        for line in self._connection.lines(f"{path}/events", max(_SILENCE, self._connection.timeout)):
-            name, _, value = line.partition(b":")
-            if name == b"data":  # of one line each
-                yield json.loads(value)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

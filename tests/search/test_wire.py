@@ -14,13 +14,14 @@ from imagesearch import errors
 from imagesearch.errors import DamagedError, ImageSearchError, PictureError
 from imagesearch.frontends.web.schemas import SeveralRequest
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
-from imagesearch.reports import ForgetReport, IndexReport, OfflineRoot
+from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport, OfflineRoot
 from imagesearch.search.answers import Answer
 from imagesearch.search.filters import Filter
 from imagesearch.search.grouping import Group
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import (
     ERRORS,
+    annotate_report_from_dict,
     answer_from_dict,
     answer_to_dict,
     error_from_dict,
@@ -115,6 +116,8 @@ def test_reports(name: str, count: int, flag: bool) -> None:
     assert index_report_from_dict(travelled(report.to_dict())) == report
     forgotten = ForgetReport("c", count, (name,), (name, name), flag)
     assert forget_report_from_dict(travelled(forgotten.to_dict())) == forgotten
+    annotated = AnnotateReport("c", count, (name,), ("stars",))
+    assert annotate_report_from_dict(travelled(annotated.to_dict())) == annotated
     labels = [Prediction(name, 0.5, count)]
     assert predictions_from_list(travelled([one.to_dict() for one in labels])) == labels
 

@@ -39,7 +39,7 @@ from imagesearch.records import (
     Skipped,
     parse_annotations,
 )
-from imagesearch.reports import ForgetReport, IndexReport, OfflineRoot
+from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport, OfflineRoot
 from imagesearch.search.answers import Answer, moment_of
 from imagesearch.search.filters import Filter
 from imagesearch.search.grouping import Group
@@ -239,6 +239,19 @@ def forget_report_from_dict(values: Mapping[str, Any]) -> ForgetReport:
         return ForgetReport(**{**values, "folders": folders, "still_indexed": still})
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a report of forgetting: {str(values)[:80]}") from error
+
+
+def annotate_report_from_dict(values: Mapping[str, Any]) -> AnnotateReport:
+    """The inverse of ``AnnotateReport.to_dict``.
+
+    Raises:
+        ValueError: a field is missing or of another kind.
+    """
+    try:
+        unmatched, columns = tuple(values["unmatched"]), tuple(values["columns"])
+        return AnnotateReport(**{**values, "unmatched": unmatched, "columns": columns})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a report of annotating: {str(values)[:80]}") from error
 
 
 def predictions_from_list(values: Any) -> list[Prediction]:

@@ -52,6 +52,7 @@ class Shelf(NamedTuple):
 
 # What to run -> its arguments; --uri is added.
 CASES: dict[str, Callable[[Shelf], list[str]]] = {
+    "annotate": lambda shelf: ["annotate", str(shelf.place / "stars.csv"), "--on", "name", "--json"],
     "text": lambda shelf: ["search", shelf.first],
     "json": lambda shelf: ["search", shelf.new, "--json"],
     "jsonl": lambda shelf: ["search", shelf.new, "--jsonl", "-k", "3"],
@@ -90,6 +91,7 @@ CASES: dict[str, Callable[[Shelf], list[str]]] = {
     "info as json": lambda _: ["info", "--json"],
     "skipped": lambda _: ["info", "--skipped", "--json"],
     "collections": lambda _: ["collections", "--csv"],
+    "a column of one's own": lambda shelf: ["search", shelf.new, "--filter", "stars >= 2", "--json"],
     "dry run": lambda shelf: ["index", str(shelf.folder), "--dry-run"],
     "index nowhere": lambda shelf: ["index", str(shelf.place / "nowhere")],
     "forget nothing": lambda shelf: ["forget", str(shelf.place / "nowhere"), "--json"],
@@ -109,6 +111,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     draw_picture(7, (300, 200)).save(place / "new.png")
     found = Shelf(str(place / "shelf.db"), folder, place)
     lines = [found.new, found.first, "dog", str(place / "nowhere.png"), f"{found.new} -{found.first}"]
+    (place / "stars.csv").write_text("name,stars\n01.png,1\n02.png,2\n03.png,3\nnowhere.png,9\n")
     (place / "queries.txt").write_text("\n".join(lines))
     with ImageSearch(found.config) as images:
         images.index(folder)

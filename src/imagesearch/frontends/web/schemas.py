@@ -223,6 +223,22 @@ class ForgetRequest(Model):
     dry_run: Annotated[bool, Field(description="change nothing, and say what would be done")] = False
 
 
+class AnnotatedRow(Model):
+    """What is said of a picture."""
+
+    key: Annotated[Path, Field(description="its path, name or content hash")]
+    values: dict[Name, bool | int | float | Annotated[str, Field(max_length=_LONGEST_PATH)]]
+
+
+class AnnotateRequest(Model):
+    """A table of one's own."""
+
+    on: Annotated[Literal["path", "name", "content_hash"], Field(description="what the keys are")] = "path"
+    file: Annotated[Path, Field(description="where the table is: paths may be relative to its folder")]
+    columns: Annotated[list[Name], Field(max_length=200)]
+    rows: Annotated[list[AnnotatedRow], Field(min_length=1)]
+
+
 class JobRequest(Model):
     """What to index."""
 
@@ -474,6 +490,15 @@ class ForgottenOut(BaseModel):
     folders: list[str]
     still_indexed: Annotated[list[str], Field(description="indexed folders that hold some of these")]
     dry_run: bool
+
+
+class AnnotatedOut(BaseModel):
+    """What joining a table did."""
+
+    collection: str
+    pictures: Annotated[int, Field(description="number of pictures that got values")]
+    unmatched: Annotated[list[str], Field(description="keys that no picture has")]
+    columns: list[str]
 
 
 class JobsOut(BaseModel):

@@ -10,6 +10,8 @@ from fastapi import APIRouter, Query, Request, Response
 from imagesearch.frontends.web.failures import ForbiddenError
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, problems
 from imagesearch.frontends.web.schemas import (
+    AnnotatedOut,
+    AnnotateRequest,
     CollectionsOut,
     ForgetRequest,
     ForgottenOut,
@@ -18,6 +20,7 @@ from imagesearch.frontends.web.schemas import (
     SkippedListOut,
     StatusOut,
 )
+from imagesearch.library.annotations import Annotations
 from imagesearch.search.wire import info_to_dict
 
 router = APIRouter(tags=["library"])
@@ -109,8 +112,21 @@ def list_skipped(
 @router.post("/forget", response_model=ForgottenOut, responses=problems(409))
 def forget(order: ForgetRequest, request: Request, backend: ServedBy) -> Response:
     """Take the pictures below folders out of the collection; the files stay. Only the owner may."""
-    if not is_owner(request):
-        raise ForbiddenError("only the owner of the database may take pictures out: use 'imagesearch forget'")
+    _require_owner(request, "take pictures out: use 'imagesearch forget'")
     report = backend.images.forget(*order.folders, dry_run=order.dry_run)
     backend.browser.forget_order()
     return ApiResponse(report.to_dict())
+
+
+@router.post("/annotations", response_model=AnnotatedOut, responses=problems(409))
+def annotate(table: AnnotateRequest, request: Request, backend: ServedBy) -> Response:
+    """Join columns of one's own to pictures, so that filters can refer to them. Only the owner may."""
+    _require_owner(request, "say something of its pictures: use 'imagesearch annotate'")
+    rows = {row.key: row.values for row in table.rows}
+    read = Annotations(table.file, rows, tuple(table.columns))
+    return ApiResponse(backend.images.annotate(read, table.on).to_dict())
+
+
+def _require_owner(request: Request, what: str) -> None:
+    if not is_owner(request):
+        raise ForbiddenError(f"only the owner of the database may {what}")
