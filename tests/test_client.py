@@ -223,6 +223,14 @@ class TestSearch:
         assert client.search_all([new] * 3) == shelf.images.search_all([new] * 3)
         assert client.search_all([]) == []
 
+    def test_more_results_than_one_request_may_ask_for(self, shelf: Shelf, client: Client, new: Path) -> None:
+        asked = [Query.image(new), Query.words("dog"), Query.image(shelf.folder / "01.png")] * 10
+        ours = client.answer(asked, SearchOptions(10_000, rerank="none"))
+        assert [len(found.hits) for found in ours] == [42] * 30
+        several = {"queries": [{"parts": [{"kind": "words", "text": "dog"}]}] * 30, "k": 10_000}
+        with pytest.raises(UsageError, match="at most 256,000 results"):
+            client._connection.post("/api/v1/search/several", several)
+
     def test_one_picture_is_no_list_of_them(self, client: Client, new: Path) -> None:
         with pytest.raises(UsageError, match="put it into brackets"):
             client.search_all(str(new))

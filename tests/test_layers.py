@@ -187,6 +187,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (
         "frontends.web.schemas",
+        "frontends.web.replies",
         "frontends.web.rendering",
         "frontends.web.uploads",
         "frontends.web.thumbnails",

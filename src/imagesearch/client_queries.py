@@ -17,8 +17,9 @@ from imagesearch.search.query import Kind, Part, Query, Region, SearchOptions
 from imagesearch.search.vectors import indexed_names, is_file_name, is_unchanged
 from imagesearch.search.wire import answer_from_dict, error_from_dict, options_to_dict, record_from_dict
 
-# Queries in one request, and ids that are looked up in one, as the API bounds them.
+# Queries in one request, their results, and ids that are looked up in one, as the API bounds them.
 _MOST_QUERIES = 256
+_MOST_HITS = 256_000
 _MOST_IDS = 1000
 # Files that lie on the server at a time, in bytes: it keeps 512 MB for everybody.
 _MOST_UPLOADED = 200_000_000
@@ -46,7 +47,7 @@ def answer_several(
     wanted = options_to_dict(options)
     wanted["where"] = {**wanted["where"], **_folders(options)}
     answers: list[Answer] = []
-    for some in _batches(queries):
+    for some in _batches(queries, options.k):
         answers += _Request(connection, pictures, describe, some).answers(wanted)
     return answers or _none(connection, wanted)
 
@@ -63,12 +64,13 @@ def _folders(options: SearchOptions) -> dict[str, Any]:
     return {"under": [os.path.abspath(os.path.expanduser(folder)) for folder in under]} if under else {}
 
 
-def _batches(queries: Sequence[Query]) -> Iterator[list[Query]]:
+def _batches(queries: Sequence[Query], k: int) -> Iterator[list[Query]]:
+    most = max(1, min(_MOST_QUERIES, _MOST_HITS // k))
     batch: list[Query] = []
     size = 0
     for query in queries:
         more = sum(map(_size, query.parts))
-        if batch and (len(batch) == _MOST_QUERIES or size + more > _MOST_UPLOADED):
+        if batch and (len(batch) == most or size + more > _MOST_UPLOADED):
             yield batch
             batch, size = [], 0
         batch.append(query)

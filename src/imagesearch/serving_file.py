@@ -28,6 +28,8 @@ _PRIVATE_FOLDER = 0o700
 
 _log = logging.getLogger(__name__)
 
+# Not a setting, but another version may do something else, or speak another language.
+_VERSION = "version"
 _COLLECTION = ("milvus.collection_name",)
 _NETWORK = ("model.name", "model.revision", "model.device", "model.precision", "model.runtime")
 # Settings that have to be the same for the same results: of commands that only look at the database, that label
@@ -65,11 +67,11 @@ class Announcement:
     settings: dict[str, Any]
 
     def differences(self, config: Config, keys: Sequence[str]) -> list[str]:
-        """In which of some settings it differs from a command's, each in words."""
+        """In which of some settings it differs from a command's, and whether in its version; each in words."""
         mine = _settings_of(config)
         return [
             f"{key} = {_shown(self.settings.get(key))} there, {_shown(mine[key])} here"
-            for key in keys
+            for key in (_VERSION, *keys)
             if self.settings.get(key) != mine[key]
         ]
 
@@ -142,10 +144,13 @@ def _is_private(status: os.stat_result) -> bool:
 def _settings_of(config: Config) -> dict[str, Any]:
     """The settings that matter, as JSON has them."""
     values: dict[str, Any] = {}
+    from importlib.metadata import version
+
     for key in dict.fromkeys((*LABELLING, *INDEXING)):
         section, _, name = key.partition(".")
         values[key] = getattr(getattr(config, section), name)
     values["milvus.collection_name"] = config.collection_spec.name
+    values[_VERSION] = version("imagesearch")
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -258,6 +259,9 @@ class TestFile:
             assert (there.url, there.process, there.secret) == ("http://127.0.0.1:9", os.getpid(), SECRET)
             assert SECRET not in repr(there)
             assert there.differences(database.config, serving_file.INDEXING) == []
+            later = dataclasses.replace(there, settings={**there.settings, "version": "0.0"})
+            (difference,) = later.differences(database.config, serving_file.LOOKING)
+            assert difference.startswith("version = 0.0 there, ")
         assert not file.exists()
         assert serving_file.find(database.config) is None
 

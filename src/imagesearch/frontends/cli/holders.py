@@ -53,7 +53,7 @@ def naming_server(config: Config, same: Sequence[str] | None = None) -> Iterator
 def _advice(config: Config, server: Announcement, same: Sequence[str] | None) -> str:
     where = f"the database {config.database_address.shown} is in use by the server at {server.url}"
     stop = f"stop it first (process {server.process})"
-    different = "; ".join(server.differences(config, same or ()))
+    different = "; ".join(server.differences(config, same)) if same is not None else ""
     if different:
         return f"{where}, whose settings are others ({different}): use the same, or {stop}"
     return f"{where}, which cannot do this: {stop}"

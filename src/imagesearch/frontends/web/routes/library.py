@@ -8,18 +8,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from imagesearch.frontends.web.failures import ForbiddenError
-from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, problems
-from imagesearch.frontends.web.schemas import (
+from imagesearch.frontends.web.replies import (
     AnnotatedOut,
-    AnnotateRequest,
     CollectionsOut,
-    ForgetRequest,
     ForgottenOut,
     LabelsOut,
     ServedOut,
     SkippedListOut,
     StatusOut,
 )
+from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, problems
+from imagesearch.frontends.web.schemas import AnnotateRequest, ForgetRequest
 from imagesearch.library.annotations import Annotations
 from imagesearch.search.wire import info_to_dict
 

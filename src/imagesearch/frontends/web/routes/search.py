@@ -12,22 +12,24 @@ from imagesearch.errors import PictureError
 from imagesearch.frontends.web import several
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, decoded
+from imagesearch.frontends.web.replies import (
+    AnswerOut,
+    AnswersOut,
+    LabelledOut,
+    PredictionsOut,
+    UploadOut,
+    VectorsOut,
+)
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
 from imagesearch.frontends.web.routes.pictures import OF_A_PICTURE
 from imagesearch.frontends.web.schemas import (
     MOST_HITS,
-    AnswerOut,
-    AnswersOut,
     ClassifyRequest,
     ClassifySeveralRequest,
-    LabelledOut,
     Options,
-    PredictionsOut,
     SearchRequest,
     SeveralRequest,
-    UploadOut,
     UploadPart,
-    VectorsOut,
 )
 from imagesearch.frontends.web.uploads import Upload, tidy_name
 from imagesearch.images.sources import load_image
