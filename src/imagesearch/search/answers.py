@@ -188,4 +188,9 @@ def _is_close_enough(hit: Hit, threshold: float | None, metric: Metric) -> bool:
 
 def moment_of(record: ImageRecord) -> str:
     """When a picture was taken, or else when its file was changed last; ISO 8601 local time."""
-    return record.taken or datetime.fromtimestamp(record.mtime_ns / 1e9).isoformat(timespec="seconds")
+    return moment(record.taken, record.mtime_ns)
+
+
+def moment(taken: str | None, mtime_ns: int) -> str:
+    """The same of two fields of a record."""
+    return taken or datetime.fromtimestamp(mtime_ns / 1e9).isoformat(timespec="seconds")

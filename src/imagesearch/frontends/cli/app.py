@@ -28,6 +28,7 @@ from imagesearch.frontends.cli.commands import (
     forget,
     index,
     info,
+    mcp,
     models,
     search,
     transfer,
@@ -62,6 +63,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "import": transfer.import_file,
         "migrate": transfer.migrate,
         "check": check.check,
+    },
+    "Servers": {
+        "mcp": mcp.mcp,
     },
     "Program": {
         "models": models.models,
