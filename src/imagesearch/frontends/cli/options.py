@@ -196,15 +196,36 @@ def settings_from(*flags: str) -> Callable[[Command], Command]:
 
     A wrong setting ends the command with :class:`~imagesearch.errors.ConfigError` before it begins.
     """
+    return _taking(flags, "settings", load_settings)
+
+
+def overrides_from(*flags: str) -> Callable[[Command], Command]:
+    """The same for a command that lets another process load them; it gets ``overrides``, an :class:`Overrides`."""
+    return _taking(flags, "overrides", overrides_of)
+
+
+class Overrides(NamedTuple):
+    """What :func:`imagesearch.config.load_config` is called with.
+
+    Attributes:
+        file: the settings file that was named.
+        layer: settings by section and key that win over all others.
+    """
+
+    file: str | None
+    layer: dict[str, dict[str, Any]]
+
+
+def _taking(flags: Sequence[str], argument: str, make: Callable[..., Any]) -> Callable[[Command], Command]:
     names = sorted((*flags, "config"), key=list(FLAGS).index)
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def run(**given: Any) -> None:
             values = {name: given.pop(name) for name in names}
-            command(settings=load_settings(**values), **given)
+            command(**{argument: make(**values)}, **given)
 
-        return extended(run, command, "settings", [parameter(name, *FLAGS[name][1:]) for name in names])
+        return extended(run, command, argument, [parameter(name, *FLAGS[name][1:]) for name in names])
 
     return decorate
 
@@ -315,6 +336,11 @@ def load_settings(config: str | None = None, **flags: Any) -> Config:
     # The flag adds to the patterns of the lower layers, which are known only now.
     overrides.setdefault("data", {})["exclude"] = [*settings.data.exclude, *exclude]
     return load_config(config, overrides, environ)
+
+
+def overrides_of(config: str | None = None, **flags: Any) -> Overrides:
+    """What flags say, for :func:`imagesearch.config.load_config`; see :func:`load_settings`."""
+    return Overrides(config, _as_layer(flags))
 
 
 def _as_layer(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult, ListToolsResult
     from starlette.applications import Starlette
 
-    from imagesearch.config import Config
     from imagesearch.service import ImageSearch
 
 # The name of a tool and its arguments -> its result; called in a thread, several at once.
@@ -94,20 +93,27 @@ def streamable_http_app(images: ImageSearch, path: str = "/mcp") -> Starlette:
     )
 
 
-def serve_stdio(config: Config) -> None:
+def serve_stdio(file: str | None, overrides: Mapping[str, Mapping[str, Any]], note: Callable[[str], None]) -> None:
     """Serve one client over stdin and stdout, until stdin ends.
 
     Meanwhile nothing else reaches stdout: its file descriptor leads to stderr.
 
+    Args:
+        file, overrides: for :func:`imagesearch.config.load_config`.
+        note: called with a remark before serving begins.
+
     Raises:
+        ConfigError: a setting is wrong.
         UsageError: the SDK is not installed.
     """
     from imagesearch.frontends.mcp.worker import Worker
 
-    worker = Worker(config)
+    worker = Worker(file, overrides)
     try:
         worker.start()  # before the SDK is imported, which takes as long
         server = make_server(worker.call)
+        if remark := worker.remark():
+            note(remark)
         import anyio
         from mcp.server.stdio import stdio_server
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 WIDEST = 1224
 LARGEST_CELL = 408
 GAP = 4
-_QUALITY = 82
+_QUALITY = 78
 
-_PAPER, _MISSING, _INK, _BADGE, _DIGITS = "#ffffff", "#e3e6ea", "#4a5360", "#000000", "#ffffff"
+_PAPER, _TILE, _INK, _BADGE, _DIGITS = "#ffffff", "#e8ebef", "#4a5360", "#000000", "#ffffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,10 @@ def draw_sheet(cells: Sequence[Cell], reading: ImageReading = DEFAULT_READING) -
     notes: list[str | None] = []
     for place, shown in enumerate(_thumbnails(cells, side, reading)):
         left, top = (GAP + at * (side + GAP) for at in (place % columns, place // columns))
+        pen.rectangle(
+            (left, top, left + side - 1, top + side - 1), fill=_TILE
+        )  # so it is clear what belongs together
         if isinstance(shown, Skipped):
-            pen.rectangle((left, top, left + side - 1, top + side - 1), fill=_MISSING)
             _write_note(pen, (left, top), side, "not shown")
             notes.append(shown.reason)
         else:

@@ -193,11 +193,12 @@ def _label_pictures(images: ImageSearch, asked: schemas.LabelPictures) -> _Answe
             lines.append(f"{key}  {pictures[-1].note}")
             continue
         _, result = next(labelled)
+        labels: list[schemas.Label] = []
+        note = _CHANGED if _state(record) == "changed" else None
         if isinstance(result, Skipped):
-            labels, note = [], _bounded(result.reason)
+            note = _bounded(result.reason)
         else:
             labels = [schemas.Label(label=one.label, probability=round(one.score, 4)) for one in result]
-            note = _CHANGED if _state(record) == "changed" else None
         shown = _path(record)
         pictures.append(schemas.Labelled(id=key, path=shown, labels=labels, note=note))
         said = ", ".join(f"{one.label} {one.probability:.0%}" for one in labels)

@@ -4,8 +4,9 @@ Both take about as long to start: the protocol's library needs most of half a se
 search. In two processes they start at the same time; threads of one would take turns. It also keeps what a decoder
 written in C may print, or break, away from the connection.
 
-The processes talk over pipes: a pickled :class:`imagesearch.config.Config` first, then a line of JSON for each
-call and one for its answer. The worker ends when its input does, however the other process ended.
+The processes talk in lines of JSON over pipes. First the worker is told where its settings come from, and says
+whether they are right; then there is a line for each call, and one for its answer. The worker ends when its input
+does, however the other process ended.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import gc
 import json
 import logging
 import os
-import pickle
 import queue
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
+from imagesearch.errors import ConfigError, ImageSearchError
 from imagesearch.frontends.mcp.results import ToolResult
 
 if TYPE_CHECKING:
@@ -37,87 +38,105 @@ _log = logging.getLogger(__name__)
 RELEASE_AFTER = 2.0
 # Seconds that the worker has to end by itself. Clients wait for 2 until they kill.
 _PATIENCE = 1.0
-_NO_ANSWER = "the process that searches has ended{how}; the next call starts another"
+
+
+class WorkerError(ImageSearchError):
+    """The process that searches has ended."""
 
 
 class Worker:
     """Calls tools in a process of its own, one call at a time; starts it again if it has ended.
 
     Args:
-        config: the settings.
+        file, overrides: for :func:`imagesearch.config.load_config`.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, file: str | None, overrides: Mapping[str, Mapping[str, Any]]) -> None:
+        self._settings = {"file": file, "overrides": overrides}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
 
     def start(self) -> None:
-        """Start the process, if it does not run."""
-        if self._process is not None and self._process.poll() is None:
-            return
+        """Start the process; does not wait for it."""
         # The same modules as here, and none from the working directory, which the client chose.
         program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=-1
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        pickle.dump(self._config, _pipe(self._process.stdin))
-        _pipe(self._process.stdin).flush()
+        self._is_ready = False
+        self._send(self._settings)
+
+    def remark(self) -> str:
+        """Wait until the process has read its settings; what users should know of them, or nothing.
+
+        Raises:
+            ConfigError: they are wrong; the process has ended.
+            WorkerError: it has ended for another reason.
+        """
+        read = self._receive()
+        if "error" in read:
+            self._end()
+            raise ConfigError(read["error"])
+        self._is_ready = True
+        remark: str = read["remark"]
+        return remark
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """See :func:`imagesearch.frontends.mcp.tools.call_tool`. Other threads wait for their turn."""
-        request = json.dumps({"tool": name, "arguments": arguments}) + "\n"
         with self._lock:
-            answer = self._exchange(request.encode())
-        return _read_answer(answer)
-
-    def _exchange(self, request: bytes) -> bytes:
-        self.start()
-        assert self._process is not None
-        try:
-            _pipe(self._process.stdin).write(request)
-            _pipe(self._process.stdin).flush()
-            answer = _pipe(self._process.stdout).readline()
-        except (OSError, ValueError):  # a broken pipe, or one that close() has closed meanwhile
-            answer = b""
-        if answer.endswith(b"\n"):
-            return answer
-        code = self._end()
-        how = f" by signal {-code}" if code is not None and code < 0 else ""
-        return json.dumps({"text": _NO_ANSWER.format(how=how), "is_error": True}).encode()
+            try:
+                if self._process is None or self._process.poll() is not None:
+                    self._end()
+                    self.start()
+                if not self._is_ready:
+                    self.remark()
+                self._send({"tool": name, "arguments": arguments})
+                read = self._receive()
+            except (ConfigError, WorkerError) as error:
+                return ToolResult(str(error), {}, is_error=True)
+        jpeg = base64.b64decode(read["jpeg"]) if read["jpeg"] else None
+        return ToolResult(read["text"], read["values"], jpeg, read["is_error"])
 
     def close(self) -> None:
         """End the process; it finishes nothing, for it changes nothing."""
         self._end()
 
+    def _send(self, message: Mapping[str, Any]) -> None:
+        pipe = self._pipe("stdin")
+        # A broken pipe is noticed when the answer is read; a closed one was closed by close().
+        with contextlib.suppress(OSError, ValueError):
+            pipe.write(json.dumps(message).encode() + b"\n")
+            pipe.flush()
+
+    def _receive(self) -> dict[str, Any]:
+        line = self._pipe("stdout").readline()
+        if not line.endswith(b"\n"):
+            code = self._end()
+            how = f" by signal {-code}" if code is not None and code < 0 else ""
+            raise WorkerError(f"the process that searches has ended{how}; the next call starts another")
+        read: dict[str, Any] = json.loads(line)
+        return read
+
+    def _pipe(self, name: str) -> IO[bytes]:
+        process = self._process
+        if process is None:
+            raise WorkerError("the server is ending")
+        pipe: IO[bytes] = getattr(process, name)
+        return pipe
+
     def _end(self) -> int | None:
         process, self._process = self._process, None
         if process is None:
             return None
-        with contextlib.suppress(OSError):  # what was not sent yet to a process that has ended
-            _pipe(process.stdin).close()
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):  # what was not sent yet, to a process that has ended
+            process.stdin.close()
         try:
             return process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
-
-
-def _pipe(stream: Any) -> BinaryIO:
-    pipe: BinaryIO = stream
-    return pipe
-
-
-def _read_answer(line: bytes) -> ToolResult:
-    read = json.loads(line)
-    jpeg = base64.b64decode(read["jpeg"]) if read.get("jpeg") else None
-    return ToolResult(read["text"], read.get("values", {}), jpeg, read["is_error"])
-
-
-def _answer_line(result: ToolResult) -> bytes:
-    jpeg = base64.b64encode(result.jpeg).decode() if result.jpeg else None
-    values = {"text": result.text, "values": result.values, "jpeg": jpeg, "is_error": result.is_error}
-    return json.dumps(values).encode() + b"\n"
 
 
 def main() -> None:
@@ -127,16 +146,32 @@ def main() -> None:
     # What any library prints, in Python or in C, goes to stderr.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    config: Config = pickle.load(sys.stdin.buffer)
+    config = _load_settings(json.loads(sys.stdin.buffer.readline()), answers)
+    if config is None:
+        return
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_calls, args=(calls,), daemon=True).start()
 
     from imagesearch.service import ImageSearch
 
     with ImageSearch(config) as images:
-        _prepare(images)
+        _prepare(images, calls)
         gc.enable()
         _answer_calls(images, calls, answers)
+
+
+def _load_settings(told: Mapping[str, Any], answers: BinaryIO) -> Config | None:
+    """Load the settings and tell the other process of them; None if they are wrong."""
+    from imagesearch.config import load_config
+
+    try:
+        config = load_config(told["file"], told["overrides"])
+    except ConfigError as error:
+        _write(answers, {"error": str(error)})
+        return None
+    # One that was found may be somebody else's.
+    _write(answers, {"remark": f"settings: {config.file}" if config.file_was_found else ""})
+    return config
 
 
 def _read_calls(calls: queue.SimpleQueue[bytes]) -> None:
@@ -146,16 +181,22 @@ def _read_calls(calls: queue.SimpleQueue[bytes]) -> None:
     calls.put(b"")
 
 
-def _prepare(images: ImageSearch) -> None:
-    """Do what the first call will need, while the client still introduces itself."""
-    from imagesearch.errors import ImageSearchError
+def _prepare(images: ImageSearch, calls: queue.SimpleQueue[bytes]) -> None:
+    """Do what the first call may need, while the client still introduces itself."""
+    import numpy as np
+
     from imagesearch.frontends.mcp import tools  # noqa: F401 - imports what searches need
+    from imagesearch.search.query import Query
 
     if not images.config.database_address.is_local:
         return  # a server that does not answer would be waited for twice
     try:
-        images.find_collection()
-    except ImageSearchError as error:  # each call will say it
+        collection = images.find_collection()
+        if collection is not None and calls.empty():
+            images.search(Query.vector(np.ones(collection.fingerprint.dim, np.float32)), 1)
+        if calls.empty():
+            images.networks.known_words()
+    except ImageSearchError as error:  # the call will say it
         _log.debug("not prepared: %s", error)
 
 
@@ -175,5 +216,11 @@ def _answer_calls(images: ImageSearch, calls: queue.SimpleQueue[bytes], answers:
         request = json.loads(line)
         result = call_tool(images, request["tool"], request["arguments"])
         is_open = True
-        answers.write(_answer_line(result))
-        answers.flush()
+        jpeg = base64.b64encode(result.jpeg).decode() if result.jpeg else None
+        said = {"text": result.text, "values": result.values, "jpeg": jpeg, "is_error": result.is_error}
+        _write(answers, said)
+
+
+def _write(answers: BinaryIO, message: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(message).encode() + b"\n")
+    answers.flush()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
 
-from imagesearch.frontends.cli.options import COLLECTION, COMPUTING, settings_from
-
-if TYPE_CHECKING:
-    from imagesearch.config import Config
+from imagesearch.frontends.cli.options import COLLECTION, COMPUTING, Overrides, overrides_from
+from imagesearch.frontends.cli.output import note
 
 
-@settings_from(*COLLECTION, *COMPUTING)
-def mcp(*, settings: Config) -> None:
+@overrides_from(*COLLECTION, *COMPUTING)
+def mcp(*, overrides: Overrides) -> None:
     """Serve the collection to a language model, read-only, over stdin and stdout (Model Context Protocol)."""
     from imagesearch.frontends.mcp.server import serve_stdio
 
     # Ends at once: there is nothing to finish, and the thread that waits for stdin could not be told.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    serve_stdio(settings)
+    serve_stdio(overrides.file, overrides.layer, note)
