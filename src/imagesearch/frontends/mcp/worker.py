@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# Finds the same modules as this process, and none in the working directory, which the client chose.
+_PROGRAM = f"import sys; sys.path = sys.argv[1:]; from {__name__} import main; main()"
 # Seconds without a call after which the database is closed, so that other processes can use it.
 RELEASE_AFTER = 2.0
 # Seconds that the worker has to end by itself. Clients wait for 2 until they kill.
@@ -59,10 +61,8 @@ class Worker:
 
     def start(self) -> None:
         """Start the process; does not wait for it."""
-        # The same modules as here, and none from the working directory, which the client chose.
-        program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _PROGRAM, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._is_ready = False
         self._send(self._settings)
