@@ -166,6 +166,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (
         "frontends.mcp.results",
+        "frontends.mcp.sdk",
         "frontends.mcp.schemas",
         "frontends.mcp.sheet",
         "frontends.mcp.tools",
@@ -196,8 +197,8 @@ OWNERS = {
     "watchfiles": "frontends.cli.watched_folders",
     "rawpy": "images.raw",
     "pydantic": "config frontends.*",
-    "mcp": "frontends.mcp.server",
-    "mcp_types": "frontends.mcp.server",
+    "mcp": "frontends.mcp.*",
+    "mcp_types": "frontends.mcp.*",
     "anyio": "frontends.mcp.server",
     "starlette": "frontends.*",
 }

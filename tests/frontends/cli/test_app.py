@@ -140,7 +140,7 @@ COMMANDS = (
         "copy",
         "rename",
     ),
-    *("drop", "export", "import", "migrate", "check", "models", "config", "demo"),
+    *("drop", "export", "import", "migrate", "check", "mcp", "models", "config", "demo"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -18,10 +19,12 @@ import uvicorn
 
 from imagesearch.errors import StoreLockedError
 from imagesearch.frontends.mcp import tools
-from imagesearch.frontends.mcp.schemas import TOOLS
+from imagesearch.frontends.mcp.schemas import MAX_RESULTS, MAX_SHEET, TOOLS
 from imagesearch.frontends.mcp.server import streamable_http_app
+from imagesearch.frontends.mcp.sheet import WIDEST
 from imagesearch.service import ImageSearch
 
+from ...conftest import REPOSITORY
 from ..conftest import Run
 from .conftest import Album, connected, make_album, process_of
 
@@ -150,6 +153,7 @@ def test_a_worker_that_dies_is_started_again(small: Album, home: Path) -> None:
         (worker,) = (child for child in mine if "frontends.mcp.worker" in " ".join(child.cmdline()))
         worker.suspend()  # so that it is killed before it has answered
         call = pool.submit(session.error, "status")
+        time.sleep(0.5)  # until it waits for the answer
         worker.kill()
         assert "has ended by signal 9; the next call starts another" in call.result(20)
         assert session.values("status")["pictures"] == 3
@@ -208,3 +212,18 @@ def test_the_same_tools_over_http(small: Album, address: str) -> None:
         sheet = session.call("contact_sheet", ids=[small.id("1.png")])
         assert [content.type for content in sheet.content] == ["image", "text"]
         assert "no picture 12" in session.error("describe_picture", id="12")
+
+
+def test_the_documentation_names_tools_arguments_and_bounds() -> None:
+    page = (REPOSITORY / "docs" / "mcp.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.M)
+    assert [name for name, _ in rows] == list(TOOLS)
+    shared = {"under", "after", "before", "camera", "k", "offset", "only_confident"}
+    for name, arguments in rows:
+        named = {word for word in re.findall(r"`(\w+)`", arguments) if word not in ("newest", "oldest", "path")}
+        assert named == TOOLS[name].arguments.model_fields.keys() - shared
+    assert f"up to {MAX_SHEET}" in page
+    assert f"up to {MAX_RESULTS}" in page
+    assert f"{WIDEST:,} pixels" in page
+    (snippet,) = re.findall(r"```json\n(.*?)```", page, re.S)
+    assert json.loads(snippet)["mcpServers"]["pictures"]["args"][0] == "mcp"

@@ -11,8 +11,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from imagesearch import __version__
-from imagesearch.errors import UsageError
 from imagesearch.frontends.mcp.results import ToolResult
+from imagesearch.frontends.mcp.sdk import import_quickly, require_sdk
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -40,7 +40,7 @@ def make_server(call: CallTool) -> Server[Any]:
     Raises:
         UsageError: the SDK is not installed.
     """
-    _require_sdk()
+    require_sdk()
     from mcp.server.lowlevel import Server
 
     async def list_tools(*_: object) -> ListToolsResult:
@@ -94,7 +94,7 @@ def streamable_http_app(images: ImageSearch, path: str = "/mcp") -> Starlette:
 
 
 def serve_stdio(file: str | None, overrides: Mapping[str, Mapping[str, Any]], note: Callable[[str], None]) -> None:
-    """Serve one client over stdin and stdout, until stdin ends.
+    """Serve one client over stdin and stdout, until stdin ends; for a process that does nothing else.
 
     Meanwhile nothing else reaches stdout: its file descriptor leads to stderr.
 
@@ -111,6 +111,8 @@ def serve_stdio(file: str | None, overrides: Mapping[str, Mapping[str, Any]], no
     worker = Worker(file, overrides)
     try:
         worker.start()  # before the SDK is imported, which takes as long
+        require_sdk()
+        import_quickly()
         server = make_server(worker.call)
         if remark := worker.remark():
             note(remark)
@@ -124,13 +126,6 @@ def serve_stdio(file: str | None, overrides: Mapping[str, Mapping[str, Any]], no
         anyio.run(serve)
     finally:
         worker.close()
-
-
-def _require_sdk() -> None:
-    try:
-        import mcp_types  # noqa: F401 - earlier versions of the SDK have no such package
-    except ImportError as error:
-        raise UsageError("the server for language models needs another package: pip install 'mcp>=2'") from error
 
 
 @lru_cache
