@@ -180,6 +180,25 @@ def test_the_sdk_is_optional(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'mcp>=2'" in ran.err
 
 
+@pytest.mark.parametrize("layout", ["known", "unknown"])
+def test_the_sdk_is_imported_quickly_or_whole(layout: str) -> None:
+    """Without its client; or, where it is made otherwise than expected, as anybody imports it."""
+    program = """
+import sys
+from imagesearch.frontends.mcp import sdk
+if sys.argv[1] == "unknown":
+    sdk._NEEDED += ("mcp.no_such_module",)
+sdk.import_quickly()
+from mcp.server.lowlevel import Server
+import mcp
+print(Server("x").name, "mcp.client" in sys.modules, hasattr(mcp, "Client"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, layout], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["x", *(["False", "False"] if layout == "known" else ["True", "True"])]
+
+
 def test_a_mistake_in_a_tool_is_an_answer(small: Album, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("two\nlines")

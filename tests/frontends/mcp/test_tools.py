@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,34 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_an_unknown_tool_is_an_error_of_the_protocol(session: Session) -> None:
     with pytest.raises(MCPError, match="there is no tool 'delete_pictures'; there are: search_text"):
         session.call("delete_pictures")
+
+
+def test_every_tool_on_photographs(photos: Path, tmp_path: Path, home: Path) -> None:
+    """A conversation as a model would have it: what is there, goldfish please, more like these, show me."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    chosen = sorted(photos.iterdir())[::25] + sorted(photos.glob("*goldfish*"))
+    for photo in chosen:
+        shutil.copy2(photo, folder)
+    album = Album(folder, str(tmp_path / "photos.db"))
+    with ImageSearch(album.settings) as images:
+        images.index(folder)
+    called = set()
+
+    def values(name: str, **arguments: Any) -> dict[str, Any]:
+        called.add(name)
+        return session.values(name, **arguments)
+
+    with connected(process_of(album, home)) as session:
+        assert values("status")["pictures"] == len(chosen)
+        (goldfish,) = values("search_text", text="goldfish", k=1)["hits"]
+        assert "goldfish" in goldfish["path"]
+        assert "goldfish" in values("label_pictures", ids=[goldfish["id"]])["pictures"][0]["labels"][0]["label"]
+        similar = values("search_similar", id=goldfish["id"], k=20)["hits"]
+        assert similar[0]["id"] == goldfish["id"]
+        disliked = values("search_examples", liked=[goldfish["id"]], disliked=[similar[1]["id"]], k=20)["hits"]
+        assert disliked[1]["id"] != similar[1]["id"]
+        assert values("describe_picture", id=goldfish["id"])["width"] > 100
+        assert values("list_pictures", k=1)["total"] == len(chosen)
+        assert len(values("contact_sheet", ids=[hit["id"] for hit in similar])["pictures"]) == 20
+    assert called == set(TOOLS)

@@ -58,11 +58,17 @@ class Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = False
+        self._is_closed = False
 
     def start(self) -> None:
         """Start the process; does not wait for it."""
+        from imagesearch.frontends.cli.options import TO_TOKEN  # imported by now, but not in the new process
+
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _PROGRAM, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name != TO_TOKEN},  # no setting
         )
         self._is_ready = False
         self._send(self._settings)
@@ -86,9 +92,7 @@ class Worker:
         """See :func:`imagesearch.frontends.mcp.tools.call_tool`. Other threads wait for their turn."""
         with self._lock:
             try:
-                if self._process is None or self._process.poll() is not None:
-                    self._end()
-                    self.start()
+                self._start_again()
                 if not self._is_ready:
                     self.remark()
                 self._send({"tool": name, "arguments": arguments})
@@ -99,8 +103,17 @@ class Worker:
         return ToolResult(read["text"], read["values"], jpeg, read["is_error"])
 
     def close(self) -> None:
-        """End the process; it finishes nothing, for it changes nothing."""
+        """End the process for good; it finishes nothing, for it changes nothing."""
+        self._is_closed = True
         self._end()
+
+    def _start_again(self) -> None:
+        """Start the process if it has ended."""
+        if self._is_closed:
+            raise WorkerError("the server is ending")
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self.start()
 
     def _send(self, message: Mapping[str, Any]) -> None:
         pipe = self._pipe("stdin")
