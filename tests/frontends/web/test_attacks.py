@@ -71,7 +71,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     images.index(folder)
     hosts = ["127.0.0.1"]
     policy = policy_for("127.0.0.1", 0, TOKEN, hosts=hosts, owner_secret=SECRET, max_body_bytes=300_000)
-    # These tests guess too often; that guessing is slowed down is a test of its own (security/test_authentication).
+    # These tests guess too often; that is slowed down, as tests of security/ show.
     short = {"body_seconds": 1.0, "header_seconds": 1.0, "linger_seconds": 0.5}
     policy = dataclasses.replace(policy, free_attempts=10**6, **short)
     app = secured(create_app(Backend(images, cache=place / "cache")), policy)
