@@ -243,15 +243,36 @@ def settings_from(*flags: str) -> Callable[[Command], Command]:
 
     A wrong setting ends the command with :class:`~imagesearch.errors.ConfigError` before it begins.
     """
+    return _taking(flags, "settings", load_settings)
+
+
+def overrides_from(*flags: str) -> Callable[[Command], Command]:
+    """The same for a command that lets another process load them; it gets ``overrides``, an :class:`Overrides`."""
+    return _taking(flags, "overrides", overrides_of)
+
+
+class Overrides(NamedTuple):
+    """What :func:`imagesearch.config.load_config` is called with.
+
+    Attributes:
+        file: the settings file that was named.
+        layer: settings by section and key that win over all others.
+    """
+
+    file: str | None
+    layer: dict[str, dict[str, Any]]
+
+
+def _taking(flags: Sequence[str], argument: str, make: Callable[..., Any]) -> Callable[[Command], Command]:
     names = sorted((*flags, "config"), key=list(FLAGS).index)
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def run(**given: Any) -> None:
             values = {name: given.pop(name) for name in names}
-            command(settings=load_settings(**values), **given)
+            command(**{argument: make(**values)}, **given)
 
-        return extended(run, command, "settings", [parameter(name, *FLAGS[name][1:]) for name in names])
+        return extended(run, command, argument, [parameter(name, *FLAGS[name][1:]) for name in names])
 
     return decorate
 
@@ -351,17 +372,26 @@ def load_settings(config: str | None = None, **flags: Any) -> Config:
     """
     from imagesearch.config import load_config
 
-    environ = {name: value for name, value in os.environ.items() if name != TO_TOKEN}
     exclude = flags.pop("exclude", None)
     overrides = _as_layer(flags)
-    settings = load_config(config, overrides, environ)
+    settings = load_config(config, overrides, settings_environment())
     if settings.file_was_found:  # somebody else may have put it there
         note(f"settings: {settings.file}")
     if not exclude:
         return settings
     # The flag adds to the patterns of the lower layers, which are known only now.
     overrides.setdefault("data", {})["exclude"] = [*settings.data.exclude, *exclude]
-    return load_config(config, overrides, environ)
+    return load_config(config, overrides, settings_environment())
+
+
+def settings_environment() -> dict[str, str]:
+    """The environment without what only looks like a setting."""
+    return {name: value for name, value in os.environ.items() if name != TO_TOKEN}
+
+
+def overrides_of(config: str | None = None, **flags: Any) -> Overrides:
+    """What flags say, for :func:`imagesearch.config.load_config`; see :func:`load_settings`."""
+    return Overrides(config, _as_layer(flags))
 
 
 def _as_layer(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

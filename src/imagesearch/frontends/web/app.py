@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from imagesearch.errors import ImageSearchError
@@ -23,14 +25,19 @@ API = "/api/v1"
 
 _LONGEST = 2000
 
+_log = logging.getLogger(__name__)
+
 
 def create_app(backend: Backend) -> FastAPI:
     """The application that serves one :class:`Backend`; it is closed with the application."""
 
+    tools = _tools(backend)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(backend.warm_up)
-        yield
+        async with tools.router.lifespan_context(tools) if tools else contextlib.nullcontext():
+            yield
         await run_in_threadpool(backend.close)
 
     app = FastAPI(
@@ -48,12 +55,25 @@ def create_app(backend: Backend) -> FastAPI:
     for module in (search, pictures, library, jobs):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
+    if tools is not None:
+        app.router.routes.extend(tools.routes)
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     app.add_exception_handler(ImageSearchError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
     app.add_exception_handler(HTTPException, _explain_http)
     app.add_exception_handler(Exception, _explain_bug)
     return app
+
+
+def _tools(backend: Backend) -> Starlette | None:
+    """The tools for language models at ``/mcp``, if the package that they need is installed."""
+    from imagesearch.frontends.mcp.server import streamable_http_app
+
+    try:
+        return streamable_http_app(backend.images)
+    except UsageError as error:
+        _log.info("%s", error)
+        return None
 
 
 async def _explain(_: Request, error: Exception) -> Response:

@@ -55,7 +55,7 @@ class Backend:
         most_bytes = int(self.settings.thumbnail_cache_mb * 1e6)
         self.thumbnails = Thumbnails(cache or _cache_folder(), most_bytes, self.max_megapixels)
         self.browser = Browser(images.collection)
-        self.jobs = Jobs(self._index, self.browser.forget_order)
+        self.jobs = Jobs(self._index, self.browser.forget_orders)
         self._labelling = threading.Lock()
         self._searching_several = threading.Lock()
 

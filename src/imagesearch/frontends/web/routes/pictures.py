@@ -35,17 +35,16 @@ _A_YEAR = "private, max-age=31536000, immutable"
 class Wanted(Conditions):
     """Which pictures, and how many of them."""
 
-    sort: Annotated[Literal["newest", "oldest"], Field(description="by date")] = "newest"
+    sort: Annotated[Literal["newest", "oldest", "path"], Field(description="by date or by path")] = "newest"
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
     limit: Annotated[int, Field(ge=1, le=500)] = 60
 
 
 @router.get("", response_model=PicturesOut, responses={200: links("/pictures/0/id", *OF_A_PICTURE), **problems()})
 def list_pictures(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Response:
-    """The pictures that match, by date."""
-    where = wanted.to_filter()
-    total, records = backend.browser.page(wanted.offset, wanted.limit, where, oldest_first=wanted.sort == "oldest")
-    return ApiResponse({"total": total, "pictures": [record_to_dict(record) for record in records]})
+    """The pictures that match, in order."""
+    page = backend.browser.page(wanted.sort, wanted.offset, wanted.limit, wanted.to_filter())
+    return ApiResponse({"total": page.total, "pictures": [record_to_dict(record) for record in page.pictures]})
 
 
 @router.post(
