@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from imagesearch.errors import ImageSearchError
+from imagesearch.errors import ImageSearchError, UsageError
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.failures import problem_of
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics

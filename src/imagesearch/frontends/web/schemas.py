@@ -28,8 +28,8 @@ _LONGEST_PATH = 65_535
 
 def _path(value: Any) -> str:
     """Any text: bytes of a path that are not valid text travel as lone surrogates, which pydantic refuses."""
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_PATH:
-        raise ValueError(f"must be a text of 1 to {_LONGEST_PATH} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_PATH or "\0" in value:
+        raise ValueError(f"must be a text of 1 to {_LONGEST_PATH} characters other than NUL")
     return value
 
 

@@ -113,7 +113,7 @@ def forget(order: ForgetRequest, request: Request, backend: ServedBy) -> Respons
     """Take the pictures below folders out of the collection; the files stay. Only the owner may."""
     _require_owner(request, "take pictures out: use 'imagesearch forget'")
     report = backend.images.forget(*order.folders, dry_run=order.dry_run)
-    backend.browser.forget_order()
+    backend.browser.forget_orders()
     return ApiResponse(report.to_dict())
 
 
