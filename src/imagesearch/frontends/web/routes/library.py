@@ -123,7 +123,9 @@ def annotate(table: AnnotateRequest, request: Request, backend: ServedBy) -> Res
     _require_owner(request, "say something of its pictures: use 'imagesearch annotate'")
     rows = {row.key: row.values for row in table.rows}
     read = Annotations(table.file, rows, tuple(table.columns))
-    return ApiResponse(backend.images.annotate(read, table.on).to_dict())
+    report = backend.images.annotate(read, table.on)
+    backend.browser.forget_orders()  # filters may refer to what was said
+    return ApiResponse(report.to_dict())
 
 
 def _require_owner(request: Request, what: str) -> None:
