@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from imagesearch.config import Config
+    from imagesearch.frontends.cli.served import Served
     from imagesearch.service import ImageSearch
+
+    Library = ImageSearch | Served
 
 Command = Callable[..., None]
 
@@ -400,13 +403,37 @@ def _as_layer(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def opened(settings: Config) -> Iterator[ImageSearch]:
-    """The Python API with these settings; what libraries print meanwhile goes to stderr."""
-    with quiet_stdout():
+def opened(settings: Config, same: Sequence[str] | None = None) -> Iterator[ImageSearch]:
+    """The Python API with these settings; what libraries print meanwhile goes to stderr.
+
+    Args:
+        settings: the command's.
+        same: settings that would have to be a server's, too, for it to do the command's work; None: it never can.
+    """
+    from imagesearch.frontends.cli.holders import naming_server
+
+    with quiet_stdout(), naming_server(settings, same):
         from imagesearch.service import ImageSearch
 
         with ImageSearch(settings) as images:
             yield images
+
+
+@contextlib.contextmanager
+def opened_or_served(settings: Config, same: Sequence[str]) -> Iterator[Library]:
+    """The same; or, where a running server holds the database and would do the same, that server."""
+    from imagesearch.frontends.cli.holders import serves
+    from imagesearch.serving_file import find
+
+    server = find(settings)
+    if server is not None and not server.differences(settings, same) and serves(server, settings):
+        from imagesearch.frontends.cli.served import Served
+
+        with quiet_stdout(), Served(settings, server) as served:
+            yield served
+        return
+    with opened(settings, same) as images:
+        yield images
 
 
 class FigureRequest:

@@ -50,7 +50,10 @@ def serve(*, settings: Config, folders: MayIndex = None, open_page: Open = False
             import webbrowser
 
             webbrowser.open(running.url)
-        yield
+        from imagesearch.serving_file import announce
+
+        with announce(settings, running.url, running.owner_secret):
+            yield
 
     with opened(settings) as images:
         from imagesearch.frontends.web.running import serve as serve_until_stopped
