@@ -224,6 +224,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.cli.progress",
         "frontends.cli.holders",
         "frontends.cli.served",
+        "frontends.cli.flags",
         "frontends.cli.options",
         "frontends.cli.queries",
         "frontends.cli.samples",

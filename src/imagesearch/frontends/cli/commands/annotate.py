@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COLLECTION, opened_or_served, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import SHOWN_SKIPPED, Format, note, print_facts, print_result
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.text import counted

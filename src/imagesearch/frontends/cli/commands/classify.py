@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imagesearch.frontends.cli.flags import COMPUTING
 from imagesearch.frontends.cli.options import (
-    COMPUTING,
     FigureRequest,
     draws_figure,
     opened,

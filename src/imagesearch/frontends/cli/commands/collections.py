@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imagesearch.errors import UsageError
-from imagesearch.frontends.cli.options import COLLECTION, opened, opened_or_served, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION
+from imagesearch.frontends.cli.options import opened, opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import (
     Format,
     note,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COLLECTION, DryRun, opened_or_served, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION, DryRun
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result
 from imagesearch.frontends.text import counted
 

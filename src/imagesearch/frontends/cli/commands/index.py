@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagesearch.frontends.cli.options import (
-    COLLECTION,
-    COMPUTING,
-    WHICH_FILES,
-    DryRun,
-    Folders,
-    opened_or_served,
-    prints,
-    settings_from,
-)
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING, WHICH_FILES, DryRun, Folders
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_facts, print_line, print_result, print_skipped
 from imagesearch.frontends.cli.process import FAILED
 from imagesearch.frontends.cli.progress import ProgressDisplay

@@ -12,7 +12,8 @@ import typer
 
 from imagesearch.frontends.cli.commands.collections import FOREIGN, ListedCollection, listed
 from imagesearch.frontends.cli.commands.index import note_outgrown
-from imagesearch.frontends.cli.options import COLLECTION, opened_or_served, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import (
     Format,
     note,

@@ -17,9 +17,8 @@ import typer.core
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.delivery_options import Delivery, delivers
 from imagesearch.frontends.cli.filter_options import filters
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING
 from imagesearch.frontends.cli.options import (
-    COLLECTION,
-    COMPUTING,
     FigureRequest,
     draws_figure,
     opened_or_served,

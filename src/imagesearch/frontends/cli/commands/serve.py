@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COLLECTION, COMPUTING, WHICH_FILES, opened, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING, WHICH_FILES
+from imagesearch.frontends.cli.options import opened, settings_from
 from imagesearch.frontends.cli.output import note
 
 if TYPE_CHECKING:
