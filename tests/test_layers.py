@@ -192,6 +192,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.mcp.schemas",
         "frontends.mcp.sheet",
         "frontends.mcp.tools",
+        "frontends.mcp.forwarding",
         "frontends.mcp.worker",
         "frontends.mcp.server",
     ),
