@@ -268,7 +268,7 @@ OWNERS = {
     "h11": "frontends.web.security.protocol",
     "mcp": "frontends.mcp.*",
     "mcp_types": "frontends.mcp.*",
-    "anyio": "frontends.mcp.server",
+    "anyio": "frontends.mcp.server frontends.web.backend",
 }
 
 HEAVY = {

@@ -6,10 +6,14 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
 
 from imagesearch.errors import CollectionNotFoundError, ImageSearchError, ModelError
 from imagesearch.frontends.web.batching import SearchBatcher
@@ -28,6 +32,8 @@ from imagesearch.search.answers import Answer
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.vectors import load_region
 from imagesearch.service import ImageSearch
+
+T = TypeVar("T")
 
 _LARGEST_ID = 2**63 - 1
 
@@ -56,6 +62,7 @@ class Backend:
         self.thumbnails = Thumbnails(cache or _cache_folder(), most_bytes, self.max_megapixels)
         self.browser = Browser(images.collection)
         self.jobs = Jobs(self._index, self.browser.forget_orders)
+        self._decoding: anyio.CapacityLimiter | None = None
         self._labelling = threading.Lock()
         self._searching_several = threading.Lock()
 
@@ -74,6 +81,12 @@ class Backend:
         self.thumbnails.close()
         self.uploads.close()
         self.images.close()
+
+    async def decoding(self, work: Callable[..., T], *given: Any, **options: Any) -> T:
+        """Do something in a thread that decodes pictures, of which there are never more at work than cores."""
+        if self._decoding is None:  # it belongs to the event loop
+            self._decoding = anyio.CapacityLimiter(os.cpu_count() or 1)
+        return await anyio.to_thread.run_sync(partial(work, *given, **options), limiter=self._decoding)
 
     async def search(self, query: Query, options: SearchOptions) -> Answer:
         """The answer, found together with those to others who ask at this time.

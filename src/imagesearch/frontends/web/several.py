@@ -24,7 +24,7 @@ async def answers(backend: Backend, request: SeveralRequest) -> list[dict[str, A
         ImageSearchError: none can be answered.
     """
     options, parts = request.to_options(), [query.parts for query in request.queries]
-    queries = await run_in_threadpool(_queries, backend, parts)
+    queries = await backend.decoding(_queries, backend, parts)
     good = [query for query in queries if isinstance(query, Query)]
     found = iter(await _found(backend, good, options))
     results = [next(found) if isinstance(query, Query) else query for query in queries]

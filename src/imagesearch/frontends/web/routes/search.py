@@ -50,7 +50,7 @@ _KEPT = links("/id", "describe_upload", "preview_upload")
 @router.post("/search", response_model=AnswerOut, responses={200: _FOUND, **problems(404, 409)})
 async def search(request: SearchRequest, backend: ServedBy) -> Response:
     """Look for what the parts say: pictures of the collection, uploads, words and vectors, each with a weight."""
-    query, options = await run_in_threadpool(_understood, backend, request)
+    query, options = await backend.decoding(_understood, backend, request)
     return await _answered(backend, query, options)
 
 
@@ -65,7 +65,7 @@ async def search_image(
     """Look for what is like an uploaded picture, in one request."""
     options = Options(k=k, only_confident=only_confident).to_options()
     data, name = await image.read(), tidy_name(image.filename or "")
-    query = await run_in_threadpool(backend.query_for, data, region, name)
+    query = await backend.decoding(backend.query_for, data, region, name)
     return await _answered(backend, query, options)
 
 
@@ -84,7 +84,7 @@ async def upload(
 ) -> Any:
     """Keep a picture for a day, so that searches can refer to it by its id."""
     data, name, bound = await image.read(), image.filename or "", backend.max_megapixels
-    kept = await run_in_threadpool(backend.uploads.add, data, name, bound, preview=preview)
+    kept = await backend.decoding(backend.uploads.add, data, name, bound, preview=preview)
     response.headers["Location"] = f"/api/v1/uploads/{kept.id}"
     return _upload_to_dict(kept)
 
@@ -132,7 +132,7 @@ async def classify_image(
 ) -> Any:
     """What is in an uploaded picture, in one request."""
     data = await image.read()
-    kept = await run_in_threadpool(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
+    kept = await backend.decoding(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
     return await run_in_threadpool(_labelled, backend, UploadPart(kind="upload", id=kept.id), top)
 
 
@@ -142,7 +142,7 @@ async def embed(
 ) -> Any:
     """The vectors of uploaded pictures, by the model of the collection that is searched."""
     files = [(image.filename or "", await image.read()) for image in images]
-    return await run_in_threadpool(_embedded, backend, files)
+    return await backend.decoding(_embedded, backend, files)
 
 
 def _understood(backend: Backend, request: SearchRequest) -> tuple[Query, SearchOptions]:
