@@ -18,7 +18,7 @@ from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.failures import problem_of
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
-from imagesearch.frontends.web.routes import health, jobs, library, pictures, search
+from imagesearch.frontends.web.routes import archive, health, jobs, library, page, pictures, search
 from imagesearch.search.wire import PROBLEM
 
 API = "/api/v1"
@@ -52,11 +52,12 @@ def create_app(backend: Backend) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.backend, app.state.metrics = backend, Metrics(backend)
-    for module in (search, pictures, library, jobs):
+    for module in (search, pictures, archive, library, jobs):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     if tools is not None:
         app.router.routes.extend(tools.routes)
+    app.include_router(page.router)
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     app.add_exception_handler(ImageSearchError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)

@@ -105,13 +105,20 @@ def picture_image(
     headers = _caching(record, "-d" if download else "", v)
     if is_fresh(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    data, media_type = _file(backend, record, as_it_is=download)
+    data, media_type = file_of(backend, record, as_it_is=download)
     headers["Content-Disposition"] = _disposition(record.path, "attachment" if download else "inline")
     return Response(data, media_type=media_type, headers=headers)
 
 
-def _file(backend: Backend, record: ImageRecord, *, as_it_is: bool) -> tuple[bytes, str]:
-    """The bytes of a picture, and what they are; what is no picture any more is never sent."""
+def file_of(backend: Backend, record: ImageRecord, *, as_it_is: bool) -> tuple[bytes, str]:
+    """The bytes of a picture, and what they are; what is no picture any more is never sent.
+
+    Args:
+        as_it_is: the file itself, even where browsers cannot show it.
+
+    Raises:
+        PictureError: it cannot be read, or is none.
+    """
     bound = backend.max_megapixels
     with file_content(record.path, bound) as (data, _), open_image(data, record.path, bound) as opened:
         kind = _SHOWN.get(opened.format or "")
