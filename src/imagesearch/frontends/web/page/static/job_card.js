@@ -5,7 +5,12 @@ import { duration, moment, number, plural } from "./text.js";
 
 const STATES = { queued: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" };
 /** Stages of indexing, as the library calls them. */
-const STAGES = { find: "Looking for pictures", encode: "Reading pictures", index: "Making the index", optimize: "Tidying up" };
+const STAGES = {
+  find: "Looking for pictures",
+  encode: "Reading pictures",
+  index: "Making the index",
+  optimize: "Tidying up",
+};
 /** Seconds of work before the time that is left is worth telling. */
 const SETTLED = 2;
 

@@ -15,6 +15,9 @@ import { setUpTheme } from "./theme.js";
 
 /** @typedef {import("./state.js").State} State */
 
+/** Pages that are looked through for a picture that was opened by its address. */
+const FAR = 10;
+
 let state = readState(location);
 const status = get("/status");
 const query = new QueryPanel(change, status);
@@ -85,10 +88,17 @@ async function show(next, { isBack = false, scroll } = {}) {
     await gallery.load(state, isBack);
   }
   await shown;
+  if (isNewList && state.view) await reach(state.view);
   detail.offerSteps();
   grid.refresh();
   if (!state.view && before.view && !isNewList) returnTo(before.view, scroll);
   else if (scroll !== undefined) window.scrollTo(0, scroll);
+}
+
+/** Load pages until a picture is among them, so that there are a previous and a next one. @param {string} id */
+async function reach(id) {
+  const { results } = gallery;
+  for (let page = 0; page < FAR && results === gallery.results && grid.indexOf(id) < 0; page += 1) await gallery.more();
 }
 
 /** Back from a picture: to where it is among the results. @param {string} id @param {number} [scroll] */
