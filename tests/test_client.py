@@ -37,6 +37,7 @@ from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.security.authorities import Authority
 from imagesearch.frontends.web.security.layers import secured
 from imagesearch.frontends.web.security.policy import Policy
+from imagesearch.frontends.web.uploads import Uploads
 from imagesearch.records import Progress, Skipped
 
 from .conftest import draw_picture
@@ -54,6 +55,7 @@ class Shelf(NamedTuple):
     images: ImageSearch
     url: str
     folder: Path
+    uploads: Uploads
 
     @property
     def place(self) -> Path:
@@ -80,8 +82,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     policy = Policy(
         hosts=frozenset({Authority("127.0.0.1", None)}), token=TOKEN, owner_secret=SECRET, max_body_bytes=LONGEST
     )
-    with serving(secured(create_app(Backend(images, cache=place / "thumbnails")), policy)) as server:
-        yield Shelf(images, server.url, folder)
+    backend = Backend(images, cache=place / "thumbnails")
+    with serving(secured(create_app(backend), policy)) as server:
+        yield Shelf(images, server.url, folder, backend.uploads)
 
 
 @pytest.fixture
@@ -236,9 +239,9 @@ class TestSearch:
             client.search_all(str(new))
 
     def test_nothing_is_left_on_the_server(self, shelf: Shelf, client: Client, new: Path) -> None:
-        kept = [file for file in Path("/tmp").glob("imagesearch-uploads-*/*") if file.is_file()]
+        kept = len(shelf.uploads)
         client.answer([new, new.read_bytes()])
-        assert [file for file in Path("/tmp").glob("imagesearch-uploads-*/*") if file.is_file()] == kept
+        assert len(shelf.uploads) == kept
 
     def test_threads(self, shelf: Shelf, client: Client, new: Path) -> None:
         files = [shelf.folder / f"{number:02}.png" for number in range(12)]

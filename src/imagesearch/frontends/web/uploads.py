@@ -91,6 +91,10 @@ class Uploads:
             self._drop_old()
         return upload
 
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._uploads)
+
     def get(self, key: str) -> Upload:
         """What is known of an upload.
 
