@@ -205,6 +205,18 @@ def threads(figures: list[dict[str, Any]]) -> str:
     return table(header, rows)
 
 
+def mcp(figures: dict[str, Any]) -> str:
+    header = [f"{figures['rows']:,} pictures", "seconds", "times the search"]
+    ratios = figures["ratios"]
+    return table(
+        header,
+        [
+            [name, f"{value:.3f}", f"{ratios[name]:.2f}" if name in ratios else ""]
+            for name, value in figures["seconds"].items()
+        ],
+    )
+
+
 GPU_SIDES = ("decoding alone", "network alone", "files")
 
 
@@ -244,6 +256,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "chaos": ("`kill -9` while indexing", chaos),
     "faults": ("File calls that fail, and kills at chosen calls", faults),
     "threads": ("Threads that do everything at once", threads),
+    "mcp": ("The first answer to a language model", mcp),
     "gpu": ("On a GPU: ViT-B/16 with random weights", gpu),
 }
 # Run only where they are named: an hour and 20 GB of memory, or millions of files.
@@ -277,6 +290,7 @@ def commands(
         "chaos": ["chaos.py"],
         "faults": ["faults.py"],
         "threads": ["threads.py"],
+        "mcp": ["mcp_server.py"],
     }
     if plain_python:
         steps["plain"] = ["plain.py", "--plain", plain_python, *found]

@@ -129,7 +129,6 @@ COMMANDS = (
         "index",
         "search",
         "classify",
-        "serve",
         "watch",
         "annotate",
         "forget",
@@ -141,7 +140,7 @@ COMMANDS = (
         "copy",
         "rename",
     ),
-    *("drop", "export", "import", "migrate", "check", "models", "config", "demo"),
+    *("drop", "export", "import", "migrate", "check", "serve", "mcp", "models", "config", "demo"),
 )
 
 

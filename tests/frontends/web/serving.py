@@ -78,6 +78,7 @@ class Served:
 def serving(app: ASGIApp, listening: socket.socket | None = None, **options: Any) -> Iterator[Served]:
     """Serve an application until the block ends: where somebody listens already, or on a free port."""
     listening = listening or socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as imagesearch serve does
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

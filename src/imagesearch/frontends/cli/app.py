@@ -28,6 +28,7 @@ from imagesearch.frontends.cli.commands import (
     forget,
     index,
     info,
+    mcp,
     models,
     search,
     serve,
@@ -42,7 +43,6 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "index": index.index,
         "search": search.search,
         "classify": classify.classify,
-        "serve": serve.serve,
         "watch": watch.watch,
         "annotate": annotate.annotate,
         "forget": forget.forget,
@@ -64,6 +64,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "import": transfer.import_file,
         "migrate": transfer.migrate,
         "check": check.check,
+    },
+    "Servers": {
+        "serve": serve.serve,
+        "mcp": mcp.mcp,
     },
     "Program": {
         "models": models.models,

@@ -56,6 +56,7 @@ def as_jpeg(source: ImageSource, longest: int, max_megapixels: float) -> bytes:
         # Decoding to a fraction of the size is faster; of a panorama the shorter side is what gets small.
         image = load_image(source, max_megapixels, shortest=longest)
         image.thumbnail((longest, longest))
+        image.info.clear()  # Pillow writes comments and XMP of the file that was read
         return image
 
     target = io.BytesIO()

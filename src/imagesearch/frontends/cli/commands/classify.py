@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imagesearch.frontends.cli.flags import COMPUTING
 from imagesearch.frontends.cli.options import (
-    COMPUTING,
     FigureRequest,
     draws_figure,
     opened,
+    opened_or_served,
     prints,
     settings_from,
 )
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
+    from imagesearch.frontends.cli.options import Library
     from imagesearch.images.find import Selection
     from imagesearch.records import Prediction, Skipped
-    from imagesearch.service import ImageSearch
+
+# Labelling more pictures than this takes longer than loading the network for it.
+_FEW = 16
 
 Pictures = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.", show_default=False)
@@ -47,7 +51,7 @@ def classify(*, settings: Config, output: Format, figure: FigureRequest, picture
 
     stdout = sys.stdout
     note_labels(settings)
-    with opened(settings) as images:
+    with _labelling(settings, pictures) as images:
         keep = MAX_DRAWN if figure.is_wanted else 0
         # Lines on the terminal are progress enough, and would run through a bar.
         labels = Labels(images, pictures, top, keep=keep, progress=not stdout.isatty())
@@ -58,6 +62,14 @@ def classify(*, settings: Config, output: Format, figure: FigureRequest, picture
         figure.deliver(drawn, default_name("classify", pictures[0]))
     if labels.failed:
         raise typer.Exit(FAILED)
+
+
+def _labelling(settings: Config, pictures: Sequence[str]) -> contextlib.AbstractContextManager[Library]:
+    """A running server where there are few pictures; more are labelled here as quickly, without sending them."""
+    from imagesearch.serving_file import LABELLING
+
+    are_few = len(pictures) <= _FEW and not any(os.path.isdir(os.path.expanduser(path)) for path in pictures)
+    return opened_or_served(settings, LABELLING) if are_few else opened(settings)
 
 
 def note_labels(settings: Config) -> None:
@@ -102,9 +114,7 @@ class Labels:
         failed: whether any of them could not be read.
     """
 
-    def __init__(
-        self, images: ImageSearch, arguments: Sequence[str], top: int, *, keep: int, progress: bool
-    ) -> None:
+    def __init__(self, images: Library, arguments: Sequence[str], top: int, *, keep: int, progress: bool) -> None:
         """Nothing happens yet.
 
         Args:

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, as_jpeg
+from imagesearch.frontends.web.replies import PictureOut, PicturesOut
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
-from imagesearch.frontends.web.schemas import Conditions, PictureId, PictureOut, PicturesOut
+from imagesearch.frontends.web.schemas import Conditions, LookupRequest, PictureId
 from imagesearch.frontends.web.thumbnails import SIZES
 from imagesearch.images.files import file_content, open_image
 from imagesearch.records import ImageRecord
@@ -34,17 +35,25 @@ _A_YEAR = "private, max-age=31536000, immutable"
 class Wanted(Conditions):
     """Which pictures, and how many of them."""
 
-    sort: Annotated[Literal["newest", "oldest"], Field(description="by date")] = "newest"
+    sort: Annotated[Literal["newest", "oldest", "path"], Field(description="by date or by path")] = "newest"
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
     limit: Annotated[int, Field(ge=1, le=500)] = 60
 
 
 @router.get("", response_model=PicturesOut, responses={200: links("/pictures/0/id", *OF_A_PICTURE), **problems()})
 def list_pictures(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Response:
-    """The pictures that match, by date."""
-    where = wanted.to_filter()
-    total, records = backend.browser.page(wanted.offset, wanted.limit, where, oldest_first=wanted.sort == "oldest")
-    return ApiResponse({"total": total, "pictures": [record_to_dict(record) for record in records]})
+    """The pictures that match, in order."""
+    page = backend.browser.page(wanted.sort, wanted.offset, wanted.limit, wanted.to_filter())
+    return ApiResponse({"total": page.total, "pictures": [record_to_dict(record) for record in page.pictures]})
+
+
+@router.post(
+    "/lookup", response_model=PicturesOut, responses={200: links("/pictures/0/id", *OF_A_PICTURE), **problems()}
+)
+def look_up_pictures(request: LookupRequest, backend: ServedBy) -> Response:
+    """What is known of some pictures; those that are not in the collection are left out."""
+    records = backend.pictures(request.ids)
+    return ApiResponse({"total": len(records), "pictures": [record_to_dict(record) for record in records]})
 
 
 @router.get("/{key}", response_model=PictureOut, responses=problems(404))
