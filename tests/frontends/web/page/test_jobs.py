@@ -36,7 +36,7 @@ def more(gallery_site: Site) -> Iterator[Path]:
     yield folder
     shutil.rmtree(folder)
     gallery_site.images.forget(folder)
-    gallery_site.backend.browser.forget_order()
+    gallery_site.backend.browser.forget_orders()
     folder.mkdir()
 
 
@@ -151,7 +151,7 @@ def test_files_that_could_not_be_read_are_told_and_tried_again(page: Page, galle
     finally:
         broken.write_bytes(before)
         gallery_site.images.index(gallery_site.folder)
-        gallery_site.backend.browser.forget_order()
+        gallery_site.backend.browser.forget_orders()
 
 
 @pytest.mark.parametrize("folder", ["/etc", "no such folder"])

@@ -69,6 +69,14 @@ def test_only_sure_hits(page: Page, gallery_site: Site) -> None:
     assert ids(page) != ids_of(gallery_site.search(one, group=True))
 
 
+def test_of_words_it_is_not_known_how_sure_hits_are(page: Page, gallery_site: Site) -> None:
+    page.goto("/?q=goldfish&sure=1")
+    settled(page)
+    assert ids(page) == ids_of(gallery_site.search({"kind": "words", "text": "goldfish"}, group=True))
+    expect(page.get_by_label("Only sure hits")).to_be_hidden()
+    expect(page.get_by_label("Fold near-identical")).to_be_visible()
+
+
 def test_near_identical_pictures_are_folded(page: Page, gallery_site: Site) -> None:
     best, other = gallery_site.id_of("00.jpg"), gallery_site.id_of("zero again.jpg")
     page.goto(f"/?picture={best}")
@@ -136,9 +144,9 @@ def test_filters(page: Page, gallery_site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"), [("Expression", "widht > 3", "width"), ("Taken from", "yesterday", "yesterday")]
+    ("query", "field", "value", "said"),
+    [("", "Expression", "widht > 3", "width"), ("?q=goldfish", "Taken from", "yesterday", "yesterday")],
 )
-@pytest.mark.parametrize("query", ["", "?q=goldfish"])
 def test_what_the_server_says_against_a_filter(
     page: Page, complaints: Complaints, query: str, field: str, value: str, said: str
 ) -> None:
@@ -240,21 +248,29 @@ def test_the_place_in_the_list_is_kept(new_page: NewPage) -> None:
 
 
 def test_everything_of_a_search_is_in_its_address(page: Page, new_page: NewPage, gallery_site: Site) -> None:
-    page.goto(
-        f"/?q=goldfish&picture={gallery_site.id_of('05.jpg')}&region=0%25,0%25,50%25,100%25&fold=0&sort=date"
-    )
+    one, good = gallery_site.id_of("05.jpg"), gallery_site.id_of("20.jpg")
+    page.goto(f"/?picture={one}&good={good}&fold=0&sort=date&min_width=300")
     settled(page)
     with listing(page):
         page.get_by_label("Only sure hits").check()
     shared = new_page()
     shared.goto(page.url)
     settled(shared)
+    assert ids(shared)
     assert ids(shared) == ids(page)
     expect(shared.get_by_label("Only sure hits")).to_be_checked()
     expect(shared.get_by_label("Fold near-identical")).not_to_be_checked()
     expect(shared.get_by_label("Sort")).to_have_value("date")
-    expect(shared.locator("#q")).to_have_value("goldfish")
-    expect(shared.get_by_role("group", name=re.compile("50 % wide, 100 % high"))).to_be_visible()
+    expect(shared.locator("#chips > li.good")).to_have_count(1)
+    expect(shared.get_by_role("button", name="Filters (1)")).to_be_visible()
+
+
+def test_a_region_is_in_the_address(page: Page, gallery_site: Site) -> None:
+    one = {"kind": "picture", "id": gallery_site.id_of("05.jpg"), "region": "0%,0%,50%,100%"}
+    page.goto(f"/?picture={one['id']}&region=0%25,0%25,50%25,100%25")
+    settled(page)
+    assert ids(page) == ids_of(gallery_site.search(one, group=True))
+    expect(page.get_by_role("group", name=re.compile("50 % wide, 100 % high"))).to_be_visible()
 
 
 def test_a_hit_opens_in_a_tab_of_its_own(page: Page) -> None:

@@ -37,23 +37,21 @@ _DROP_LARGE = """(size) => {
     ("name", "data", "reason"),
     [
         ("broken.jpg", b"\xff\xd8\xff\xe0 no picture", "broken.jpg: damaged"),
-        ("notes.txt", b"no picture at all", "notes.txt: is not a picture"),
-        ("empty.png", b"", "is empty (0 bytes)"),
-        ("<b onclick=alert(1)>.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "<b onclick=alert(1)>.svg"),
+        ("<b onclick=alert(1)>.txt", b"no picture at all", "<b onclick=alert(1)>.txt: is not a picture"),
     ],
 )
 def test_an_upload_that_is_no_picture(
     page: Page, complaints: Complaints, name: str, data: bytes, reason: str
 ) -> None:
     complaints.expect("status of 422")
-    before = page.url
+    before, count = page.url, page.locator("#count").inner_text()
     drop(page, data, name)
     alert = page.get_by_role("alert").filter(has_text=reason)
     expect(alert).to_be_visible()
     assert not re.search(r"Traceback|Error\(|0x|<bytes|undefined|\[object", alert.inner_text())
     assert page.url == before
     expect(tiles(page).first).to_be_visible()
-    expect(page.locator("#count")).to_have_text(re.compile(r"^\d+ pictures$"))
+    expect(page.locator("#count")).to_have_text(count)
 
 
 def test_an_upload_that_is_too_large(page: Page, complaints: Complaints) -> None:
@@ -72,6 +70,7 @@ def test_an_upload_expires(
     page.reload()
     settled(page)
     expect(page.get_by_role("heading", name="The picture is not here any more")).to_be_visible()
+    expect(page.get_by_role("button", name="Search a region")).to_be_hidden()
     expect(page.locator("#message")).to_contain_text("kept for a day")
     with page.expect_file_chooser() as chooser, listing(page):
         page.get_by_role("button", name="Choose a picture").click()
@@ -114,10 +113,11 @@ def test_the_server_is_busy(page: Page, complaints: Complaints) -> None:
 def test_hostile_names_are_text(page: Page, gallery_site: Site, complaints: Complaints) -> None:
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    for name in HOSTILE:
-        key = gallery_site.id_of(name)
+    keys = {name: gallery_site.id_of(name) for name in HOSTILE}
+    for name, key in keys.items():
         shown = page.locator(f"#grid > li[data-id='{key}'] .tile-link")
         expect(shown).to_have_accessible_name(re.compile(rf"^{re.escape(name)}, "))
+    for name, key in keys.items():
         page.goto(f"/picture/{key}")
         expect(page.get_by_role("heading", level=1)).to_have_text(name)
         expect(page).to_have_title(f"{name} - ImageSearch")
@@ -125,8 +125,6 @@ def test_hostile_names_are_text(page: Page, gallery_site: Site, complaints: Comp
         with listing(page):
             page.get_by_role("link", name="More like this").click()
         expect(page.locator("#query-title")).to_have_text(name)
-        page.goto("/")
-        settled(page)
     assert dialogs == []
     assert page.locator("[onerror], [onfocus], [autofocus], [onclick]").count() == 0
     assert page.evaluate("document.querySelectorAll('script').length") == 2

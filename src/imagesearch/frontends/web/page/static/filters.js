@@ -46,7 +46,12 @@ export function showFilters(state) {
   byId("sort").value = orders.some(([value]) => value === state.sort) ? state.sort : "";
   byId("sure").checked = state.sure;
   byId("fold").checked = state.fold;
-  byId("sure-label").hidden = byId("fold-label").hidden = !isSearch(state);
+  byId("fold-label").hidden = !isSearch(state);
+}
+
+/** Only where it is known how sure hits are can unsure ones be left out. @param {?import("./api.js").Answer} answer */
+export function offerSure(answer) {
+  byId("sure-label").hidden = !answer || (answer.best !== null && answer.best.confidence === null);
 }
 
 /** What the server says against a filter. @param {string} text */

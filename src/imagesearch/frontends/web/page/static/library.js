@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { DetailView } from "./detail.js";
 import { byId, toast } from "./dom.js";
-import { setUpFilters, showFilters } from "./filters.js";
+import { offerSure, setUpFilters, showFilters } from "./filters.js";
 import { Gallery } from "./gallery.js";
 import { setUpKeys } from "./keys.js";
 import { watchForNews } from "./news.js";
@@ -21,7 +21,10 @@ const FAR = 10;
 let state = readState(location);
 const status = get("/status");
 const query = new QueryPanel(change, status);
-const gallery = new Gallery(() => state, (answer) => query.explain(answer?.meanings ?? []));
+const gallery = new Gallery(() => state, (answer) => {
+  query.explain(answer?.meanings ?? []);
+  offerSure(answer);
+});
 const { grid } = gallery;
 const selection = new Selection(grid);
 const detail = new DetailView({ gallery, status, change, open, close });

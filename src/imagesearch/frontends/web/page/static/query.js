@@ -40,9 +40,8 @@ export class QueryPanel {
 
   /** @param {State} state */
   async #picture(state) {
-    const has = Boolean(state.upload || state.picture);
-    byId("query-picture").hidden = !has;
-    if (!has) {
+    if (!state.upload && !state.picture) {
+      byId("query-picture").hidden = true;
       this.shown = "";
       byId("query-title").textContent = "";
       return;
@@ -50,6 +49,7 @@ export class QueryPanel {
     const key = `${state.upload}/${state.picture}`;
     if (key !== this.shown) {
       this.shown = key;
+      byId("query-picture").hidden = true; // also where there is no such picture any more
       byId("query-image").removeAttribute("src");
       byId("query-title").textContent = "";
       await this.#load(state, key);
@@ -73,6 +73,7 @@ export class QueryPanel {
     this.frame.setSize(about.width, about.height);
     byId("query-title").textContent = name;
     image.src = state.upload ? previewUrl(state.upload) : thumbnailUrl(about, 640);
+    byId("query-picture").hidden = false;
   }
 
   /** @param {State} state */

@@ -64,7 +64,7 @@ export class Results {
       k: size,
       offset: this.count,
       sort: state.sort === "date" ? "date" : "score",
-      only_confident: state.sure,
+      only_confident: state.sure && !state.q, // of what words find it is not known
       group: state.fold,
       where: conditionsOf(state),
     };
