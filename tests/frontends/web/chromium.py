@@ -20,7 +20,7 @@ if CHROMIUM is None:
 # Two browsers at a time would slow each other down: one process runs all tests that use one.
 in_chromium = pytest.mark.xdist_group("chromium")
 # Milliseconds that anything may take; far more than it does on a quiet machine.
-PATIENCE = 4_000
+PATIENCE = 15_000
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ def page(new_page: NewPage) -> Page:
     from .steps import settled
 
     page = new_page()
-    page.goto("/")
+    page.goto("/", wait_until="domcontentloaded")
     settled(page)
     return page
 

@@ -248,7 +248,7 @@ def test_the_place_in_the_list_is_kept(new_page: NewPage) -> None:
 
 
 def test_everything_of_a_search_is_in_its_address(page: Page, new_page: NewPage, gallery_site: Site) -> None:
-    one, good = gallery_site.id_of("05.jpg"), gallery_site.id_of("20.jpg")
+    one, good = gallery_site.id_of("05.jpg"), gallery_site.id_of("zero again.jpg")
     page.goto(f"/?picture={one}&good={good}&fold=0&sort=date&min_width=300")
     settled(page)
     with listing(page):
