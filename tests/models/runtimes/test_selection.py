@@ -122,6 +122,7 @@ class TestFaithful:
         mine = open_embedder(find_checkpoint(str(folder)), cpu(runtime, precision))
         assert (encode(mine, pictures) * expected).sum(axis=1).min() >= 0.999
 
+    @pytest.mark.xdist_group("labels of photographs")  # what plain Transformers says is asked once
     @pytest.mark.parametrize("runtime", ["torch", *GRAPHS])
     def test_labels_of_photographs(
         self, runtime: str, photos: Path, mobilenet: Path, plain_labels: list[int]

@@ -47,6 +47,7 @@ def scroll_to_the_end(page: Page, total: int) -> None:
     expect(last).to_be_attached()
 
 
+@pytest.mark.slow
 def test_scrolling_does_not_halt(new_page: NewPage, large: Site) -> None:
     page = new_page(base_url=large.url, viewport={"width": 1280, "height": 800})
     page.add_init_script(_WATCH)

@@ -48,7 +48,7 @@ export class DetailView {
     if (event.key === "Escape") this.close();
     else if (event.key === "ArrowLeft") this.#step(-1);
     else if (event.key === "ArrowRight") this.#step(1);
-    else if (event.key === "m") this.change({ ...noQuery(), picture: this.id });
+    else if (event.key.toLowerCase() === "m") this.change({ ...noQuery(), picture: this.id });
     else return false;
     return true;
   }

@@ -42,7 +42,7 @@ function focusSearch(event) {
 /** @returns {boolean} whether the key meant something */
 function inList(event, selection) {
   if (event.key === "Escape" && selection.size) selection.clear();
-  else if (event.key === "a" && (event.ctrlKey || event.metaKey)) selection.all();
+  else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) selection.all();
   else return false;
   return true;
 }
@@ -58,7 +58,7 @@ function inGrid(event, grid, act) {
   else if (event.key === "Home") grid.focus(0);
   else if (event.key === "End") grid.focus(grid.places.length - 1);
   else if (event.key.toLowerCase() === "x") act("select", index, event.shiftKey);
-  else if (event.key in ACTS) act(ACTS[event.key], index);
+  else if (event.key.toLowerCase() in ACTS) act(ACTS[event.key.toLowerCase()], index);
   else return false;
   return true;
 }

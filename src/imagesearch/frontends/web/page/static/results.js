@@ -66,6 +66,8 @@ export class Results {
       sort: state.sort === "date" ? "date" : "score",
       only_confident: state.sure && !state.q, // of what words find it is not known
       group: state.fold,
+      // Feedback looks for more of what comes first, and so can bring back what was marked as bad.
+      ...(state.bad.length && { rerank: "none" }),
       where: conditionsOf(state),
     };
     const answer = await post("/search", request, this.aborter.signal);
