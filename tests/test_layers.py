@@ -228,6 +228,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.cli.previews",
         "frontends.cli.delivery_options",
         "frontends.cli.filter_options",
+        "frontends.cli.labelling_options",
+        "frontends.cli.label_reports",
         "frontends.cli.watched_folders",
     ),
     ("frontends.cli.commands.*",),

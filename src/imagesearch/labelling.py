@@ -55,6 +55,15 @@ class Labelling:
             else:
                 yield source, [prediction for prediction in found if prediction.score >= options.threshold]
 
+    def prepare(self, images: int, options: LabelOptions, progress: Progress = no_progress) -> None:
+        """Optimise the network for this machine first where so many images make that worthwhile."""
+        if options.nearest:
+            self._networks.optimize_for(images, "features", progress)
+        elif options.labels:
+            self._networks.optimize_for_choice(images, progress)
+        else:
+            self._networks.optimize_for(images, "labels", progress)
+
     def labeller(self, options: LabelOptions) -> Labeller:
         """What labels pictures.
 
@@ -129,6 +138,7 @@ class Labelling:
         classes = {picture.path: label for picture, label in named if label is not None}
         if not classes:
             raise UsageError(f"{', '.join(folders)}: no pictures in sub-folders named after their classes")
+        self.prepare(len(classes), options, progress)
         outcomes: list[Outcome] = []
         labeller = self.labeller(options)
         for path, first in self._firsts(labeller, list(classes)):

@@ -81,21 +81,37 @@ class Networks:
             UsageError: the model does not know one of them; names the nearest that it knows.
             ModelError: it cannot be loaded, or neither encodes texts nor has labels.
         """
-        from imagesearch.models.candidates import ChosenLabels, Logits, ZeroShotClassifier, labels_by_text
+        from imagesearch.models.candidates import ChosenLabels, Logits, ZeroShotClassifier
         from imagesearch.models.runtimes.selection import open_embedder
 
-        settings = self._config.model
+        settings, checkpoint = self._config.model, self._labels_by_text()
         name = settings.classifier or settings.name
-        is_configured = name == settings.name
-        if name not in catalogue.PRESETS or catalogue.PRESETS[name].text:
-            features = catalogue.features_checkpoint(name)
-            checkpoint = find_checkpoint(features, settings.revision if is_configured else None)
-            if labels_by_text(checkpoint):
-                embedder = self.embedder() if is_configured else open_embedder(checkpoint, self._options)
-                return ZeroShotClassifier(embedder, Logits.of(checkpoint), labels, templates)
+        if checkpoint is not None:
+            embedder = self.embedder() if name == settings.name else open_embedder(checkpoint, self._options)
+            return ZeroShotClassifier(embedder, Logits.of(checkpoint), labels, templates)
         if templates:
             raise UsageError(f"templates are sentences, which {name} does not understand: leave them out")
         return ChosenLabels(self.classifier(), labels, name)
+
+    def optimize_for_choice(self, images: int, progress: Progress = no_progress) -> None:
+        """Call :meth:`optimize_for` for what :meth:`choosing` uses, where it is the configured model's."""
+        settings = self._config.model
+        if self._labels_by_text() is None:
+            self.optimize_for(images, "labels", progress)
+        elif settings.classifier in (None, settings.name):
+            self.optimize_for(images, "features", progress)
+
+    def _labels_by_text(self) -> Checkpoint | None:
+        """The checkpoint that labels pictures, if it takes any words as labels."""
+        from imagesearch.models.candidates import labels_by_text
+
+        settings = self._config.model
+        name = settings.classifier or settings.name
+        if name in catalogue.PRESETS and not catalogue.PRESETS[name].text:
+            return None
+        revision = settings.revision if name == settings.name else None
+        checkpoint = find_checkpoint(catalogue.features_checkpoint(name), revision)
+        return checkpoint if labels_by_text(checkpoint) else None
 
     def embedder_for(self, images: int, progress: Progress = no_progress) -> Encoder:
         """Like :meth:`embedder`, optimised for this machine first where so many images make that worthwhile."""
