@@ -1,10 +1,13 @@
 """Labels by the nearest annotated pictures of a collection: nothing is trained, and new pictures count at once.
 
 The k nearest neighbours of a picture vote for their labels. The vote of one at similarity s weighs
-``exp((s - r) / temperature)``, where r is how similar neighbours usually are; ``smoothing`` votes are shared out
+``exp((s - usual) / reach)``, where usual is how similar the nearest ones are; ``smoothing`` votes are shared out
 by how frequent each label is (Laplace's rule with a prior). So a label's share is small where neighbours disagree,
-and also where they are far. Temperature and smoothing are those under which the collection's own pictures, each
-left out in turn, have the most probable labels (least log loss): so the shares become true probabilities.
+and also where they are far. Shares to the power of 1 / ``temperature``, scaled to sum 1, are the probabilities.
+
+All of it is learned from the collection's own pictures, each left out in turn: reach and smoothing are those under
+which their labels have the largest shares (least log loss), the temperature the one under which the most probable
+label's probability is truest (least log loss of "it is right").
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,17 +37,18 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-# Pictures that temperature and smoothing are chosen with; twice as many changed the third digit of the log loss.
-_SAMPLE = 2000
+# Pictures that are left out in turn, at most; and how many shares the temperature is chosen with.
+_SAMPLE, _MOST_SHARES = 2000, 4_000_000
 # Queries of one search.
 _BLOCK = 256
-# What is tried: temperatures in parts of how far similarities of neighbours lie apart, smoothing in usual votes.
-_TEMPERATURES = tuple(2.0**step for step in range(-5, 4))
+# What is tried: reaches in parts of how far similarities of neighbours lie apart, smoothing in usual votes.
+_REACHES = tuple(2.0**step for step in range(-5, 4))
 _SMOOTHINGS = tuple(2.0**step for step in range(-9, 5))
+_TEMPERATURES: tuple[float, ...] = tuple(2.0 ** (step / 8) for step in range(-16, 13))
 # Copies of a picture that are left out with it, at most; more vote for it.
 _MOST_COPIES = 10
-# Beyond this, exp() is not finite.
-_STEEPEST = 600.0
+# Beyond these, exp() and log() are not finite.
+_STEEPEST, _LEAST = 600.0, 1e-300
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -138,35 +142,44 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """How neighbours vote.
+    """How neighbours vote; see the module.
 
     Attributes:
         usual: the similarity at which a neighbour has one vote.
-        temperature: by which difference of similarities votes change by a factor of e.
+        reach: by which difference of similarities votes change by a factor of e.
         smoothing: votes that are shared out by how frequent labels are.
+        temperature: what logarithms of shares are divided by.
     """
 
     usual: float
-    temperature: float
+    reach: float
     smoothing: float
+    temperature: float = 1.0
 
     def weights(self, near: Neighbours) -> Floats:
         """Votes of each neighbour: shape (queries, k)."""
-        return np.exp(np.minimum((near.similarities - self.usual) / self.temperature, _STEEPEST))
+        return np.exp(np.minimum((near.similarities - self.usual) / self.reach, _STEEPEST))
 
-    def shares(self, near: Neighbours, prior: Floats) -> Floats:
+    def probabilities(self, near: Neighbours, prior: Floats) -> Floats:
         """The probability of each label: float64, shape (queries, labels), rows of sum 1."""
         votes = np.outer(np.full(len(near.codes), self.smoothing), prior)
         rows, places = np.nonzero(near.codes >= 0)
         np.add.at(votes, (rows, near.codes[rows, places]), self.weights(near)[rows, places])
-        shares: Floats = votes / votes.sum(axis=1, keepdims=True)
-        return shares
+        return tempered(votes, self.temperature)
 
     def log_loss(self, near: Neighbours, truth: NDArray[np.int64], prior: Floats) -> float:
         """The mean negative logarithm of the true label's share."""
         weights = self.weights(near)
         own = (weights * (near.codes == truth[:, None])).sum(axis=1) + self.smoothing * prior[truth]
-        return float(-np.log(np.maximum(own / (weights.sum(axis=1) + self.smoothing), 1e-300)).mean())
+        return float(-np.log(np.maximum(own / (weights.sum(axis=1) + self.smoothing), _LEAST)).mean())
+
+
+def tempered(votes: Floats, temperature: float) -> Floats:
+    """Positive votes, shape (queries, labels), to the power of 1 / temperature, scaled to rows of sum 1."""
+    logarithms = np.log(np.maximum(votes, _LEAST)) / temperature
+    powers = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
+    shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 class NearestLabels:
@@ -174,11 +187,11 @@ class NearestLabels:
 
     Attributes:
         labels: all that there are, sorted.
-        votes: how neighbours vote, as :meth:`calibrate` found.
+        votes: how neighbours vote, as was learned from them.
     """
 
     def __init__(self, embedder: Encoder, collection: Collection, known: KnownLabels, neighbours: int) -> None:
-        """Choose temperature and smoothing.
+        """Learn how they vote.
 
         Args:
             embedder: the model of the collection.
@@ -196,7 +209,7 @@ class NearestLabels:
         self._copies: dict[str, list[int]] = {}
         for key, digest in known.content.items():
             self._copies.setdefault(digest, []).append(key)
-        self.votes = self._calibrate()
+        self.votes = self._learn()
 
     @property
     def decode_side(self) -> int | None:
@@ -228,8 +241,8 @@ class NearestLabels:
         Args:
             without: for each of them ids of pictures that have no vote; see :meth:`same_picture`.
         """
-        shares = self.votes.shares(self.neighbours(vectors, without), self._prior)
-        return most_probable(shares.astype(np.float32), self.labels, top)
+        scores = self.votes.probabilities(self.neighbours(vectors, without), self._prior)
+        return most_probable(scores.astype(np.float32), self.labels, top)
 
     def same_picture(self, key: int, digest: str = "") -> frozenset[int]:
         """Ids of the pictures of the collection that are this one, or copies of its file.
@@ -256,8 +269,8 @@ class NearestLabels:
                 similarities[row, : len(kept)] = [sign * score for _, score in kept]
         return Neighbours(codes, similarities)
 
-    def _calibrate(self) -> Votes:
-        """Temperature and smoothing of least log loss, over a sample of the pictures, each of them left out."""
+    def _learn(self) -> Votes:
+        """How they vote, by a sample of the pictures, each of them left out."""
         chosen = self._ids
         if len(chosen) > _SAMPLE:
             chosen = np.random.default_rng(0).choice(np.sort(chosen), _SAMPLE, replace=False)
@@ -268,7 +281,7 @@ class NearestLabels:
 
 
 def choose_votes(near: Neighbours, truth: NDArray[np.int64], prior: Floats) -> Votes:
-    """The temperature and smoothing of least log loss.
+    """How neighbours should vote; see the module.
 
     Args:
         near: neighbours of some pictures, without these themselves.
@@ -277,12 +290,32 @@ def choose_votes(near: Neighbours, truth: NDArray[np.int64], prior: Floats) -> V
     """
     there = near.codes >= 0
     some = there.any(axis=1)
-    usual = float(np.median(near.similarities[some, 0])) if some.any() else 0.0
+    if not some.any():  # only copies of each other
+        return Votes(1.0, 1.0, 1.0)
+    closest = near.similarities[some, 0]
     farthest = np.where(there, near.similarities, np.inf).min(axis=1)[some]
-    spread = float(np.median(near.similarities[some, 0] - farthest)) if some.any() else 0.0
-    spread = max(spread, 1e-6)  # all alike: then the number of votes is what counts
+    spread = max(float(np.median(closest - farthest)), 1e-6)  # all alike: then only their number counts
     tried = (
-        Votes(usual, spread * temperature, smoothing)
-        for temperature, smoothing in itertools.product(_TEMPERATURES, _SMOOTHINGS)
+        Votes(float(np.median(closest)), spread * reach, smoothing)
+        for reach, smoothing in itertools.product(_REACHES, _SMOOTHINGS)
     )
-    return min(tried, key=lambda votes: votes.log_loss(near, truth, prior))
+    votes = min(tried, key=lambda votes: votes.log_loss(near, truth, prior))
+    few = slice(max(1, _MOST_SHARES // len(prior)))
+    shares = votes.probabilities(Neighbours(near.codes[few], near.similarities[few]), prior)
+    return replace(votes, temperature=choose_temperature(shares, truth[few]))
+
+
+def choose_temperature(shares: Floats, truth: NDArray[np.int64]) -> float:
+    """The temperature under which the first label's probability is truest.
+
+    Args:
+        shares: of labels, shape (pictures, labels).
+        truth: places of the true labels, shape (pictures,).
+    """
+    is_right = shares.argmax(axis=1) == truth
+
+    def log_loss(temperature: float) -> float:
+        first = np.clip(tempered(shares, temperature).max(axis=1), 1e-6, 1 - 1e-6)
+        return float(-np.where(is_right, np.log(first), np.log(1 - first)).mean())
+
+    return float(min(_TEMPERATURES, key=log_loss))

@@ -65,7 +65,7 @@ class LabelOptions:
     templates: tuple[str, ...] = ()
     nearest: bool = False
     by: str = BY_FOLDER
-    neighbours: int = 20
+    neighbours: int = 40
     threshold: float = 0.0
 
     def check(self) -> None:

@@ -30,7 +30,7 @@ class WhichLabels(NamedTuple):
     templates: tuple[str, ...] = ()
     nearest: bool = False
     by: str = "folder"
-    neighbours: int = 20
+    neighbours: int = 40
     threshold: float = 0.0
 
     @property
@@ -91,7 +91,7 @@ def _label_parameters() -> list[Any]:
         "For --knn: where their labels stand, a column of 'imagesearch annotate', or folder: the sub-folder of the"
         " indexed folder. Default: folder."
     )
-    number = "For --knn: how many vote. Default: 20."
+    number = "For --knn: how many vote. Default: 40."
     least = "Leave out labels less probable than this."
     return [
         parameter("labels", str | None, option(None, "--labels", labels, "LABELS")),
