@@ -70,26 +70,27 @@ def digest_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def move_file(source: str, target: str, part: str) -> None:
+def move_file(source: str, target: str, part: str, *, reserve: bool = True) -> None:
     """Move a file to a name that is not taken, also to another disk.
 
     At every moment one of the two names has all of it. If it ends half-way, both may be there.
 
     Args:
         part: a name beside the target, for what is copied between disks.
+        reserve: see :func:`give_name`.
 
     Raises:
         FileExistsError: the target is there.
         OSError: it cannot be moved; then it is where it was.
     """
     try:
-        give_name(source, target)
+        give_name(source, target, reserve=reserve)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         try:
             copy_content(source, part, durable=True)
-            give_name(part, target)
+            give_name(part, target, reserve=reserve)
         except BaseException:
             remove_if_there(part)
             raise
@@ -101,8 +102,13 @@ def move_file(source: str, target: str, part: str) -> None:
     remove_if_there(part)
 
 
-def give_name(path: str, target: str) -> None:
+def give_name(path: str, target: str, *, reserve: bool = True) -> None:
     """Give a file another name, which must not be taken, on the same disk; the old one may stay beside it.
+
+    Args:
+        reserve: where there are no hard links, take the name with an empty file first, so that nobody else can; a
+            process that is killed just then leaves that. Without it, one who takes the name in the same moment
+            loses.
 
     Raises:
         FileExistsError: the target is there.
@@ -115,13 +121,20 @@ def give_name(path: str, target: str) -> None:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EXDEV, errno.ENOENT, errno.ENOTDIR):
             raise
-        # A file system without hard links. An empty file takes the name, so that nobody else can.
+        _give_name_without_links(path, target, reserve=reserve)
+
+
+def _give_name_without_links(path: str, target: str, *, reserve: bool) -> None:
+    if reserve:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        try:
-            os.replace(path, target)
-        except OSError:
+    elif os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    try:
+        os.replace(path, target)
+    except OSError:
+        if reserve:
             os.unlink(target)
-            raise
+        raise
 
 
 def remove_if_there(path: str) -> None:

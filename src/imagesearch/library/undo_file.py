@@ -201,7 +201,8 @@ def _undo_move(step: _Step) -> str:
         return "" if os.path.lexists(step.source) else "is neither here nor where it came from"
     if not os.path.lexists(step.source):
         os.makedirs(os.path.dirname(step.source), exist_ok=True)
-        move_file(step.target, step.source, f"{step.source}.{os.getpid()}.part")
+        # If it is killed, too, the next one must not find an empty file and take it for somebody's.
+        move_file(step.target, step.source, f"{step.source}.{os.getpid()}.part", reserve=False)
         return "restored"
     if _is_same(step.source, step.target) or _was_reserved(step):  # killed between both names
         os.unlink(step.target)
