@@ -44,7 +44,7 @@ _BLOCK = 256
 # What is tried: reaches in parts of how far similarities of neighbours lie apart, smoothing in usual votes.
 _REACHES = tuple(2.0**step for step in range(-5, 4))
 _SMOOTHINGS = tuple(2.0**step for step in range(-9, 5))
-_TEMPERATURES: tuple[float, ...] = tuple(2.0 ** (step / 8) for step in range(-16, 13))
+_TEMPERATURES: tuple[float, ...] = tuple(2.0 ** (step / 8) for step in range(-16, 33))
 # Copies of a picture that are left out with it, at most; more vote for it.
 _MOST_COPIES = 10
 # Beyond these, exp() and log() are not finite.
@@ -313,9 +313,13 @@ def choose_temperature(shares: Floats, truth: NDArray[np.int64]) -> float:
         truth: places of the true labels, shape (pictures,).
     """
     is_right = shares.argmax(axis=1) == truth
+    # A few pictures that are all right do not make one certain: targets as in Platt, "Probabilistic outputs for
+    # support vector machines", 1999, section 2.2.
+    count = int(is_right.sum())
+    target = np.where(is_right, (count + 1) / (count + 2), 1 / (len(truth) - count + 2))
 
     def log_loss(temperature: float) -> float:
-        first = np.clip(tempered(shares, temperature).max(axis=1), 1e-6, 1 - 1e-6)
-        return float(-np.where(is_right, np.log(first), np.log(1 - first)).mean())
+        first = np.clip(tempered(shares, temperature).max(axis=1), 1e-9, 1 - 1e-9)
+        return float(-(target * np.log(first) + (1 - target) * np.log(1 - first)).mean())
 
     return float(min(_TEMPERATURES, key=log_loss))
