@@ -22,6 +22,7 @@ from imagesearch.records import Skipped
 from imagesearch.reports import UndoReport
 
 _FORMAT = 1
+_HEADER = '{"imagesearch": "undo"'
 
 
 class UndoFile:
@@ -141,6 +142,8 @@ def _read(path: Path) -> _Journal:
         reason = reason_of(error) if isinstance(error, OSError) else "it is no undo file"
         raise UsageError(f"cannot read {str(path)!r}: {reason}") from error
     # What has no line end was being written when the process was killed, before anything was done.
+    if len(lines) == 1 and _HEADER.startswith(lines[0][: len(_HEADER)]):
+        return _Journal([])
     try:
         entries = [json.loads(line) for line in lines[:-1]]
         if entries[0]["imagesearch"] != "undo" or entries[0]["format"] != _FORMAT:
