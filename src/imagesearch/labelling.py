@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -126,18 +127,9 @@ class Labelling:
             ModelError, StoreError: see :meth:`labeller`.
         """
         from imagesearch.learning.label_quality import Outcome, Truth, label_quality
-        from imagesearch.learning.labels import folder_labels
 
         options.check()
-        pictures = [
-            ImageRecord(os.path.abspath(path), root)
-            for root in map(os.path.realpath, map(os.path.expanduser, folders))
-            for path in find_pictures(root, self._config.selection)
-        ]
-        named = zip(pictures, folder_labels(pictures), strict=True)
-        classes = {picture.path: label for picture, label in named if label is not None}
-        if not classes:
-            raise UsageError(f"{', '.join(folders)}: no pictures in sub-folders named after their classes")
+        classes = self._classes(folders)
         self.prepare(len(classes), options, progress)
         outcomes: list[Outcome] = []
         labeller = self.labeller(options)
@@ -145,6 +137,21 @@ class Labelling:
             outcomes.append(Outcome(classes[path], first))
             progress("classify", len(outcomes), len(classes))
         return label_quality(outcomes, Truth(labeller.labels), options.threshold)
+
+    def _classes(self, folders: Sequence[str]) -> dict[str, str]:
+        """The class of each picture below these folders."""
+        from imagesearch.learning.labels import folder_labels
+
+        pictures = [
+            ImageRecord(path, root)
+            for root in map(os.path.realpath, map(os.path.expanduser, folders))
+            for path in find_pictures(root, self._config.selection)
+        ]
+        named = zip(pictures, folder_labels(pictures), strict=True)
+        classes = {picture.path: label for picture, label in named if label is not None}
+        if not classes:
+            raise UsageError(f"{', '.join(folders)}: no pictures in sub-folders named after their classes")
+        return classes
 
     def _firsts(self, labeller: Labeller, paths: Sequence[str]) -> Iterator[tuple[str, Prediction | None]]:
         """The most probable label of each picture; None of one that cannot be read."""
@@ -171,5 +178,7 @@ class Labelling:
             yield from ((path, firsts.get(path)) for path, _ in block)
 
     def _same_pictures(self, nearest: NearestLabels, path: str) -> frozenset[int]:
-        digest = digest_of(path)
+        digest = ""
+        with contextlib.suppress(OSError):  # gone since it was read: only its own row is left out
+            digest = digest_of(path)
         return frozenset().union(*(nearest.same_picture(key, digest) for key in self.keys_of(path)))
