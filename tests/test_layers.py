@@ -124,6 +124,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "search.confidence",
         "search.query",
         "search.vectors",
+        "search.label_words",
         "search.grouping",
         "search.reordering",
         "search.ranking",

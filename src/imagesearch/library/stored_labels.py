@@ -10,7 +10,7 @@ from imagesearch.records import ImageRecord, Prediction, parse_annotations
 from imagesearch.reports import StoreReport
 from imagesearch.stores.base import Collection
 
-# The columns, to which filters can refer.
+# The columns, to which filters can refer; searches by words read them (search.label_words).
 LABEL, SCORE = "label", "label_score"
 _PICTURES_PER_WRITE = 500
 # Digits after the point that are worth keeping.
