@@ -190,7 +190,7 @@ class Filed(PlainValues):
     Attributes:
         source: where it was.
         target: where it, its copy or a link to it is now; None: nowhere.
-        problem: why, if so.
+        problem: why, if so; or why nothing had to be done.
     """
 
     source: str

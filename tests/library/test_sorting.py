@@ -132,7 +132,7 @@ def test_one_that_lies_there_already_stays(tree: Path, tmp_path: Path) -> None:
     (tree / "sub").rename(tmp_path / "out" / "dog")
     with Sorter(tmp_path / "out", "move") as sorter:
         filed = sorter.file(tmp_path / "out" / "dog" / "a.jpg", "dog")
-    assert (filed.target, filed.problem) == (None, "is there already")
+    assert (filed.target, filed.problem) == (filed.source, "is there already")
     assert sorter.undo_file is None
 
 

@@ -105,7 +105,9 @@ class Sorter:
         source = os.path.abspath(os.fspath(picture))
         name = self._names[label]
         folder = os.path.join(self._into, name)
-        if problem := self._problem(source, folder):
+        if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
+            return Filed(source, source, "is there already")
+        if problem := self._problem(source):
             return Filed(source, None, problem)
         try:
             journal = self._journal or self._begin()
@@ -127,12 +129,10 @@ class Sorter:
                 return Filed(source, place)
         raise AssertionError("the names are without end")
 
-    def _problem(self, source: str, folder: str) -> str:
+    def _problem(self, source: str) -> str:
         """Why a picture is left alone; empty: it is not."""
         if not os.path.isfile(source):
             return "is not a regular file"
-        if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
-            return "is there already"
         if self._how == "move" and os.path.islink(source):
             return "is a symbolic link, which may not work elsewhere: not moved"
         return ""

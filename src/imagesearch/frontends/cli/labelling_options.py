@@ -198,7 +198,7 @@ class Filing:
         if filed.target is None:
             self.failed = True
             note(f"{path}: {filed.problem}")
-        else:
+        elif not filed.problem:
             self._filed += 1
         return filed.target
 
