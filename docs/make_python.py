@@ -23,6 +23,8 @@ imported, and models and the database opened, when they are first used.
 """
 # "Args:" and the like begin a list; "name: text" within it begins an entry.
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Examples):")
+# Classes whose methods are listed.
+_SERVICES = ("ImageSearch", "Client", "Labelling")
 _ENTRY = re.compile(r"([\w, ]+): (.*)")
 
 
@@ -34,7 +36,7 @@ def reference() -> str:
         if _is_error(value):
             bases = ", ".join(f"`{base.__name__}`" for base in value.__bases__ if base is not Exception)
             parts.append(f"## {name}\n\n{_prose(value)}" + (f"\n\nA kind of {bases}.\n" if bases else "\n"))
-        elif name == "ImageSearch":
+        elif name in _SERVICES:
             parts.append(f"## {name}{_signature(value.__init__)}\n\n{_prose(value)}\n\n{_prose(value.__init__)}\n")
             parts.extend(_members(value))
         elif inspect.isfunction(value):
@@ -44,10 +46,11 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def _place(name: str) -> tuple[bool, bool, bool, str]:
-    """The class first, then how it is configured, values, and errors at last."""
+def _place(name: str) -> tuple[int, bool, bool, str]:
+    """The classes that do the work first, then how it is configured, values, and errors at last."""
     value = getattr(imagesearch, name)
-    return name != "ImageSearch", name not in ("Config", "load_config"), _is_error(value), name
+    rank = _SERVICES.index(name) if name in _SERVICES else len(_SERVICES)
+    return rank, name not in ("Config", "load_config"), _is_error(value), name
 
 
 def _is_error(value: Any) -> bool:

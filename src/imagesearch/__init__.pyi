@@ -1,5 +1,6 @@
 """What ``import imagesearch`` offers: read by type checkers, and by lazy_loader at run time."""
 
+from .client import Client
 from .config import Config, load_config
 from .errors import (
     CollectionNotFoundError,
@@ -31,6 +32,7 @@ from .service import ImageSearch
 
 __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "ImageSearch",
+    "Client",
     "Config",
     "load_config",
     "Query",

@@ -39,6 +39,7 @@ class Labelling:
     def __init__(
         self, config: Config, networks: Networks, collections: Collections, reading: ImageReading
     ) -> None:
+        """Nothing happens yet."""
         self._config, self._networks, self._collections = config, networks, collections
         self._reading = reading
         # What was made last: encoding labels, or reading those of a collection, takes longer than labelling.

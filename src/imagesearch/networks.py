@@ -233,6 +233,20 @@ class Networks:
                 return None
         return self._open_head(pooling).labels
 
+    def has_labels(self) -> bool:
+        """Whether pictures can be labelled, as far as is known without loading a network.
+
+        Raises:
+            ModelError: the checkpoint is not there or cannot be read.
+        """
+        from imagesearch.models.inspection import claims_labels
+
+        settings = self._config.model
+        labels = catalogue.labels_checkpoint(settings.name, settings.classifier)
+        if labels is None or labels != catalogue.features_checkpoint(settings.name):
+            return labels is not None  # one that was chosen for its labels
+        return claims_labels(self._checkpoint("labels"))
+
     def _text_embedder(self, fingerprint: Fingerprint) -> TextEmbedder:
         from imagesearch.models.runtimes.selection import open_text_embedder
 

@@ -24,6 +24,7 @@ from imagesearch.searching import Searcher
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors, find
 
 if TYPE_CHECKING:
+    from imagesearch.library.annotations import Annotations
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Encoder
 
@@ -121,12 +122,12 @@ class ImageSearch:
         return self._indexer.forget(folders, dry_run=dry_run)
 
     def annotate(
-        self, table: str | os.PathLike[str], on: str = "path", *, progress: Progress = no_progress
+        self, table: str | os.PathLike[str] | Annotations, on: str = "path", *, progress: Progress = no_progress
     ) -> AnnotateReport:
         """Join columns of one's own to the pictures of the collection, so that filters can refer to them.
 
         Args:
-            table: a CSV file with a header, or a Parquet file.
+            table: a CSV file with a header, or a Parquet file; or what was read of one.
             on: the column that says which picture: ``"path"``, ``"name"`` or ``"content_hash"``.
 
         Raises:
@@ -134,7 +135,7 @@ class ImageSearch:
         """
         from imagesearch.library.annotations import annotate, read_annotations
 
-        read, there = read_annotations(os.fsdecode(table), on), self.collection()
+        read, there = read_annotations(table, on), self.collection()
         # Gives one that an earlier version made the column that it lacks, where the engine can.
         collection = self._handle.open().create(self.spec, there.fingerprint)
         return annotate(collection, read, on, progress)

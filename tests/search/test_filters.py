@@ -252,3 +252,9 @@ def test_folders_reached_by_links(tmp_path: Path) -> None:
     row = ImageRecord(os.path.join(os.path.realpath(tmp_path), "real", "a.jpg"))
     where = Filter(under=(str(tmp_path / "link"),))
     assert where.mask({"path": [row.path, "/other/a.jpg"]}).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("expression", "number"), [("1 == 1", len(ROWS)), ("'a' == 'b'", 0), ("not true", 0)])
+def test_expressions_without_columns(filled: Collection, expression: str, number: int) -> None:
+    assert len(matching(filled, Filter(expression=expression))) == number
+    assert len(matching(filled, Filter(expression=expression, min_width=10**8))) == 0

@@ -52,7 +52,7 @@ def load_image(
         with file_content(name, max_megapixels) as (data, _), open_image(data, name, max_megapixels) as image:
             return decode(image, name, shortest)
     if isinstance(source, (bytes, bytearray, memoryview)) or callable(getattr(source, "read", None)):
-        data = _bytes_of(source, max_megapixels)
+        data = bytes_of(source, max_megapixels)
         with open_image(data, IN_MEMORY, max_megapixels) as image:
             return decode(image, IN_MEMORY, shortest)
     if isinstance(source, np.ndarray):
@@ -86,7 +86,7 @@ def several(images: Iterable[Source]) -> Iterable[Source]:
     return images
 
 
-def _bytes_of(source: Any, max_megapixels: float) -> bytes:
+def bytes_of(source: Any, max_megapixels: float) -> bytes:
     """The bytes of a file in memory, or of an open one.
 
     Raises:

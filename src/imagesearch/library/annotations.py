@@ -149,10 +149,11 @@ _KEYS = {"path": _by_path, "name": _by_name, "content_hash": _by_content}
 # --- reading tables ---
 
 
-def read_annotations(file: str, on: str = "path") -> Annotations:
+def read_annotations(file: str | os.PathLike[str] | Annotations, on: str = "path") -> Annotations:
     """Read a CSV file with a header, or a Parquet file.
 
     Args:
+        file: which one; or one that was read already, which comes back.
         on: the column that identifies pictures; see :func:`annotate`.
 
     Raises:
@@ -160,6 +161,9 @@ def read_annotations(file: str, on: str = "path") -> Annotations:
     """
     if on not in JOINS:
         raise UsageError(f"on = {on!r}: must be {', '.join(JOINS)}")
+    if isinstance(file, Annotations):
+        return file
+    file = os.fsdecode(file)
     place = os.path.realpath(os.path.expanduser(file))
     columns = _read_parquet(place) if place.lower().endswith(".parquet") else _read_csv(place)
     if on not in columns:

@@ -63,6 +63,17 @@ def _problem(name: str, key: str, value: float, layers: int) -> str | None:
     return None
 
 
+def claims_labels(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint was saved as a classifier of images, or does not say as what; nothing is loaded.
+
+    Raises:
+        ModelError: its settings cannot be read.
+    """
+    settings = _settings(checkpoint, SETTINGS[0])
+    saved_as = settings.get("architectures") if isinstance(settings, dict) else None
+    return not isinstance(saved_as, list) or any("Classification" in str(name) for name in saved_as)
+
+
 def _settings(checkpoint: Checkpoint, name: str) -> Any:
     file = checkpoint.folder / name
     if not file.is_file():

@@ -122,7 +122,7 @@ class Part:
         if self.kind is Kind.VECTOR:
             return "a vector"
         if self.kind is Kind.STORED and not isinstance(self.value, str):
-            return f"picture {self.value}"
+            return self.name or f"picture {self.value}"
         is_path = isinstance(self.value, (str, os.PathLike))
         name = self.name or (os.fsdecode(self.value) if is_path else IN_MEMORY)
         return f"{name} [{self.region}]" if self.region else name

@@ -153,12 +153,12 @@ class QueryEncoder:
                 found[id(part)] = part.value
             elif part.kind is Kind.STORED and isinstance(part.value, int):
                 wanted[id(part)] = (part.value,)
-            elif part.kind is Kind.STORED or _is_file_name(part):
+            elif part.kind is Kind.STORED or is_file_name(part):
                 wanted[id(part)] = tuple(map(picture_id, indexed_names(os.fsdecode(part.value))))
         rows = self._rows({key for keys in wanted.values() for key in keys})
         for part in parts:
             for key in wanted.get(id(part), ()):
-                if key in rows and (part.kind is Kind.STORED or _is_unchanged(rows[key][0], part.value)):
+                if key in rows and (part.kind is Kind.STORED or is_unchanged(rows[key][0], part.value)):
                     found[id(part)] = rows[key][1]
             if part.kind is Kind.STORED and found[id(part)] is None:
                 name = self._collection.spec.name
@@ -229,7 +229,7 @@ def _directions(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return unit
 
 
-def _is_file_name(part: Part) -> bool:
+def is_file_name(part: Part) -> bool:
     return part.kind is Kind.IMAGE and part.region is None and isinstance(part.value, (str, os.PathLike))
 
 
@@ -242,7 +242,7 @@ def indexed_names(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((absolute, os.path.join(os.path.realpath(folder), name))))
 
 
-def _is_unchanged(record: ImageRecord, path: str | os.PathLike[str]) -> bool:
+def is_unchanged(record: ImageRecord, path: str | os.PathLike[str]) -> bool:
     """Whether a file is as it was when it was indexed, or is not there: then its stored vector is all there is."""
     try:
         now = os.stat(path)

@@ -11,11 +11,62 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from imagesearch.records import Hit, ImageRecord, parse_annotations
+from imagesearch.errors import (
+    CollectionNotFoundError,
+    ConfigError,
+    DamagedError,
+    FeaturesError,
+    ForeignCollectionError,
+    HubUnreachableError,
+    ImageSearchError,
+    ModelError,
+    ModelMismatchError,
+    PictureError,
+    StoreError,
+    StoreLockedError,
+    StoreUnreachableError,
+    TransferError,
+    UnsupportedIndexError,
+    UsageError,
+)
+from imagesearch.records import (
+    CollectionInfo,
+    Fingerprint,
+    Hit,
+    ImageRecord,
+    Metric,
+    Prediction,
+    Skipped,
+    parse_annotations,
+)
+from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport, OfflineRoot
 from imagesearch.search.answers import Answer, moment_of
 from imagesearch.search.filters import Filter
 from imagesearch.search.grouping import Group
-from imagesearch.search.query import Query
+from imagesearch.search.query import Query, SearchOptions
+
+# Before the names of problems (RFC 9457). They are never renamed, because programs tell problems apart by them.
+PROBLEM = "urn:imagesearch:problem:"
+# What went wrong -> what is raised for it. Of an error, the most specific class that is listed counts.
+ERRORS: dict[str, type[ImageSearchError]] = {
+    "settings": ConfigError,
+    "wrong-request": UsageError,
+    "unreadable-picture": PictureError,
+    "features-files": FeaturesError,
+    "transfer": TransferError,
+    "model": ModelError,
+    "hub-unreachable": HubUnreachableError,
+    "database": StoreError,
+    "database-unreachable": StoreUnreachableError,
+    "database-locked": StoreLockedError,
+    "database-damaged": DamagedError,
+    "unsupported-index": UnsupportedIndexError,
+    "nothing-indexed": CollectionNotFoundError,
+    "other-model": ModelMismatchError,
+    "foreign-collection": ForeignCollectionError,
+    "failed": ImageSearchError,
+}
+_NAMES = {kind: name for name, kind in ERRORS.items()}
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(ImageRecord))
 _LISTS = ("under", "formats", "near")
@@ -131,3 +182,108 @@ def filter_from_dict(values: Mapping[str, Any]) -> Filter:
     """
     fields: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in values.items()}
     return Filter(**fields)
+
+
+def options_to_dict(options: SearchOptions) -> dict[str, Any]:
+    """How many results, which, and in which order."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(SearchOptions)}
+    values["where"] = filter_to_dict(options.where) if options.where else {}
+    return {**values, "k": int(options.k), "offset": int(options.offset)}
+
+
+def info_to_dict(info: CollectionInfo) -> dict[str, Any]:
+    """What is known of a collection, for JSON."""
+    more = {"revision": info.fingerprint.revision, "normalized": info.fingerprint.normalized}
+    return {**info.to_dict(), **more, "missing_columns": list(info.missing_columns)}
+
+
+def info_from_dict(values: Mapping[str, Any]) -> CollectionInfo:
+    """The inverse of :func:`info_to_dict`.
+
+    Raises:
+        ValueError: a field is missing or of another kind.
+    """
+    try:
+        height, width = map(int, values["input"].split("x"))
+        model, revision, pooling = values["model"], values["revision"], values["pooling"]
+        mark = Fingerprint(model, revision, pooling, (height, width), values["dimension"], values["normalized"])
+        index = "" if values["index"] == "none" else values["index"]
+        missing = tuple(values["missing_columns"])
+        return CollectionInfo(values["name"], values["rows"], Metric(values["metric"]), index, mark, missing)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not a collection: {str(values)[:80]}") from error
+
+
+def index_report_from_dict(values: Mapping[str, Any]) -> IndexReport:
+    """The inverse of ``IndexReport.to_dict``.
+
+    Raises:
+        ValueError: a field is missing or of another kind.
+    """
+    try:
+        skipped = tuple(Skipped(**skip) for skip in values["skipped"])
+        offline = tuple(OfflineRoot(**root) for root in values["offline"])
+        return IndexReport(**{**values, "skipped": skipped, "offline": offline})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a report of indexing: {str(values)[:80]}") from error
+
+
+def forget_report_from_dict(values: Mapping[str, Any]) -> ForgetReport:
+    """The inverse of ``ForgetReport.to_dict``.
+
+    Raises:
+        ValueError: a field is missing or of another kind.
+    """
+    try:
+        folders, still = tuple(values["folders"]), tuple(values["still_indexed"])
+        return ForgetReport(**{**values, "folders": folders, "still_indexed": still})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a report of forgetting: {str(values)[:80]}") from error
+
+
+def annotate_report_from_dict(values: Mapping[str, Any]) -> AnnotateReport:
+    """The inverse of ``AnnotateReport.to_dict``.
+
+    Raises:
+        ValueError: a field is missing or of another kind.
+    """
+    try:
+        unmatched, columns = tuple(values["unmatched"]), tuple(values["columns"])
+        return AnnotateReport(**{**values, "unmatched": unmatched, "columns": columns})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a report of annotating: {str(values)[:80]}") from error
+
+
+def predictions_from_list(values: Any) -> list[Prediction]:
+    """The labels of one picture.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    try:
+        return [Prediction(**value) for value in values]
+    except TypeError as error:
+        raise ValueError(f"not labels: {str(values)[:80]}") from error
+
+
+def error_to_dict(error: ImageSearchError) -> dict[str, Any]:
+    """What names an error in a problem: its type, its message, and what the error knows besides."""
+    name = next(_NAMES[kind] for kind in type(error).__mro__ if kind in _NAMES)
+    known = {key: value if isinstance(value, bool) else str(value) for key, value in vars(error).items()}
+    return {"type": f"{PROBLEM}{name}", "detail": str(error), "error": known}
+
+
+def error_from_dict(values: Mapping[str, Any]) -> ImageSearchError:
+    """The inverse of :func:`error_to_dict`; of another problem, such as one of a proxy, its title and detail."""
+    kind = ERRORS.get(str(values.get("type", "")).removeprefix(PROBLEM))
+    known = values.get("error", {})
+    try:
+        if kind is PictureError:
+            return PictureError(known["path"], known["reason"], retryable=known["retryable"])
+        if kind is DamagedError:
+            return DamagedError(known["file"], known["problem"])
+    except (KeyError, TypeError):  # not from this program
+        kind = None
+    if kind is not None:
+        return kind(str(values.get("detail", "")))
+    return ImageSearchError(str(values.get("detail") or values.get("title") or "a problem without a name"))

@@ -11,7 +11,7 @@ import pytest
 
 from imagesearch.config import Config
 from imagesearch.errors import ConfigError
-from imagesearch.frontends.cli import app, options
+from imagesearch.frontends.cli import app, flags, options
 from imagesearch.frontends.cli.output import Format
 from imagesearch.frontends.errors import WrongUsageError
 
@@ -41,7 +41,7 @@ GIVEN: dict[str, tuple[Any, Any]] = {
 
 
 def setting_of(settings: Config, name: str) -> Any:
-    section, key = options.FLAGS[name].setting.split(".")
+    section, key = flags.FLAGS[name].setting.split(".")
     return getattr(getattr(settings, section), key)
 
 
@@ -52,11 +52,11 @@ def test_every_flag_overrides_its_setting(name: str) -> None:
     if name == "exclude":
         expected = (*Config().data.exclude, "*.gif")
     assert setting_of(settings, name) == expected
-    assert settings.source_of(options.FLAGS[name].setting) == "flag"
+    assert settings.source_of(flags.FLAGS[name].setting) == "flag"
 
 
 def test_these_are_all_flags() -> None:
-    assert GIVEN.keys() | {"config"} == options.FLAGS.keys()
+    assert GIVEN.keys() | {"config"} == flags.FLAGS.keys()
 
 
 def test_what_is_not_given_overrides_nothing() -> None:
@@ -72,12 +72,12 @@ def test_commands_declare_no_shared_flag_themselves() -> None:
     """Some have flags of another meaning: a collection to make, methods to compare, a model of words."""
     for name, command in COMMANDS.items():
         for parameter in inspect.signature(command).parameters.values():
-            if parameter.name in options.FLAGS and (name, parameter.name) not in (
+            if parameter.name in flags.FLAGS and (name, parameter.name) not in (
                 ("import", "collection"),
                 ("evaluate", "rerank"),
                 ("models", "model"),
             ):
-                assert parameter.default is options.FLAGS[parameter.name].option, f"{name} --{parameter.name}"
+                assert parameter.default is flags.FLAGS[parameter.name].option, f"{name} --{parameter.name}"
 
 
 def test_decorators_pass_what_flags_stand_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -143,6 +144,29 @@ def test_the_database_is_shared_with_other_processes(tmp_path: Path, home: Path)
         assert images.index().removed == 1
         images.release()
         assert session.values("status")["pictures"] == 2
+
+
+def test_a_server_that_holds_the_database_is_asked(tmp_path: Path, home: Path) -> None:
+    album = make_album(tmp_path, range(1, 6), ())
+    parameters = process_of(album, home)
+    command = [parameters.command, "-m", "imagesearch", "serve", "--uri", album.uri, "--port", "0", "--log"]
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        server = subprocess.Popen(command, stderr=stderr, env={**os.environ, **(parameters.env or {})}, cwd=home)
+    try:
+        wait_until(lambda: "ImageSearch is at" in log.read_text() or server.poll() is not None)
+        with connected(parameters) as session:
+            assert session.values("status")["pictures"] == 5
+            found = session.values("search_similar", id=album.id("1.png"), k=2)
+            assert found["hits"][0]["id"] == album.id("1.png")
+            assert '"path": "/mcp"' in log.read_text()
+            assert "has no picture 1" in session.error("describe_picture", id="1")
+            server.terminate()
+            server.wait(30)
+            assert session.values("status")["pictures"] == 5  # now it opens the database itself
+    finally:
+        server.kill()
+        server.wait(30)
 
 
 def test_a_worker_that_dies_is_started_again(small: Album, home: Path) -> None:

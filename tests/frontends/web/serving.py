@@ -75,9 +75,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(app: ASGIApp, **options: Any) -> Iterator[Served]:
-    """Serve an application on a free port of this machine until the block ends."""
-    listening = socket.create_server(("127.0.0.1", 0))
+def serving(app: ASGIApp, listening: socket.socket | None = None, **options: Any) -> Iterator[Served]:
+    """Serve an application until the block ends: where somebody listens already, or on a free port."""
+    listening = listening or socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as imagesearch serve does
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

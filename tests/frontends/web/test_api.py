@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from imagesearch.frontends.web.routes.archive import unused_name
 from imagesearch.records import Hit, ImageRecord
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import answer_to_dict, hit_from_dict, hit_to_dict, to_json
@@ -302,3 +304,45 @@ def test_health_and_metrics(gallery: Gallery) -> None:
     text = gallery.server.get("/metrics").body.decode()
     assert f"imagesearch_pictures {PICTURES}.0" in text
     assert 'route="/api/v1/pictures/{key}",status="404"' in text
+
+
+def test_an_archive_holds_the_files_as_they_are(gallery: Gallery) -> None:
+    found = gallery.server.get("/api/v1/pictures?limit=3").json()["pictures"]
+    reply = gallery.server.get("/api/v1/archive?" + "&".join(f"ids={one['id']}" for one in found))
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(reply.body)) as archive:
+        assert archive.testzip() is None
+        content = {name: archive.read(name) for name in archive.namelist()}
+    assert content == {Path(one["path"]).name: Path(one["path"]).read_bytes() for one in found}
+
+
+def test_an_archive_says_what_could_not_be_read(gallery: Gallery) -> None:
+    kept, gone = gallery.server.get("/api/v1/pictures?limit=2").json()["pictures"]
+    path, aside = Path(gone["path"]), Path(gone["path"] + ".aside")
+    path.rename(aside)
+    try:
+        reply = gallery.server.get(f"/api/v1/archive?ids={kept['id']}&ids={gone['id']}")
+    finally:
+        aside.rename(path)
+    with zipfile.ZipFile(io.BytesIO(reply.body)) as archive:
+        assert archive.namelist() == [Path(kept["path"]).name, "could not be read.txt"]
+        assert path.name in archive.read("could not be read.txt").decode()
+
+
+def test_files_of_one_name_have_several_in_an_archive() -> None:
+    used: set[str] = set()
+    names = ["a.jpg", "A.JPG", "a.jpg", "../../b.jpg", "b.jpg", "\n"]
+    assert [unused_name(name, used) for name in names] == [
+        "a.jpg",
+        "A (2).JPG",
+        "a (3).jpg",
+        "b.jpg",
+        "b (2).jpg",
+        "picture",
+    ]
+
+
+@pytest.mark.parametrize("ids", ["", "ids=x", "ids=-1", "&".join(["ids=1"] * 201)])
+def test_an_archive_is_of_some_pictures_and_not_of_too_many(gallery: Gallery, ids: str) -> None:
+    assert gallery.server.get(f"/api/v1/archive?{ids}").status == 422
+    assert gallery.server.get("/api/v1/archive?ids=1").status == 404

@@ -67,5 +67,5 @@ def test_what_one_answer_names_the_next_request_finds(contract: Any) -> None:
             case.validate_response(response, checks=CHECKS)
 
     seen: set[tuple[str, int]] = set()
-    Workflow.run(settings=settings(SETTINGS, max_examples=15, stateful_step_count=6))
+    Workflow.run(settings=settings(SETTINGS, max_examples=25, stateful_step_count=6))
     assert ("GET /api/v1/pictures/{key}", 200) in seen

@@ -216,6 +216,7 @@ def _prepare(images: ImageSearch, calls: queue.SimpleQueue[bytes]) -> None:
 
 
 def _answer_calls(images: ImageSearch, calls: queue.SimpleQueue[bytes], answers: BinaryIO) -> None:
+    from imagesearch.frontends.mcp.forwarding import forwarded, server_of
     from imagesearch.frontends.mcp.tools import call_tool
 
     is_open = True
@@ -229,8 +230,11 @@ def _answer_calls(images: ImageSearch, calls: queue.SimpleQueue[bytes], answers:
         if not line:
             return
         request = json.loads(line)
-        result = call_tool(images, request["tool"], request["arguments"])
-        is_open = True
+        tool, arguments = request["tool"], request["arguments"]
+        server = server_of(images.config)
+        result = forwarded(server, tool, arguments) if server else None
+        if result is None:
+            result, is_open = call_tool(images, tool, arguments), True
         jpeg = base64.b64encode(result.jpeg).decode() if result.jpeg else None
         said = {"text": result.text, "values": result.values, "jpeg": jpeg, "is_error": result.is_error}
         _write(answers, said)

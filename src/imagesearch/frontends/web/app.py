@@ -13,45 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from imagesearch.errors import (
-    CollectionNotFoundError,
-    ConfigError,
-    HubUnreachableError,
-    ImageSearchError,
-    ModelError,
-    ModelMismatchError,
-    PictureError,
-    StoreError,
-    UsageError,
-)
-from imagesearch.frontends.web.backend import Backend, ForbiddenError
-from imagesearch.frontends.web.batching import BusyError
+from imagesearch.errors import ImageSearchError, UsageError
+from imagesearch.frontends.web.backend import Backend
+from imagesearch.frontends.web.failures import problem_of
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
-from imagesearch.frontends.web.routes import health, jobs, library, pictures, search
-from imagesearch.frontends.web.uploads import NotFoundError
-from imagesearch.images.files import IN_MEMORY
+from imagesearch.frontends.web.routes import archive, health, jobs, library, page, pictures, search
+from imagesearch.search.wire import PROBLEM
 
 API = "/api/v1"
 
-# The most specific class that fits counts.
-_PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
-    BusyError: (503, "busy", "Too busy"),
-    NotFoundError: (404, "not-found", "Not found"),
-    ForbiddenError: (403, "folder-not-allowed", "This folder may not be indexed from here"),
-    PictureError: (422, "unreadable-picture", "The picture cannot be read"),
-    UsageError: (422, "wrong-request", "The request makes no sense"),
-    CollectionNotFoundError: (409, "nothing-indexed", "Nothing has been indexed yet"),
-    ModelMismatchError: (409, "other-model", "The collection belongs to another model"),
-    HubUnreachableError: (503, "hub-unreachable", "The model cannot be downloaded"),
-    ModelError: (422, "model", "The model cannot do this"),
-    StoreError: (503, "database", "The database cannot be used"),
-    ConfigError: (503, "settings", "The settings are wrong"),
-    ImageSearchError: (503, "failed", "The request failed"),
-}
-_RETRY_LATER = (("Retry-After", "1"),)
-# Before the names of problems; they are never renamed, because programs tell problems apart by them.
-_KIND = "urn:imagesearch:problem:"
 _LONGEST = 2000
 
 _log = logging.getLogger(__name__)
@@ -81,11 +52,12 @@ def create_app(backend: Backend) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.backend, app.state.metrics = backend, Metrics(backend)
-    for module in (search, pictures, library, jobs):
+    for module in (search, pictures, archive, library, jobs):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     if tools is not None:
         app.router.routes.extend(tools.routes)
+    app.include_router(page.router)
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     app.add_exception_handler(ImageSearchError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
@@ -106,19 +78,8 @@ def _tools(backend: Backend) -> Starlette | None:
 
 
 async def _explain(_: Request, error: Exception) -> Response:
-    kind = next(kind for kind in type(error).__mro__ if kind in _PROBLEMS)
-    status, slug, title = _PROBLEMS[kind]
-    headers = _RETRY_LATER if status == 503 else ()
-    return ProblemResponse(
-        Problem(status=status, title=title, detail=_told(error), type=f"{_KIND}{slug}", headers=headers)
-    )
-
-
-def _told(error: Exception) -> str:
-    """The message; of a picture in memory without a path."""
-    if isinstance(error, PictureError):
-        return f"{error.path}: {error.reason}".removeprefix(f"{IN_MEMORY}: ")
-    return str(error)
+    assert isinstance(error, ImageSearchError)
+    return ProblemResponse(problem_of(error))
 
 
 async def _explain_invalid(_: Request, error: Exception) -> Response:
@@ -127,7 +88,7 @@ async def _explain_invalid(_: Request, error: Exception) -> Response:
     lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
     detail = "; ".join(lines)[:_LONGEST]
     return ProblemResponse(
-        Problem(status=422, title="A value cannot be used", detail=detail, type=f"{_KIND}invalid-value")
+        Problem(status=422, title="A value cannot be used", detail=detail, type=f"{PROBLEM}invalid-value")
     )
 
 
@@ -141,6 +102,9 @@ async def _explain_bug(_: Request, __: Exception) -> Response:
     # Whoever asked learns nothing of the program from it; the security layer logs the traceback under the same id.
     return ProblemResponse(
         Problem(
-            status=500, title="An error of the program", detail="the server's log says more", type=f"{_KIND}error"
+            status=500,
+            title="An error of the program",
+            detail="the server's log says more",
+            type=f"{PROBLEM}error",
         )
     )

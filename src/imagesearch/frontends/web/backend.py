@@ -6,26 +6,35 @@ import asyncio
 import logging
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from imagesearch.errors import CollectionNotFoundError, ImageSearchError, ModelError, UsageError
+import anyio
+import anyio.to_thread
+
+from imagesearch.errors import CollectionNotFoundError, ImageSearchError, ModelError
 from imagesearch.frontends.web.batching import SearchBatcher
 from imagesearch.frontends.web.browsing import Browser
+from imagesearch.frontends.web.failures import ForbiddenError
 from imagesearch.frontends.web.jobs import Jobs, Order
 from imagesearch.frontends.web.rendering import decoded
 from imagesearch.frontends.web.schemas import Part, PathPart, PicturePart, UploadPart, VectorPart, WordsPart
 from imagesearch.frontends.web.thumbnails import Thumbnails
 from imagesearch.frontends.web.uploads import NotFoundError, Uploads
 from imagesearch.images.sources import ImageSource
-from imagesearch.models import catalogue
-from imagesearch.records import ImageRecord, Prediction, Progress
+from imagesearch.records import ImageRecord, Prediction, Progress, Skipped
 from imagesearch.reports import IndexReport
 from imagesearch.search.answers import Answer
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.vectors import load_region
 from imagesearch.service import ImageSearch
+
+T = TypeVar("T")
+
+_LARGEST_ID = 2**63 - 1
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +61,9 @@ class Backend:
         self.thumbnails = Thumbnails(cache or _cache_folder(), most_bytes, self.max_megapixels)
         self.browser = Browser(images.collection)
         self.jobs = Jobs(self._index, self.browser.forget_orders)
+        self._decoding: anyio.CapacityLimiter | None = None
         self._labelling = threading.Lock()
+        self._searching_several = threading.Lock()
 
     def warm_up(self) -> None:
         """Load the network and open the database, so that the first search need not wait for them."""
@@ -70,6 +81,12 @@ class Backend:
         self.uploads.close()
         self.images.close()
 
+    async def decoding(self, work: Callable[..., T], *given: Any, **options: Any) -> T:
+        """Do something in a thread that decodes pictures, of which there are never more at work than cores."""
+        if self._decoding is None:  # it belongs to the event loop
+            self._decoding = anyio.CapacityLimiter(os.cpu_count() or 1)
+        return await anyio.to_thread.run_sync(partial(work, *given, **options), limiter=self._decoding)
+
     async def search(self, query: Query, options: SearchOptions) -> Answer:
         """The answer, found together with those to others who ask at this time.
 
@@ -77,6 +94,11 @@ class Backend:
             BusyError: too many wait.
         """
         return await asyncio.wrap_future(self.searches.submit(query, options))
+
+    def search_several(self, queries: Sequence[Query], options: SearchOptions) -> list[Answer]:
+        """The answers to queries that somebody asked together; apart from the others, whom they would hold up."""
+        with self._searching_several:
+            return self.images.answer(queries, options)
 
     def query(self, parts: list[Part]) -> Query:
         """What is asked for; pictures are decoded here, so that a large one holds up nobody else.
@@ -88,24 +110,32 @@ class Backend:
         """
         query = Query(())
         for part in parts:
-            query += part.weight * self._one(part)
+            query += part.weight * self.one(part)
         query.check()
         return query
 
-    def _one(self, part: Part) -> Query:
+    def one(self, part: Part, *, lazily: bool = False) -> Query:
+        """The same for one part, without its weight.
+
+        Args:
+            lazily: let whoever encodes the picture read it.
+        """
         if isinstance(part, WordsPart):
             return Query.words(part.text)
         if isinstance(part, VectorPart):
             return Query.vector(part.values)  # type: ignore[arg-type]
         if isinstance(part, PathPart):
-            return Query.stored(part.path)
+            return _called(part.name, Query.stored(part.path))
+        if isinstance(part, PicturePart) and part.region is None:
+            return _called(part.name, Query.stored(_number(part.id)))
         if isinstance(part, PicturePart):
-            if part.region is None:
-                return Query.stored(_number(part.id))
-            record = self.picture(part.id)
-            return self.query_for(record.path, part.region, os.path.basename(record.path))
-        upload = self.uploads.get(part.id)
-        return self.query_for(self.uploads.read(part.id), part.region, upload.name)
+            source = self.picture(part.id).path
+            name = part.name or os.path.basename(source)
+        else:
+            source, name = str(self.uploads.path(part.id)), part.name or self.uploads.get(part.id).name
+        if lazily:
+            return Query.image(source, region=part.region, name=name)
+        return self.query_for(source, part.region, name)
 
     def query_for(self, source: ImageSource, region: str | None, name: str) -> Query:
         """A query for a picture, decoded to about the size that the network sees.
@@ -129,13 +159,18 @@ class Backend:
         Raises:
             NotFoundError: there is none of this id.
         """
-        try:
-            records, _ = self.images.collection().fetch([_number(key)])
-        except CollectionNotFoundError:
-            records = []
+        records = self.pictures([key])
         if not records:
             raise NotFoundError(f"there is no picture {key} in the collection")
         return records[0]
+
+    def pictures(self, keys: Sequence[str]) -> list[ImageRecord]:
+        """Those of some pictures that are in the collection, in no particular order."""
+        numbers = sorted({number for number in map(int, keys) if number <= _LARGEST_ID})
+        try:
+            return self.images.collection().fetch(numbers)[0]
+        except CollectionNotFoundError:
+            return []
 
     def source_of(self, part: PicturePart | UploadPart) -> ImageSource:
         """The file of a picture in the collection, or the bytes of an upload.
@@ -161,6 +196,17 @@ class Backend:
         with self._labelling:  # one at a time is as fast, and memory is bounded
             return self.images.classify(image, top)
 
+    def classify_several(self, keys: Sequence[str], top: int) -> list[list[Prediction] | Skipped]:
+        """The most probable labels of uploads, in batches, or why they cannot be read.
+
+        Raises:
+            NotFoundError: one is not there.
+            ModelError: the model has no labels.
+        """
+        files = [str(self.uploads.path(key)) for key in keys]
+        with self._labelling:
+            return [result for _, result in self.images.classify_all(files, top)]
+
     def words(self) -> Words:
         """Which words can be searched for."""
         try:
@@ -173,8 +219,19 @@ class Backend:
     def classifier(self) -> str | None:
         """The model that labels pictures, as the settings call it; None if there is none."""
         model = self.images.config.model
-        has_labels = catalogue.labels_checkpoint(model.name, model.classifier) is not None
+        try:
+            has_labels = self.images.networks.has_labels()
+        except ModelError:  # every search tells it
+            return None
         return (model.classifier or model.name) if has_labels else None
+
+    @property
+    def decode_side(self) -> int | None:
+        """Pixels of the shorter side that the network needs of a picture; None: all, or there is no network."""
+        try:
+            return self.images.embedder.decode_side
+        except ImageSearchError:  # requests that need it tell why
+            return None
 
     def may_index(self, folders: tuple[str, ...]) -> None:
         """Refuse folders that only the owner of the database may index.
@@ -201,10 +258,6 @@ class Backend:
         )
 
 
-class ForbiddenError(UsageError):
-    """Whoever asked may not do this."""
-
-
 @dataclass(frozen=True, slots=True)
 class Words:
     """Which words can be searched for.
@@ -220,8 +273,12 @@ class Words:
     explanation: str
 
 
+def _called(name: str, query: Query) -> Query:
+    return Query(tuple(replace(part, name=name) for part in query.parts)) if name else query
+
+
 def _number(key: str) -> int:
-    if (number := int(key)) >= 2**63:
+    if (number := int(key)) > _LARGEST_ID:
         raise NotFoundError(f"there is no picture {key} in the collection")
     return number
 

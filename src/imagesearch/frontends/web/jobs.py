@@ -14,6 +14,7 @@ from typing import Any
 
 from imagesearch.errors import ImageSearchError
 from imagesearch.frontends.web.batching import BusyError
+from imagesearch.frontends.web.failures import problem_to_dict
 from imagesearch.frontends.web.uploads import NotFoundError
 from imagesearch.records import Progress
 from imagesearch.reports import IndexReport
@@ -52,6 +53,8 @@ class Job:
         state: ``queued``, ``running``, ``done``, ``failed`` or ``cancelled``.
         version: counts its changes.
         progress: stage, units done, and of how many (None: unknown).
+        error: why it failed, for people.
+        failure: the same as it was raised; None where it was a mistake of the program.
     """
 
     id: str
@@ -63,6 +66,7 @@ class Job:
     progress: tuple[str, int, int | None] | None = None
     report: IndexReport | None = None
     error: str | None = None
+    failure: ImageSearchError | None = None
     version: int = 0
 
     @property
@@ -87,6 +91,7 @@ class Job:
             "progress": progress,
             "report": None if self.report is None else self.report.to_dict(),
             "error": self.error,
+            "problem": None if self.failure is None else problem_to_dict(self.failure),
         }
 
 
@@ -187,20 +192,20 @@ class Jobs:
 
     @contextmanager
     def _outcome(self, key: str) -> Iterator[None]:
-        state, error = "done", None
+        state, error, raised = "done", None, None
         try:
             yield
         except _CancelledError:
             state = "cancelled"
         except ImageSearchError as failure:
-            state, error = "failed", str(failure)
+            state, error, raised = "failed", str(failure), failure
         except Exception:  # noqa: BLE001 - the thread goes on with the next job
             _log.exception("job %s failed", key)
             state, error = "failed", "an error of the program; the server's log has it"
         finally:
             self._rows_changed()
             self._cancelled.discard(key)
-            self._update(key, state=state, error=error, finished=_now())
+            self._update(key, state=state, error=error, failure=raised, finished=_now())
 
 
 class _Reporter:

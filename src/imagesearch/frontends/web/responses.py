@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 
 from imagesearch.frontends.web.backend import Backend
-from imagesearch.frontends.web.schemas import Problem
+from imagesearch.frontends.web.replies import Problem
 from imagesearch.frontends.web.security.requests import rights_of
 from imagesearch.search.wire import to_json
 

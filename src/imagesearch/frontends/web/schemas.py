@@ -1,20 +1,43 @@
-"""What the HTTP API takes and gives, as pydantic models: they check requests, and describe both in OpenAPI."""
+"""What the HTTP API takes, as pydantic models: they check requests, and describe them in OpenAPI."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
-from imagesearch.search.query import Region, SearchOptions
+from imagesearch.search.query import SearchOptions
 from imagesearch.search.wire import filter_from_dict
 
 # Ids of pictures are 63-bit numbers, which JavaScript cannot hold, so they are text.
 PictureId = Annotated[
     str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", description="id of a picture in the collection", examples=["42"])
 ]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MOST_HITS = 10_000
 MOST_PARTS = 64
+# Of requests that ask for several things.
+MOST_QUERIES = 256
+MOST_HITS_TOGETHER = 256_000
+MOST_LOOKED_UP = 1000
+MOST_LABELLED = 64
+_LONGEST_PATH = 65_535
+
+
+def _path(value: Any) -> str:
+    """Any text: bytes of a path that are not valid text travel as lone surrogates, which pydantic refuses."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_PATH or "\0" in value:
+        raise ValueError(f"must be a text of 1 to {_LONGEST_PATH} characters other than NUL")
+    return value
+
+
+Path = Annotated[
+    Any,
+    PlainValidator(_path),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _LONGEST_PATH}),
+]
 
 
 class Model(BaseModel):
@@ -46,7 +69,13 @@ class WordsPart(Weighted):
     text: Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class PicturePart(Weighted):
+class Named(Weighted):
+    """A picture as part of a query."""
+
+    name: Annotated[str, Field(max_length=_LONGEST_PATH, description="what messages call it")] = ""
+
+
+class PicturePart(Named):
     """What looks like a picture of the collection, or like a region of it."""
 
     kind: Literal["picture"]
@@ -54,18 +83,21 @@ class PicturePart(Weighted):
     region: RegionText = None
 
 
-class PathPart(Weighted):
+class PathPart(Named):
     """What looks like the picture that was indexed under this path; the file is not read."""
 
     kind: Literal["path"]
-    path: Annotated[str, Field(min_length=1, max_length=65_535)]
+    path: Path
 
 
-class UploadPart(Weighted):
+UploadId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22,64}$", description="what POST /uploads returned")]
+
+
+class UploadPart(Named):
     """What looks like an uploaded picture, or like a region of it."""
 
     kind: Literal["upload"]
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22,64}$", description="what POST /uploads returned")]
+    id: UploadId
     region: RegionText = None
 
 
@@ -94,7 +126,7 @@ def _split(value: Any) -> Any:
 class Conditions(Model):
     """Which pictures count; all conditions that are given have to hold."""
 
-    under: Annotated[list[Name], Field(max_length=100, description="folders, of which one holds it")] = []
+    under: Annotated[list[Path], Field(max_length=100, description="folders, of which one holds it")] = []
     after: Annotated[Date | None, Field(description="taken then or later")] = None
     before: Annotated[Date | None, Field(description="taken earlier")] = None
     near: Annotated[
@@ -156,6 +188,30 @@ class SearchRequest(Options):
     parts: Annotated[list[Part], Field(min_length=1, max_length=MOST_PARTS)]
 
 
+class QueryRequest(Model):
+    """One of several queries."""
+
+    parts: Annotated[list[Part], Field(min_length=1, max_length=MOST_PARTS)]
+
+
+class SeveralRequest(Options):
+    """Several queries, and how to answer all of them."""
+
+    queries: Annotated[list[QueryRequest], Field(max_length=MOST_QUERIES)]
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if len(self.queries) > 1 and len(self.queries) * self.k > MOST_HITS_TOGETHER:
+            raise ValueError(f"at most {MOST_HITS_TOGETHER:,} results of several queries together")
+        return self
+
+
+class LookupRequest(Model):
+    """Pictures of the collection."""
+
+    ids: Annotated[list[PictureId], Field(max_length=MOST_LOOKED_UP)]
+
+
 class ClassifyRequest(Model):
     """Which picture to label."""
 
@@ -163,210 +219,40 @@ class ClassifyRequest(Model):
     top: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
-class JobRequest(Model):
-    """What to index."""
+class ClassifySeveralRequest(Model):
+    """Which uploaded pictures to label."""
 
-    folders: Annotated[list[Name], Field(max_length=1000, description="none: all that were indexed before")] = []
-    prune: Annotated[bool, Field(description="remove missing pictures even where a disk looks unplugged")] = False
-    retry_skipped: Annotated[bool, Field(description="try again files that could not be read")] = False
+    uploads: Annotated[list[UploadId], Field(min_length=1, max_length=MOST_LABELLED)]
+    top: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+class ForgetRequest(Model):
+    """What to take out of the collection."""
+
+    folders: Annotated[list[Path], Field(min_length=1, max_length=1000)]
     dry_run: Annotated[bool, Field(description="change nothing, and say what would be done")] = False
 
 
-class PictureOut(BaseModel):
-    """A picture of the collection."""
+class AnnotatedRow(Model):
+    """What is said of a picture."""
 
-    id: PictureId
-    path: str
-    root: Annotated[str, Field(description="the indexed folder it was found under")]
-    content_hash: str
-    size: Annotated[int, Field(description="bytes")]
-    mtime_ns: Annotated[str, Field(description="time of last change, nanoseconds since 1970")]
-    width: int
-    height: int
-    taken: Annotated[str | None, Field(description="ISO 8601 local time, if the file says so")]
-    camera: str | None
-    latitude: float | None
-    longitude: float | None
-    annotations: dict[str, str | int | float | bool]
-    date: Annotated[str, Field(description="when it was taken, or else when the file was changed last")]
+    key: Annotated[Path, Field(description="its path, name or content hash")]
+    values: dict[Name, bool | int | float | Annotated[str, Field(max_length=_LONGEST_PATH)]]
 
 
-class HitOut(BaseModel):
-    """One result."""
+class AnnotateRequest(Model):
+    """A table of one's own."""
 
-    rank: int
-    score: Annotated[float, Field(description="similarity or distance, by the collection's metric")]
-    expected: Annotated[float | None, Field(description="unrelated pictures that would score as high, on average")]
-    confidence: Annotated[float | None, Field(description="probability that it is related, 0 to 1")]
-    picture: PictureOut
-
-
-class GroupOut(HitOut):
-    """One result, with the near-identical ones that were left out for it."""
-
-    others: list[HitOut]
+    on: Annotated[Literal["path", "name", "content_hash"], Field(description="what the keys are")] = "path"
+    file: Annotated[Path, Field(description="where the table is: paths may be relative to its folder")]
+    columns: Annotated[list[Name], Field(max_length=200)]
+    rows: Annotated[list[AnnotatedRow], Field(min_length=1)]
 
 
-class AnswerOut(BaseModel):
-    """What was found."""
+class JobRequest(Model):
+    """What to index."""
 
-    query: Annotated[str, Field(description="the query in words")]
-    meanings: Annotated[list[str], Field(description="how words were taken")]
-    hits: list[GroupOut]
-    grouped: bool
-    best: Annotated[HitOut | None, Field(description="the closest picture, even if it was left out")]
-
-
-class PicturesOut(BaseModel):
-    """A page of the collection."""
-
-    total: Annotated[int, Field(description="number of pictures that match")]
-    pictures: list[PictureOut]
-
-
-class PredictionOut(BaseModel):
-    """One label."""
-
-    label: str
-    score: Annotated[float, Field(description="probability, 0 to 1")]
-    index: Annotated[int, Field(description="the class's number in the checkpoint")]
-
-
-class PredictionsOut(BaseModel):
-    """The most probable labels, most probable first."""
-
-    model: str
-    predictions: list[PredictionOut]
-
-
-class VectorsOut(BaseModel):
-    """Vectors of pictures, in their order."""
-
-    model: str
-    key: Annotated[str, Field(description="equal for vectors that can be compared, and only for these")]
-    vectors: list[list[float]]
-
-
-class UploadOut(BaseModel):
-    """An uploaded picture, which queries can refer to until it expires."""
-
-    id: str
-    name: str
-    width: Annotated[int, Field(description="pixels, upright")]
-    height: int
-    expires: Annotated[str, Field(description="ISO 8601, UTC")]
-
-
-class CollectionOut(BaseModel):
-    """A collection."""
-
-    name: str
-    rows: int
-    model: str
-    dimension: int
-    pooling: str
-    input: str
-    key: str
-    metric: str
-    index: str
-
-
-class CollectionsOut(BaseModel):
-    """All collections of the database, and which of them is searched."""
-
-    configured: str
-    collections: list[CollectionOut]
-    foreign: Annotated[list[str], Field(description="names of those that other programs made")]
-
-
-class WordsOut(BaseModel):
-    """Which words the model understands."""
-
-    free_text: Annotated[bool, Field(description="whether any text can be searched for")]
-    known: Annotated[int, Field(description="number of labels that can be searched for")]
-    explanation: Annotated[str, Field(description="why no words can be searched for; empty if some can")]
-
-
-class StatusOut(BaseModel):
-    """What is served."""
-
-    version: str
-    engine: str
-    model: str
-    classifier: Annotated[str | None, Field(description="the model that labels pictures; null: none can")]
-    collection: CollectionOut | None
-    folders: Annotated[list[str], Field(description="folders that were indexed")]
-    may_index: Annotated[list[str], Field(description="folders below which anything may be indexed")]
-    words: WordsOut
-    skipped: Annotated[int, Field(description="number of files that could not be read")]
-    queue: Annotated[int, Field(description="searches that wait")]
-    running_jobs: int
-
-
-class SkippedOut(BaseModel):
-    """A file that could not be read."""
-
-    path: str
-    reason: str
-    retryable: bool
-
-
-class SkippedListOut(BaseModel):
-    """A page of the files that could not be read."""
-
-    total: int
-    skipped: list[SkippedOut]
-
-
-class LabelsOut(BaseModel):
-    """Labels that can be searched for."""
-
-    labels: list[str]
-
-
-class ProgressOut(BaseModel):
-    """How far a job is."""
-
-    stage: str
-    done: int
-    total: int | None
-
-
-class JobOut(BaseModel):
-    """A job of indexing."""
-
-    id: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    folders: list[str]
-    dry_run: bool
-    created: Annotated[str, Field(description="ISO 8601, UTC")]
-    started: str | None
-    finished: str | None
-    progress: ProgressOut | None
-    report: Annotated[dict[str, Any] | None, Field(description="what was done: see IndexReport")]
-    error: str | None
-
-
-class JobsOut(BaseModel):
-    """Jobs, the newest first."""
-
-    jobs: list[JobOut]
-
-
-class Problem(BaseModel):
-    """Problem details for HTTP APIs (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    instance: str = ""
-
-
-def region_of(text: str | None) -> Region | None:
-    """A region from its text.
-
-    Raises:
-        UsageError: it is none.
-    """
-    return None if text is None else Region.parse(text)
+    folders: Annotated[list[Path], Field(max_length=1000, description="none: all that were indexed before")] = []
+    prune: Annotated[bool, Field(description="remove missing pictures even where a disk looks unplugged")] = False
+    retry_skipped: Annotated[bool, Field(description="try again files that could not be read")] = False
+    dry_run: Annotated[bool, Field(description="change nothing, and say what would be done")] = False

@@ -59,8 +59,11 @@ class Uploads:
         self._uploads: OrderedDict[str, Upload] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, data: bytes, name: str, max_megapixels: float) -> Upload:
+    def add(self, data: bytes, name: str, max_megapixels: float, *, preview: bool = True) -> Upload:
         """Keep a picture, and a preview of it.
+
+        Args:
+            preview: whether to make one, which decodes the picture.
 
         Raises:
             PictureError: it cannot be read, is of a format that is not read, or too large.
@@ -72,20 +75,25 @@ class Uploads:
         try:
             with open_image(data, name, max_megapixels) as image:
                 width, height = upright_size(image)
-            preview = as_jpeg(data, PREVIEW, max_megapixels)
+            small = as_jpeg(data, PREVIEW, max_megapixels) if preview else b""
         except PictureError as error:  # which cannot know the name of what lies in memory
             raise PictureError(name, error.reason, retryable=error.retryable) from error
-        size = len(data) + len(preview)
+        size = len(data) + len(small)
         upload = Upload(secrets.token_urlsafe(24), name, width, height, size, time.time() + self._kept)
         try:
             (self._folder / upload.id).write_bytes(data)
-            (self._folder / f"{upload.id}.jpg").write_bytes(preview)
+            if preview:
+                (self._folder / f"{upload.id}.jpg").write_bytes(small)
         except OSError as error:
             raise UsageError(f"the upload cannot be kept: {reason_of(error)}") from error
         with self._lock:
             self._uploads[upload.id] = upload
             self._drop_old()
         return upload
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._uploads)
 
     def get(self, key: str) -> Upload:
         """What is known of an upload.
@@ -103,14 +111,40 @@ class Uploads:
         """The file's bytes, or those of its preview, which is a JPEG.
 
         Raises:
-            NotFoundError: see :meth:`get`.
+            NotFoundError: see :meth:`get`; or it has no preview.
             PictureError: it cannot be read.
         """
         upload = self.get(key)
         try:
             return (self._folder / (f"{upload.id}.jpg" if preview else upload.id)).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFoundError("this upload has no preview, or was removed just now") from error
         except OSError as error:
             raise PictureError(upload.name, reason_of(error), retryable=True) from error
+
+    def path(self, key: str) -> Path:
+        """Where its file is, for the decoder to read as it needs it.
+
+        Raises:
+            NotFoundError: see :meth:`get`.
+        """
+        return self._folder / self.get(key).id
+
+    def key_of(self, path: str) -> str | None:
+        """The id of the upload whose file this is; None of another file."""
+        folder, name = os.path.split(path)
+        return name if folder == str(self._folder) else None
+
+    def remove(self, key: str) -> None:
+        """Remove one before it expires.
+
+        Raises:
+            NotFoundError: see :meth:`get`.
+        """
+        with self._lock:
+            if self._uploads.pop(key, None) is None:
+                raise NotFoundError("this upload has expired, or never was there")
+        self._unlink(key)
 
     def close(self) -> None:
         """Remove all of them."""
@@ -124,8 +158,11 @@ class Uploads:
                 return
             del self._uploads[oldest.id]
             total -= oldest.size
-            for file in (oldest.id, f"{oldest.id}.jpg"):
-                (self._folder / file).unlink(missing_ok=True)
+            self._unlink(oldest.id)
+
+    def _unlink(self, key: str) -> None:
+        for file in (key, f"{key}.jpg"):
+            (self._folder / file).unlink(missing_ok=True)
 
 
 def tidy_name(name: str) -> str:

@@ -64,6 +64,8 @@ class Expression:
     def mask(self, columns: Mapping[str, Any], kinds: Mapping[str, ValueKind]) -> NDArray[np.bool_]:
         """Which rows match; a comparison with an unknown value (None) does not.
 
+        Of an expression that refers to no column, one value for all of them: shape (1,).
+
         Args:
             columns: the values of each column that is referred to, as a list or an array of NumPy; all of one
                 length. In a masked array, what is masked is unknown.
@@ -77,7 +79,9 @@ class Expression:
         )
         try:
             compiled = compile_expr(self._tree, schema, self.text)
-            table = pa.table({name: pa.array(columns[name], _TYPES[kinds[name]][1]) for name in self.columns})
+            values = {name: pa.array(columns[name], _TYPES[kinds[name]][1]) for name in self.columns}
+            # One row stands for all where no column makes a difference.
+            table = pa.table(values or {"": pa.array([0])})
             found: NDArray[np.bool_] = evaluate_mask(compiled, table)
             return found
         except FilterError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +12,10 @@ from imagesearch.frontends.web.security.layers import secured
 from imagesearch.frontends.web.security.policy import policy_for
 from imagesearch.frontends.web.security.requests import rights_of
 
+from ..chromium import chromium, in_chromium
 from .harness import TOKEN, answer, listen, serving
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api")
-if CHROMIUM is None:
-    pytest.skip("no Chromium is installed", allow_module_level=True)
+pytestmark = in_chromium
 
 HITS: list[tuple[str, str, str]] = []
 
@@ -59,11 +56,8 @@ def attacker(target: str) -> Any:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     # The names of the attackers lead to this machine, as their name servers would say.
-    rules = "--host-resolver-rules=MAP evil.example 127.0.0.1"
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=[rules, "--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium("--host-resolver-rules=MAP evil.example 127.0.0.1") as running:
+        yield running
 
 
 @pytest.fixture(params=[None, TOKEN], ids=["without a token", "with a token"])

@@ -204,6 +204,7 @@ def test_the_refusal_of_a_body_can_be_read_after_sending_it(site: Site) -> None:
         assert response.status == 413
         assert "200,000 bytes" in json.loads(response.read())["detail"]
         client.close()
+        wait_until(lambda: site.connections == 0)  # of which there may be three
 
 
 def test_a_body_without_a_length_that_is_too_long(site: Site) -> None:

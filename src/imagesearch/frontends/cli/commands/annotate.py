@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COLLECTION, opened, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import SHOWN_SKIPPED, Format, note, print_facts, print_result
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.text import counted
@@ -35,7 +36,9 @@ On = Annotated[
 @settings_from(*COLLECTION)
 def annotate(*, settings: Config, output: Format, file: Table, on: On = "path") -> None:
     """Join columns of your own (labels, ratings, people) to pictures, to filter by them: search --filter."""
-    with opened(settings) as images, ProgressDisplay() as progress:
+    from imagesearch.serving_file import LOOKING
+
+    with opened_or_served(settings, LOOKING) as images, ProgressDisplay() as progress:
         report = images.annotate(file, on, progress=progress)
     for key in report.unmatched[:SHOWN_SKIPPED]:
         note(f"no picture of the collection is {key!r}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagesearch.frontends.cli.commands.index import IndexResult, show_indexed
-from imagesearch.frontends.cli.options import COLLECTION, opened, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION
+from imagesearch.frontends.cli.options import opened, prints, settings_from
 from imagesearch.frontends.cli.output import Format, print_result
 from imagesearch.frontends.cli.progress import ProgressDisplay
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imagesearch.frontends.cli.flags import COMPUTING
 from imagesearch.frontends.cli.labelling_options import (
     Filing,
     FilingRequest,
@@ -18,10 +19,10 @@ from imagesearch.frontends.cli.labelling_options import (
     files_pictures,
 )
 from imagesearch.frontends.cli.options import (
-    COMPUTING,
     FigureRequest,
     draws_figure,
     opened,
+    opened_or_served,
     prints,
     settings_from,
 )
@@ -34,9 +35,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
+    from imagesearch.frontends.cli.options import Library
     from imagesearch.images.find import Selection
-    from imagesearch.records import Prediction, Skipped
-    from imagesearch.service import ImageSearch
+    from imagesearch.images.sources import ImageSource
+    from imagesearch.records import Prediction, Progress, Skipped
+
+# Labelling more pictures than this takes longer than loading the network for it.
+_FEW = 16
 
 Pictures = Annotated[
     list[str] | None,
@@ -91,7 +96,7 @@ def classify(
     stdout = sys.stdout
     if not which.changed.keys() & {"labels", "nearest"}:
         note_labels(settings)
-    with opened(settings) as images, _filing(filing, images) as place:
+    with _labelling(settings, pictures, which, filing) as images, _filing(filing, images) as place:
         keep = MAX_DRAWN if figure.is_wanted else 0
         # Lines on the terminal are progress enough, and would run through a bar.
         labels = Labels(images, pictures, top, which, place, keep=keep, progress=not stdout.isatty())
@@ -156,13 +161,28 @@ def _evaluate(settings: Config, folders: Sequence[str], which: WhichLabels, outp
 
 
 @contextlib.contextmanager
-def _filing(request: FilingRequest, images: ImageSearch) -> Iterator[Filing | None]:
+def _filing(request: FilingRequest, images: Library) -> Iterator[Filing | None]:
     """What stores and sorts pictures; None if nothing is to become of them."""
     if not request.is_wanted:
         yield None
         return
+    from imagesearch.service import ImageSearch
+
+    assert isinstance(images, ImageSearch)  # see _labelling
     with Filing(request, images.labelling) as place:
         yield place
+
+
+def _labelling(
+    settings: Config, pictures: Sequence[str], which: WhichLabels, filing: FilingRequest
+) -> contextlib.AbstractContextManager[Library]:
+    """A running server where there are few pictures; more are labelled here as quickly, without sending them."""
+    from imagesearch.serving_file import LABELLING
+
+    if which.changed or filing.is_wanted:  # of which servers know nothing
+        return opened(settings)
+    are_few = len(pictures) <= _FEW and not any(os.path.isdir(os.path.expanduser(path)) for path in pictures)
+    return opened_or_served(settings, LABELLING) if are_few else opened(settings)
 
 
 def note_labels(settings: Config) -> None:
@@ -211,7 +231,7 @@ class Labels:
 
     def __init__(
         self,
-        images: ImageSearch,
+        images: Library,
         arguments: Sequence[str],
         top: int,
         which: WhichLabels,
@@ -265,7 +285,6 @@ class Labels:
 
     def _label(self) -> Iterator[tuple[str, list[Prediction] | Skipped]]:
         from imagesearch.records import Skipped, no_progress
-        from imagesearch.search.labels import LabelOptions
 
         files: list[str] = []
         for argument in self._arguments:
@@ -274,15 +293,24 @@ class Labels:
             if not found:
                 yield argument, Skipped(argument, "no pictures in this folder")
         with ProgressDisplay() if self._shows_progress else contextlib.nullcontext(no_progress) as progress:
-            if self._which.changed:
-                self._images.labelling.prepare(len(files), LabelOptions(**self._which.changed), progress)
-            else:
-                self._images.networks.optimize_for(len(files), "labels", progress)
-            labelled = self._images.classify_all(files, self._top, **self._which.changed)
-            for done, (source, result) in enumerate(labelled, start=1):
+            for done, (source, result) in enumerate(self._results(files, progress), start=1):
                 assert isinstance(source, (str, os.PathLike))
                 yield os.fspath(source), result
                 progress("classify", done, len(files))
+
+    def _results(
+        self, files: Sequence[str], progress: Progress
+    ) -> Iterator[tuple[ImageSource, list[Prediction] | Skipped]]:
+        from imagesearch.search.labels import LabelOptions
+        from imagesearch.service import ImageSearch
+
+        if self._which.changed:
+            assert isinstance(self._images, ImageSearch)  # see _labelling
+            options = LabelOptions(**self._which.changed)
+            self._images.labelling.prepare(len(files), options, progress)
+            return self._images.labelling.label(files, self._top, options)
+        self._images.networks.optimize_for(len(files), "labels", progress)
+        return self._images.classify_all(files, self._top)
 
 
 def _pictures_in(path: str, selection: Selection) -> list[str]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imagesearch.errors import UsageError
-from imagesearch.frontends.cli.options import COLLECTION, opened, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION
+from imagesearch.frontends.cli.options import opened, opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import (
     Format,
     note,
@@ -45,7 +46,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 @settings_from(*COLLECTION)
 def collections(*, settings: Config, output: Format) -> None:
     """List the collections of the database; the one that the settings choose has a star."""
-    with opened(settings) as images:
+    from imagesearch.serving_file import LOOKING
+
+    with opened_or_served(settings, LOOKING) as images:
         engine, found = images.engine, listed(settings, images.database.collections())
     if output is Format.TEXT and not found:
         note(f"there is no collection in {engine}: 'imagesearch index DIR' makes one")

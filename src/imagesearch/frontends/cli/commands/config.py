@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from imagesearch.frontends.cli.options import COLLECTION, COMPUTING, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING
+from imagesearch.frontends.cli.options import prints, settings_from
 from imagesearch.frontends.cli.output import Format, print_line, print_result
 
 if TYPE_CHECKING:

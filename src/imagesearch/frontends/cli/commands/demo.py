@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagesearch.frontends.cli.commands.index import STARTER_NOTE
-from imagesearch.frontends.cli.options import FLAGS, opened
+from imagesearch.frontends.cli.flags import FLAGS
+from imagesearch.frontends.cli.options import opened
 from imagesearch.frontends.cli.output import make_console, print_facts
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.text import counted, printable

@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import (
-    COLLECTION,
-    COMPUTING,
-    WHICH_FILES,
-    FigureRequest,
-    draws_figure,
-    prints,
-    settings_from,
-)
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING, WHICH_FILES
+from imagesearch.frontends.cli.options import FigureRequest, draws_figure, prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result, print_table, quiet_stdout
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.errors import WrongUsageError

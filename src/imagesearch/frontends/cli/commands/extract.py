@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COMPUTING, opened, prints, settings_from
+from imagesearch.frontends.cli.flags import COMPUTING
+from imagesearch.frontends.cli.options import opened, prints, settings_from
 from imagesearch.frontends.cli.output import Format, print_facts, print_result, print_skipped
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.errors import WrongUsageError

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COLLECTION, DryRun, opened, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION, DryRun
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result
 from imagesearch.frontends.text import counted
 
@@ -27,7 +28,9 @@ Forgotten = Annotated[
 @settings_from(*COLLECTION)
 def forget(*, settings: Config, output: Format, folders: Forgotten, dry_run: DryRun = False) -> None:
     """Take folders out of the database; the pictures themselves stay where they are."""
-    with opened(settings) as images:
+    from imagesearch.serving_file import LOOKING
+
+    with opened_or_served(settings, LOOKING) as images:
         report = images.forget(*folders, dry_run=dry_run)
     print_result(report, output, partial(_show, report))
     for root in report.still_indexed:

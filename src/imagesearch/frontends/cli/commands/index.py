@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagesearch.frontends.cli.options import (
-    COLLECTION,
-    COMPUTING,
-    WHICH_FILES,
-    DryRun,
-    Folders,
-    opened,
-    prints,
-    settings_from,
-)
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING, WHICH_FILES, DryRun, Folders
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_facts, print_line, print_result, print_skipped
 from imagesearch.frontends.cli.process import FAILED
 from imagesearch.frontends.cli.progress import ProgressDisplay
@@ -27,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
+    from imagesearch.frontends.cli.options import Library
     from imagesearch.reports import IndexReport, OfflineRoot
-    from imagesearch.service import ImageSearch
 
 STARTER_NOTE = (
     "starter is the small bundled model; --model vit (346 MB, downloaded once) knows much more, and 'imagesearch"
@@ -80,7 +72,9 @@ def index(
     Only what is new or changed is read; vectors of moved and renamed pictures are reused, and deleted ones drop
     out. Every batch is kept, so the command can be interrupted and repeated.
     """
-    with opened(settings) as images:
+    from imagesearch.serving_file import INDEXING
+
+    with opened_or_served(settings, INDEXING) as images:
         _check_first_run(images, folders)
         with ProgressDisplay() as progress:
             report = images.index(
@@ -156,7 +150,7 @@ def note_outgrown(name: str, reason: str) -> None:
     )
 
 
-def _check_first_run(images: ImageSearch, folders: list[str] | None) -> None:
+def _check_first_run(images: Library, folders: list[str] | None) -> None:
     """At first, say which model it is, and refuse to run without a folder."""
     settings = images.config
     if images.find_collection() is not None:
@@ -167,7 +161,7 @@ def _check_first_run(images: ImageSearch, folders: list[str] | None) -> None:
         note(STARTER_NOTE)
 
 
-def _now_outgrown(images: ImageSearch, report: IndexReport) -> str | None:
+def _now_outgrown(images: Library, report: IndexReport) -> str | None:
     """Why the collection should move to a server, if it has become so by this run: it is said once."""
     from dataclasses import replace
 

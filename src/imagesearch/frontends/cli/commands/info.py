@@ -12,7 +12,8 @@ import typer
 
 from imagesearch.frontends.cli.commands.collections import FOREIGN, ListedCollection, listed
 from imagesearch.frontends.cli.commands.index import note_outgrown
-from imagesearch.frontends.cli.options import COLLECTION, opened, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import (
     Format,
     note,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
+    from imagesearch.frontends.cli.options import Library
     from imagesearch.records import CollectionInfo, Skipped
-    from imagesearch.service import ImageSearch
 
 _RETRIED = "tried again at every run"
 
@@ -55,7 +56,9 @@ def info(*, settings: Config, output: Format, skipped: ListSkipped = False) -> N
         return
     if output is Format.CSV:
         raise WrongUsageError("--csv goes with --skipped; 'imagesearch collections --csv' lists the collections")
-    with opened(settings) as images:
+    from imagesearch.serving_file import LOOKING
+
+    with opened_or_served(settings, LOOKING) as images:
         database = DatabaseInfo(images)
         outgrown = _outgrown(images, database.collections)
     print_result(database, output, partial(_show, database))
@@ -66,7 +69,7 @@ def info(*, settings: Config, output: Format, skipped: ListSkipped = False) -> N
 class DatabaseInfo:
     """A database, its collections, and how many files indexing into the chosen one could not read."""
 
-    def __init__(self, images: ImageSearch) -> None:
+    def __init__(self, images: Library) -> None:
         """Ask the configured database."""
         self.engine = images.engine
         self.chosen = images.config.collection_spec.name
@@ -107,7 +110,7 @@ def _system() -> dict[str, Any]:
     return {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()}
 
 
-def _outgrown(images: ImageSearch, found: Sequence[ListedCollection]) -> Mapping[str, str]:
+def _outgrown(images: Library, found: Sequence[ListedCollection]) -> Mapping[str, str]:
     """Why collections should move to a server, for those that should."""
     reasons = {one.name: images.database.outgrown(one.info) for one in found if one.info is not None}
     return {name: reason for name, reason in reasons.items() if reason}
@@ -143,7 +146,9 @@ def _show_collection(info: CollectionInfo, out: Console) -> None:
 
 
 def _print_skipped_files(settings: Config, output: Format) -> None:
-    with opened(settings) as images:
+    from imagesearch.serving_file import LOOKING
+
+    with opened_or_served(settings, LOOKING) as images:
         skipped = images.skipped()
     name = settings.collection_spec.name
     print_results(skipped, output, partial(show_skipped, name, skipped), ("path", "reason", "retryable"))

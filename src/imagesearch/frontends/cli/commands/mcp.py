@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from imagesearch.frontends.cli.options import (
-    COLLECTION,
-    COMPUTING,
-    Overrides,
-    overrides_from,
-    settings_environment,
-)
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING
+from imagesearch.frontends.cli.options import Overrides, overrides_from, settings_environment
 from imagesearch.frontends.cli.output import note
 
 

@@ -17,12 +17,11 @@ import typer.core
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.delivery_options import Delivery, delivers
 from imagesearch.frontends.cli.filter_options import filters
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING
 from imagesearch.frontends.cli.options import (
-    COLLECTION,
-    COMPUTING,
     FigureRequest,
     draws_figure,
-    opened,
+    opened_or_served,
     prints,
     settings_from,
     timed,
@@ -38,11 +37,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from imagesearch.config import Config
+    from imagesearch.frontends.cli.options import Library
     from imagesearch.records import CollectionInfo
     from imagesearch.search.answers import Answer
     from imagesearch.search.filters import Filter
     from imagesearch.search.query import Query, SearchOptions
-    from imagesearch.service import ImageSearch
 
 # What CSV shows of each hit.
 COLUMNS = ("rank", "score", "path")
@@ -130,6 +129,7 @@ def search(
 ) -> None:
     """Find the indexed pictures that are like a picture, or what words say."""
     from imagesearch.search.query import SearchOptions
+    from imagesearch.serving_file import SEARCHING
 
     options = SearchOptions(
         top_k or settings.search.top_k,
@@ -148,7 +148,7 @@ def search(
         if what or figure.is_wanted or delivery.is_wanted:
             raise WrongUsageError("--queries takes the place of what to look for; answers are text, JSON or CSV")
         stdout = sys.stdout  # what libraries print goes elsewhere from now on
-        with opened(settings) as library:
+        with opened_or_served(settings, SEARCHING) as library:
             _answer_many(library, read_queries(reader, queries), options, partial(_print_answers, output, stdout))
         return
     asked = list(reader.read(what or ()))
@@ -171,7 +171,9 @@ def _answer_few(
     settings: Config, asked: Sequence[Query], options: SearchOptions, watch: Stopwatch
 ) -> tuple[list[Answer], CollectionInfo]:
     """The answers to what was typed; of a single query, one that fails ends the command."""
-    with opened(settings) as library:
+    from imagesearch.serving_file import SEARCHING
+
+    with opened_or_served(settings, SEARCHING) as library:
         watch.lap("settings")
         if watch.is_wanted:
             _open_by_stages(library, watch)
@@ -200,7 +202,7 @@ def _print_few(answers: Sequence[Answer], info: CollectionInfo, output: Format) 
 
 
 def _answer_many(
-    library: ImageSearch,
+    library: Library,
     asked: Iterator[Query],
     options: SearchOptions,
     show: Callable[[Iterable[Answer], CollectionInfo], None],
@@ -272,15 +274,20 @@ def fetcher(settings: Config) -> Callable[[str], bytes] | None:
     return partial(fetch, limits=FetchLimits(max_megapixels=settings.data.max_megapixels))
 
 
-def _open_by_stages(images: ImageSearch, watch: Stopwatch) -> None:
+def _open_by_stages(images: Library, watch: Stopwatch) -> None:
     """Open database and model, which otherwise the search itself does once it has looked at the picture."""
+    from imagesearch.client import Client
+
     images.find_collection()
+    if isinstance(images, Client):
+        watch.lap(f"server at {images.url}")
+        return
     watch.lap("database")
     images.embedder  # noqa: B018 - loads it
     watch.lap("model")
 
 
-def _note_differences(images: ImageSearch, info: CollectionInfo, found: Answer, options: SearchOptions) -> None:
+def _note_differences(images: Library, info: CollectionInfo, found: Answer, options: SearchOptions) -> None:
     """Say where a search was not quite what was asked for."""
     if options.where and found.best is None:
         note("no picture matches the filter")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagesearch.frontends.cli.options import COLLECTION, COMPUTING, WHICH_FILES, opened, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING, WHICH_FILES
+from imagesearch.frontends.cli.options import opened, settings_from
 from imagesearch.frontends.cli.output import note
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def serve(*, settings: Config, folders: MayIndex = None, open_page: Open = False
             import webbrowser
 
             webbrowser.open(running.url)
-        yield
+        from imagesearch.serving_file import announce
+
+        with announce(settings, running.url, running.owner_secret):
+            yield
 
     with opened(settings) as images:
         from imagesearch.frontends.web.running import serve as serve_until_stopped

@@ -10,7 +10,8 @@ import typer
 
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.commands.collections import check_new_name, show_transfers
-from imagesearch.frontends.cli.options import COLLECTION, TO_TOKEN, opened, prints, settings_from
+from imagesearch.frontends.cli.flags import COLLECTION, TO_TOKEN
+from imagesearch.frontends.cli.options import opened, prints, settings_from
 from imagesearch.frontends.cli.output import Format, print_result, print_results
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.errors import WrongUsageError

@@ -17,14 +17,8 @@ import typer
 
 from imagesearch.errors import ImageSearchError, StoreLockedError, StoreUnreachableError, UsageError
 from imagesearch.frontends.cli.commands.index import offline_text
-from imagesearch.frontends.cli.options import (
-    COLLECTION,
-    COMPUTING,
-    WHICH_FILES,
-    Folders,
-    opened,
-    settings_from,
-)
+from imagesearch.frontends.cli.flags import COLLECTION, COMPUTING, WHICH_FILES, Folders
+from imagesearch.frontends.cli.options import opened, settings_from
 from imagesearch.frontends.cli.output import make_console, note, print_line, print_skipped
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.errors import WrongUsageError

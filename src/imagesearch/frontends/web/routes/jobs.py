@@ -12,8 +12,9 @@ from fastapi.responses import StreamingResponse
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.jobs import Job, Order
+from imagesearch.frontends.web.replies import JobOut, JobsOut
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, links, problems
-from imagesearch.frontends.web.schemas import JobOut, JobRequest, JobsOut
+from imagesearch.frontends.web.schemas import JobRequest
 from imagesearch.search.wire import to_json
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, as_jpeg
+from imagesearch.frontends.web.replies import PictureOut, PicturesOut
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
-from imagesearch.frontends.web.schemas import Conditions, PictureId, PictureOut, PicturesOut
+from imagesearch.frontends.web.schemas import Conditions, LookupRequest, PictureId
 from imagesearch.frontends.web.thumbnails import SIZES
 from imagesearch.images.files import file_content, open_image
 from imagesearch.records import ImageRecord
@@ -44,6 +45,15 @@ def list_pictures(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Resp
     """The pictures that match, in order."""
     page = backend.browser.page(wanted.sort, wanted.offset, wanted.limit, wanted.to_filter())
     return ApiResponse({"total": page.total, "pictures": [record_to_dict(record) for record in page.pictures]})
+
+
+@router.post(
+    "/lookup", response_model=PicturesOut, responses={200: links("/pictures/0/id", *OF_A_PICTURE), **problems()}
+)
+def look_up_pictures(request: LookupRequest, backend: ServedBy) -> Response:
+    """What is known of some pictures; those that are not in the collection are left out."""
+    records = backend.pictures(request.ids)
+    return ApiResponse({"total": len(records), "pictures": [record_to_dict(record) for record in records]})
 
 
 @router.get("/{key}", response_model=PictureOut, responses=problems(404))
@@ -95,13 +105,20 @@ def picture_image(
     headers = _caching(record, "-d" if download else "", v)
     if is_fresh(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    data, media_type = _file(backend, record, as_it_is=download)
+    data, media_type = file_of(backend, record, as_it_is=download)
     headers["Content-Disposition"] = _disposition(record.path, "attachment" if download else "inline")
     return Response(data, media_type=media_type, headers=headers)
 
 
-def _file(backend: Backend, record: ImageRecord, *, as_it_is: bool) -> tuple[bytes, str]:
-    """The bytes of a picture, and what they are; what is no picture any more is never sent."""
+def file_of(backend: Backend, record: ImageRecord, *, as_it_is: bool) -> tuple[bytes, str]:
+    """The bytes of a picture, and what they are; what is no picture any more is never sent.
+
+    Args:
+        as_it_is: the file itself, even where browsers cannot show it.
+
+    Raises:
+        PictureError: it cannot be read, or is none.
+    """
     bound = backend.max_megapixels
     with file_content(record.path, bound) as (data, _), open_image(data, record.path, bound) as opened:
         kind = _SHOWN.get(opened.format or "")

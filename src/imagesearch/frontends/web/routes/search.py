@@ -8,20 +8,28 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 
+from imagesearch.errors import PictureError
+from imagesearch.frontends.web import several
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, decoded
+from imagesearch.frontends.web.replies import (
+    AnswerOut,
+    AnswersOut,
+    LabelledOut,
+    PredictionsOut,
+    UploadOut,
+    VectorsOut,
+)
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
 from imagesearch.frontends.web.routes.pictures import OF_A_PICTURE
 from imagesearch.frontends.web.schemas import (
     MOST_HITS,
-    AnswerOut,
     ClassifyRequest,
+    ClassifySeveralRequest,
     Options,
-    PredictionsOut,
     SearchRequest,
-    UploadOut,
+    SeveralRequest,
     UploadPart,
-    VectorsOut,
 )
 from imagesearch.frontends.web.uploads import Upload, tidy_name
 from imagesearch.images.sources import load_image
@@ -42,7 +50,7 @@ _KEPT = links("/id", "describe_upload", "preview_upload")
 @router.post("/search", response_model=AnswerOut, responses={200: _FOUND, **problems(404, 409)})
 async def search(request: SearchRequest, backend: ServedBy) -> Response:
     """Look for what the parts say: pictures of the collection, uploads, words and vectors, each with a weight."""
-    query, options = await run_in_threadpool(_understood, backend, request)
+    query, options = await backend.decoding(_understood, backend, request)
     return await _answered(backend, query, options)
 
 
@@ -57,15 +65,26 @@ async def search_image(
     """Look for what is like an uploaded picture, in one request."""
     options = Options(k=k, only_confident=only_confident).to_options()
     data, name = await image.read(), tidy_name(image.filename or "")
-    query = await run_in_threadpool(backend.query_for, data, region, name)
+    query = await backend.decoding(backend.query_for, data, region, name)
     return await _answered(backend, query, options)
 
 
+@router.post("/search/several", response_model=AnswersOut, responses=problems(409))
+async def search_several(request: SeveralRequest, backend: ServedBy) -> Response:
+    """Look for several things, with the same options; what fails for one of them stops no other."""
+    return ApiResponse({"answers": await several.answers(backend, request)})
+
+
 @router.post("/uploads", status_code=201, response_model=UploadOut, responses={201: _KEPT, **problems(408, 413)})
-async def upload(backend: ServedBy, image: Image, response: Response) -> Any:
+async def upload(
+    backend: ServedBy,
+    image: Image,
+    response: Response,
+    preview: Annotated[bool, Form(description="make one, which decodes the picture")] = True,
+) -> Any:
     """Keep a picture for a day, so that searches can refer to it by its id."""
-    data = await image.read()
-    kept = await run_in_threadpool(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
+    data, name, bound = await image.read(), image.filename or "", backend.max_megapixels
+    kept = await backend.decoding(backend.uploads.add, data, name, bound, preview=preview)
     response.headers["Location"] = f"/api/v1/uploads/{kept.id}"
     return _upload_to_dict(kept)
 
@@ -74,6 +93,12 @@ async def upload(backend: ServedBy, image: Image, response: Response) -> Any:
 def describe_upload(key: str, backend: ServedBy) -> Any:
     """What is known of an upload."""
     return _upload_to_dict(backend.uploads.get(key))
+
+
+@router.delete("/uploads/{key}", status_code=204, responses=problems(404))
+def remove_upload(key: str, backend: ServedBy) -> None:
+    """Remove an upload before it expires."""
+    backend.uploads.remove(key)
 
 
 @router.get(
@@ -95,13 +120,19 @@ def classify(request: ClassifyRequest, backend: ServedBy) -> Any:
     return _labelled(backend, request.picture, request.top)
 
 
+@router.post("/classify/several", response_model=LabelledOut, responses=problems(404))
+def classify_several(request: ClassifySeveralRequest, backend: ServedBy) -> Response:
+    """What is in uploads; one that cannot be read stops no other."""
+    return ApiResponse({"model": backend.classifier or "", "results": several.labels(backend, request)})
+
+
 @router.post("/classify/image", response_model=PredictionsOut, responses=problems(408, 413))
 async def classify_image(
     backend: ServedBy, image: Image, top: Annotated[int, Form(ge=1, le=1000, description="number of labels")] = 5
 ) -> Any:
     """What is in an uploaded picture, in one request."""
     data = await image.read()
-    kept = await run_in_threadpool(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
+    kept = await backend.decoding(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
     return await run_in_threadpool(_labelled, backend, UploadPart(kind="upload", id=kept.id), top)
 
 
@@ -110,8 +141,8 @@ async def embed(
     backend: ServedBy, images: Annotated[list[UploadFile], File(description="pictures' files", max_length=64)]
 ) -> Any:
     """The vectors of uploaded pictures, by the model of the collection that is searched."""
-    files = [await image.read() for image in images]
-    return await run_in_threadpool(_embedded, backend, files)
+    files = [(image.filename or "", await image.read()) for image in images]
+    return await backend.decoding(_embedded, backend, files)
 
 
 def _understood(backend: Backend, request: SearchRequest) -> tuple[Query, SearchOptions]:
@@ -134,10 +165,15 @@ def _labelled(backend: Backend, part: Any, top: int) -> dict[str, Any]:
     return {"model": backend.classifier, "predictions": [one.to_dict() for one in predictions]}
 
 
-def _embedded(backend: Backend, files: list[bytes]) -> dict[str, Any]:
+def _embedded(backend: Backend, files: list[tuple[str, bytes]]) -> dict[str, Any]:
     embedder = backend.images.embedder
     bound, side = backend.max_megapixels, embedder.decode_side
-    images = [decoded(data, lambda source: load_image(source, bound, side)) for data in files]
+    images = []
+    for name, data in files:
+        try:
+            images.append(decoded(data, lambda source: load_image(source, bound, side)))
+        except PictureError as error:  # which cannot know the name of what lies in memory
+            raise PictureError(tidy_name(name), error.reason, retryable=error.retryable) from error
     vectors = backend.images.embed(images)
     mark = embedder.fingerprint
     return {"model": mark.model, "key": mark.key, "vectors": vectors.tolist()}
