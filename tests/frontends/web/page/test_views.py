@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
 
 from ..chromium import in_chromium
 from .complaints import Complaints
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = in_chromium
+axe = pytest.importorskip("axe_playwright_python.base")
 
 # Read before the test's own environment begins.
 _SCREENSHOTS = os.environ.get("IMAGESEARCH_SCREENSHOTS")
@@ -34,7 +34,7 @@ _RULES_OF_COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "l
 def violations(page: Page, rules: dict[str, Any]) -> list[str]:
     """Rules of axe-core that a view breaks, and where."""
     if not page.evaluate("'axe' in window"):
-        page.evaluate(AXE_SCRIPT)
+        page.evaluate(axe.AXE_SCRIPT)
     options = {"resultTypes": ["violations"], **rules}
     found: list[dict[str, Any]] = page.evaluate("(options) => axe.run(options)", options)["violations"]
     return [
