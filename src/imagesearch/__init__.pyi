@@ -20,10 +20,13 @@ from .errors import (
     UnsupportedIndexError,
     UsageError,
 )
+from .labelling import Labelling
+from .learning.label_quality import LabelQuality
 from .records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
 from .reports import AnnotateReport, ExtractReport, ForgetReport, IndexReport, OfflineRoot, TransferReport
 from .search.answers import Answer
 from .search.filters import Filter
+from .search.labels import LabelOptions
 from .search.query import Query, Region, SearchOptions
 from .service import ImageSearch
 
@@ -37,6 +40,9 @@ __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "SearchOptions",
     "Filter",
     "Answer",
+    "LabelOptions",
+    "Labelling",
+    "LabelQuality",
     "AnnotateReport",
     "CollectionInfo",
     "ExtractReport",

@@ -220,11 +220,12 @@ def _libraries(config: Config, request: Request) -> Iterator[tuple[Config, Seque
             images.collection()  # says what is missing
             folders = images.indexed_folders()
     for model in request.models:
-        settings = _with_model(config, model)
+        settings = with_model(config, model)
         yield settings, () if not request.folders and several and _is_indexed(settings) else folders
 
 
-def _with_model(config: Config, model: str) -> Config:
+def with_model(config: Config, model: str) -> Config:
+    """The settings with another model, a preset, hub name or folder, for vectors and labels."""
     name = os.path.abspath(os.path.expanduser(model))
     if model in catalogue.PRESETS or not os.path.isdir(name):
         name = model

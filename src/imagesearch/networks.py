@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imagesearch.config import Config
-from imagesearch.errors import ConfigError, ModelError
+from imagesearch.errors import ConfigError, ModelError, UsageError
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.records import Fingerprint, Progress, no_progress
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imagesearch.models.runtimes.base import RuntimeOptions
     from imagesearch.models.text import TextEmbedder
     from imagesearch.models.words import WordQuery
+    from imagesearch.search.labels import Labeller
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,48 @@ class Networks:
             if self._classifier is None:
                 self._classifier = self._load_classifier()
             return self._classifier
+
+    def choosing(self, labels: Sequence[str], templates: Sequence[str] = ()) -> Labeller:
+        """What chooses from these labels: the text tower of the model that labels pictures, or part of its head.
+
+        Args:
+            labels, templates: see :class:`~imagesearch.search.labels.LabelOptions`.
+
+        Raises:
+            UsageError: the model does not know one of them; names the nearest that it knows.
+            ModelError: it cannot be loaded, or neither encodes texts nor has labels.
+        """
+        from imagesearch.models.candidates import ChosenLabels, Logits, ZeroShotClassifier
+        from imagesearch.models.runtimes.selection import open_embedder
+
+        settings, checkpoint = self._config.model, self._labels_by_text()
+        name = settings.classifier or settings.name
+        if checkpoint is not None:
+            embedder = self.embedder() if name == settings.name else open_embedder(checkpoint, self._options)
+            return ZeroShotClassifier(embedder, Logits.of(checkpoint), labels, templates)
+        if templates:
+            raise UsageError(f"templates are sentences, which {name} does not understand: leave them out")
+        return ChosenLabels(self.classifier(), labels, name)
+
+    def optimize_for_choice(self, images: int, progress: Progress = no_progress) -> None:
+        """Call :meth:`optimize_for` for what :meth:`choosing` uses, where it is the configured model's."""
+        settings = self._config.model
+        if self._labels_by_text() is None:
+            self.optimize_for(images, "labels", progress)
+        elif settings.classifier in (None, settings.name):
+            self.optimize_for(images, "features", progress)
+
+    def _labels_by_text(self) -> Checkpoint | None:
+        """The checkpoint that labels pictures, if it takes any words as labels."""
+        from imagesearch.models.candidates import labels_by_text
+
+        settings = self._config.model
+        name = settings.classifier or settings.name
+        if name in catalogue.PRESETS and not catalogue.PRESETS[name].text:
+            return None
+        revision = settings.revision if name == settings.name else None
+        checkpoint = find_checkpoint(catalogue.features_checkpoint(name), revision)
+        return checkpoint if labels_by_text(checkpoint) else None
 
     def embedder_for(self, images: int, progress: Progress = no_progress) -> Encoder:
         """Like :meth:`embedder`, optimised for this machine first where so many images make that worthwhile."""
@@ -255,8 +298,8 @@ class Networks:
         name = catalogue.labels_checkpoint(settings.name, settings.classifier)
         if name is None:
             raise ModelError(
-                f"{settings.classifier or settings.name} does not label pictures; set model.classifier"
-                " (--model of 'imagesearch classify'), for example to 'vit'"
+                f"{settings.classifier or settings.name} does not label pictures; set model.classifier (--model of"
+                " 'imagesearch classify'), for example to 'vit', or name the labels to choose from (--labels)"
             )
         return find_checkpoint(name, settings.revision if name == features else None)
 

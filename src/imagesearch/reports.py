@@ -181,3 +181,54 @@ class CheckReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**dataclasses.asdict(self), "sound": self.is_sound}
+
+
+@dataclass(frozen=True, slots=True)
+class Filed(PlainValues):
+    """What became of a picture that was to be filed.
+
+    Attributes:
+        source: where it was.
+        target: where it, its copy or a link to it is now; None: nowhere.
+        problem: why, if so; or why nothing had to be done.
+    """
+
+    source: str
+    target: str | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoReport(PlainValues):
+    """What was taken back of filed pictures.
+
+    Attributes:
+        file: the journal; it is gone if ``kept`` is empty.
+        restored: pictures that were moved back.
+        removed: copies and links that were removed.
+        kept: files that were left as they are, and why.
+    """
+
+    file: str
+    restored: int
+    removed: int
+    kept: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport(PlainValues):
+    """What was written of labels into a collection.
+
+    Attributes:
+        collection: its name.
+        stored: pictures that have a label there now.
+        cleared: pictures whose earlier label was taken away, as they have none any more.
+        kept: pictures with a label that somebody gave them, which stays.
+        missing: pictures that are not in the collection.
+    """
+
+    collection: str
+    stored: int
+    cleared: int
+    kept: int
+    missing: int

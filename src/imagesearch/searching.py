@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from imagesearch.config import Config
+from imagesearch.errors import ModelError, UsageError
 from imagesearch.images.sources import ImageSource
 from imagesearch.managing import Collections
 from imagesearch.networks import Networks
+from imagesearch.records import Fingerprint
 from imagesearch.search.answers import Answer, answer
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.vectors import ImageReading, QueryEncoder
-from imagesearch.stores.base import require_same_model
+from imagesearch.search.vectors import ImageReading, Meaning, QueryEncoder
+from imagesearch.stores.base import Collection, require_same_model
 
 
 class Searcher:
@@ -33,8 +36,20 @@ class Searcher:
         collection = self._collections.open()
         there = collection.fingerprint
         require_same_model(collection.spec.name, self._networks.fingerprint(there), there)
-        encoder = QueryEncoder(collection, self._networks.embedder, self._networks.words, self.reading)
+        words = partial(self._words, collection)
+        encoder = QueryEncoder(collection, self._networks.embedder, words, self.reading)
         return answer(collection, encoder, asked, options, self._collections.background(collection))
+
+    def _words(self, collection: Collection, texts: Sequence[str], there: Fingerprint) -> Sequence[Meaning]:
+        """What words mean to the model; or, if it knows none or not these, to those who labelled pictures."""
+        try:
+            return self._networks.words(texts, there)
+        except (UsageError, ModelError):
+            from imagesearch.search.label_words import words_by_labels
+
+            if all(map(str.strip, texts)) and (found := words_by_labels(collection, texts)) is not None:
+                return found
+            raise
 
     @property
     def reading(self) -> ImageReading:

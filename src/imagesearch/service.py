@@ -11,12 +11,13 @@ from imagesearch.config import Config, load_config
 from imagesearch.images.find import list_of
 from imagesearch.images.sources import ImageSource, several
 from imagesearch.indexing import Indexer
+from imagesearch.labelling import Labelling
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
 from imagesearch.records import CollectionInfo, Hit, Prediction, Progress, Skipped, no_progress
 from imagesearch.reports import AnnotateReport, CheckReport, ExtractReport, ForgetReport, IndexReport
 from imagesearch.search.answers import Answer
-from imagesearch.search.labels import check_top, label_images
+from imagesearch.search.labels import LabelOptions
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.vectors import embed_images
 from imagesearch.searching import Searcher
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ImageSearch:
-    """Find similar pictures, label pictures, and keep collections of them.
+    """Find similar pictures, label pictures (more with its attribute ``labelling``), and keep collections of them.
 
     Models and the database are opened when they are first needed. Close it, or use it as a context manager:
     Milvus Lite lets one process at a time own a database file.
@@ -74,6 +75,7 @@ class ImageSearch:
         self._collections = Collections(self.config, self._handle.open, keep_ledgers=database is None)
         self._indexer = Indexer(self.config, self._handle, self._networks, self._collections)
         self._searcher = Searcher(self.config, self._networks, self._collections)
+        self.labelling = Labelling(self.config, self._networks, self._collections, self._searcher.reading)
 
     def index(
         self,
@@ -239,30 +241,30 @@ class ImageSearch:
         """
         return embed_images(self.embedder, several(images), self._searcher.reading)
 
-    def classify(self, image: ImageSource, top: int = 5) -> list[Prediction]:
+    def classify(self, image: ImageSource, top: int = 5, **options: Any) -> list[Prediction]:
         """What is in the picture: the most probable labels, most probable first.
 
         Raises:
-            UsageError: ``top`` is less than 1.
             PictureError: the picture cannot be read.
-            ModelError: the configured checkpoint has no labels.
+            UsageError, ModelError: see :meth:`classify_all`.
         """
-        _, result = next(self.classify_all([image], top))
+        _, result = next(self.classify_all([image], top, **options))
         if isinstance(result, Skipped):
             raise result.error()
         return result
 
     def classify_all(
-        self, images: Iterable[ImageSource], top: int = 5
+        self, images: Iterable[ImageSource], top: int = 5, **options: Any
     ) -> Iterator[tuple[ImageSource, list[Prediction] | Skipped]]:
         """Label many pictures in batches, in order; those that cannot be read come back as :class:`Skipped`.
 
+        Args:
+            options: fields of :class:`LabelOptions`: labels to choose from, a threshold, labels of near pictures.
+
         Raises:
-            UsageError: ``top`` is less than 1.
-            ModelError: the configured checkpoint has no labels.
+            UsageError, ModelError: ``top`` is less than 1, or a label is not known; the checkpoint has no labels.
         """
-        check_top(top)
-        yield from label_images(self.classifier, several(images), top, self._searcher.reading)
+        yield from self.labelling.label(several(images), top, LabelOptions(**options))
 
     def optimize(self, labels: bool = False, progress: Progress = no_progress) -> bool:
         """Prepare the configured model for this machine: later work and starts are faster.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,30 @@ def test_photographs_get_their_labels(photos: Path, mobilenet: Path) -> None:
         top_five += 10 * number in indices
     assert first >= 77
     assert top_five >= 93
+
+
+class TestCalibration:
+    def test_logits_are_divided_by_the_temperature(
+        self, checkpoint: Callable[[str], Path], pictures: list[Image.Image], tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(checkpoint("convnext"), tmp_path / "m"))
+        before = classifier(folder)
+        logits = before.logits([before.preprocess(picture) for picture in pictures])
+        (folder / "calibration.json").write_text('{"temperature": 2.5}')
+        expected = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum(axis=1, keepdims=True)
+        found = ImageSearch({"model": {"name": str(folder), "precision": "float32", "runtime": "torch"}})
+        for (_, predictions), row in zip(found.classify_all(pictures, top=5), expected, strict=True):
+            assert isinstance(predictions, list)
+            assert [one.score for one in predictions] == pytest.approx(sorted(row, reverse=True), abs=1e-5)
+        assert classifier(folder).temperature == 2.5
+
+    @pytest.mark.parametrize(
+        "text", ["{}", "[1]", "half", '{"temperature": 0}', '{"temperature": true}', '{"temperature": NaN}']
+    )
+    def test_what_is_no_temperature_is_refused(
+        self, text: str, checkpoint: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(checkpoint("convnext"), tmp_path / "m"))
+        (folder / "calibration.json").write_text(text)
+        with pytest.raises(ModelError, match=r"calibration\.json"):
+            classifier(folder)

@@ -62,12 +62,7 @@ def annotate(
         UsageError: the collection cannot hold annotations, or a picture would have too many.
         StoreError: the database fails; what was written stays.
     """
-    if "annotations" in collection.info().missing_columns:
-        name = collection.spec.name
-        raise UsageError(
-            f"collection {name!r} was made by an earlier version and cannot hold annotations: 'imagesearch copy"
-            f" {name} NEW' makes one that can"
-        )
+    require_annotations(collection)
     keys = _KEYS[on](table.file)
     used: set[str] = set()
     found: list[tuple[int, Row]] = []
@@ -83,6 +78,20 @@ def annotate(
     )
 
 
+def require_annotations(collection: Collection) -> None:
+    """Make sure that a collection can hold annotations.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if "annotations" in collection.info().missing_columns:
+        name = collection.spec.name
+        raise UsageError(
+            f"collection {name!r} was made by an earlier version and cannot hold annotations: 'imagesearch copy"
+            f" {name} NEW' makes one that can"
+        )
+
+
 def _write(collection: Collection, found: Sequence[tuple[int, Row]], progress: Progress) -> None:
     values, done = dict(found), 0
     ids = iter(values)
@@ -95,13 +104,17 @@ def _write(collection: Collection, found: Sequence[tuple[int, Row]], progress: P
         collection.build_index(progress)
 
 
-def with_annotations(record: ImageRecord, values: Mapping[str, Any]) -> ImageRecord:
+def with_annotations(record: ImageRecord, values: Mapping[str, Any], without: Sequence[str] = ()) -> ImageRecord:
     """The record with these values besides those that it has.
+
+    Args:
+        without: names of values that it loses.
 
     Raises:
         UsageError: together they are too long.
     """
-    text = json.dumps({**parse_annotations(record.annotations), **values}, ensure_ascii=False, sort_keys=True)
+    there = {name: value for name, value in parse_annotations(record.annotations).items() if name not in without}
+    text = json.dumps({**there, **values}, ensure_ascii=False, sort_keys=True)
     if len(text.encode()) > MOST_BYTES:
         raise UsageError(f"{record.path}: its annotations would have more than {MOST_BYTES:,} bytes")
     return replace(record, annotations=text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
+from imagesearch.models.hub import CALIBRATION, Checkpoint
 from imagesearch.models.network import Network
 from imagesearch.models.preprocessing import Pixels, Preprocessor
 from imagesearch.models.runtimes.base import PictureModel, Runtime
@@ -24,11 +27,15 @@ class Classifier(PictureModel):
 
     Attributes:
         labels: class names; position is the class's number.
+        temperature: what logits are divided by before they become probabilities: see :func:`read_temperature`.
     """
 
-    def __init__(self, preprocessor: Preprocessor, runtime: Runtime, labels: Sequence[str]) -> None:
+    def __init__(
+        self, preprocessor: Preprocessor, runtime: Runtime, labels: Sequence[str], temperature: float = 1.0
+    ) -> None:
         super().__init__(preprocessor, runtime)
         self.labels = tuple(labels)
+        self.temperature = temperature
 
     @classmethod
     def of_network(cls, network: Network) -> Classifier:
@@ -38,7 +45,7 @@ class Classifier(PictureModel):
             network: loaded for ``"labels"``.
 
         Raises:
-            ModelError: the checkpoint has no trained classification head.
+            ModelError: the checkpoint has no trained classification head, or its calibration is no number.
         """
         if network.missing:
             raise ModelError(
@@ -52,7 +59,8 @@ class Classifier(PictureModel):
 
         names = network.config.id2label
         labels = [str(names[index]) for index in sorted(names)]
-        return cls(network.preprocessor, TorchRuntime(network, logits), labels)
+        temperature = read_temperature(network.checkpoint)
+        return cls(network.preprocessor, TorchRuntime(network, logits), labels, temperature)
 
     def predict(self, batch: Sequence[Pixels], top: int = 5) -> list[list[Prediction]]:
         """The most probable labels of preprocessed images, most probable first.
@@ -64,12 +72,48 @@ class Classifier(PictureModel):
         Raises:
             ModelError: memory does not hold the batch.
         """
-        scores = probabilities(self.runtime.run(batch))
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-        return [
-            [Prediction(self.labels[i], float(row[i]), i) for i in indices.tolist()]
-            for row, indices in zip(scores, best, strict=True)
-        ]
+        return most_probable(probabilities(self.logits(batch)), self.labels, top)
+
+    def logits(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Logits, divided by the temperature, of preprocessed images: float32, shape (n, classes).
+
+        Raises:
+            ModelError: memory does not hold the batch.
+        """
+        logits: NDArray[np.float32] = self.runtime.run(batch) / np.float32(self.temperature)
+        return logits
+
+
+def read_temperature(checkpoint: Checkpoint) -> float:
+    """The temperature that makes a checkpoint's probabilities true (Guo et al., ICML 2017).
+
+    It stands in ``calibration.json`` beside the weights, as ``{"temperature": 1.37}``; 1 where there is none.
+
+    Raises:
+        ModelError: the file is there, but holds no such number.
+    """
+    file = checkpoint.folder / CALIBRATION
+    try:
+        temperature = json.loads(file.read_bytes())["temperature"]
+    except FileNotFoundError:
+        return 1.0
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{checkpoint.name}: cannot read a temperature from {CALIBRATION}: {error!r}") from error
+    is_number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not is_number or not math.isfinite(temperature) or not 1e-3 <= temperature <= 1e3:
+        raise ModelError(
+            f"{checkpoint.name}: {CALIBRATION}: temperature = {temperature!r}: must be a number from 0.001 to 1000"
+        )
+    return float(temperature)
+
+
+def most_probable(scores: NDArray[np.float32], labels: Sequence[str], top: int) -> list[list[Prediction]]:
+    """The labels with the highest scores, shape (n, labels), of each row, highest first; ties in order."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        [Prediction(labels[i], float(row[i]), i) for i in indices.tolist()]
+        for row, indices in zip(scores, best, strict=True)
+    ]
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -28,6 +28,8 @@ _HUB_DEADLINE_SECONDS = 7.0
 
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 SETTINGS = ("config.json", *_PROCESSOR)
+# The temperature of a classifier's probabilities, if somebody found it: see models.classifier.
+CALIBRATION = "calibration.json"
 # What turns texts into tokens: any of the vocabularies, and what goes with them. No part of a checkpoint's digest,
 # as it does not change the vectors of images.
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
@@ -279,7 +281,8 @@ def _wanted(name: str, files: Iterable[str]) -> Iterable[str]:
     if not weights:
         raise ModelError(f"{name!r} has no PyTorch weights on the hub")
     yield from safe or weights
-    yield from (file for file in names if file in (*SETTINGS, *_TOKENIZER) or file.endswith(".index.json"))
+    others = (*SETTINGS, *_TOKENIZER, CALIBRATION)
+    yield from (file for file in names if file in others or file.endswith(".index.json"))
 
 
 def first_line(error: BaseException) -> str:

@@ -183,7 +183,11 @@ def prompts_for(text: str) -> tuple[str, ...]:
 
 
 def encode_queries(
-    encode: Callable[[Sequence[str]], NDArray[np.float32]], texts: Sequence[str], *, normalized: bool = True
+    encode: Callable[[Sequence[str]], NDArray[np.float32]],
+    texts: Sequence[str],
+    *,
+    normalized: bool = True,
+    templates: Sequence[str] = (),
 ) -> NDArray[np.float32]:
     """One vector per text: the mean direction of its prompts' vectors (:func:`prompts_for`), all encoded at once.
 
@@ -191,6 +195,7 @@ def encode_queries(
         encode: literal texts to vectors of shape (n, dim), such as :meth:`TextEmbedder.encode`.
         texts: one or more.
         normalized: whether to give vectors of unit length; else of the prompts' mean length.
+        templates: sentences with ``{}`` where the text stands, in place of those of :func:`prompts_for`.
 
     Returns:
         float32, shape (number of texts, dim).
@@ -198,7 +203,10 @@ def encode_queries(
     Raises:
         ModelError: see ``encode``.
     """
-    prompts = [prompts_for(text) for text in texts]
+    prompts = [
+        tuple(template.replace("{}", text) for template in templates) if templates else prompts_for(text)
+        for text in texts
+    ]
     vectors = encode([prompt for several in prompts for prompt in several])
     ends = np.cumsum([len(several) for several in prompts])[:-1]
     rows = []

@@ -292,6 +292,13 @@ def _encode(embedder: Encoder, views: Iterable[_View], reading: ImageReading) ->
         yield from (result if isinstance(result, Skipped) else next(vectors) for result in batch)
 
 
+def encode_images(
+    embedder: Encoder, images: Iterable[ImageSource], reading: ImageReading = DEFAULT_READING
+) -> Iterator[Vectors | Skipped]:
+    """The vector of each image, float32, shape (dim,), in their order, or why it has none; consumed lazily."""
+    return _encode(embedder, map(_View, images), reading)
+
+
 def embed_images(
     embedder: Encoder, images: Iterable[ImageSource], reading: ImageReading = DEFAULT_READING
 ) -> Vectors:
@@ -308,7 +315,7 @@ def embed_images(
         PictureError: one of them cannot be read.
     """
     vectors = []
-    for result in _encode(embedder, map(_View, images), reading):
+    for result in encode_images(embedder, images, reading):
         if isinstance(result, Skipped):
             raise result.error()
         vectors.append(result)

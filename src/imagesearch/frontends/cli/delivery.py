@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,10 +14,9 @@ from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.output import note
 from imagesearch.frontends.text import counted, printable
 from imagesearch.images.find import reason_of
+from imagesearch.library.placing import numbered_names
 from imagesearch.records import Hit
 
-# What a file's name may have on nearly every system, in bytes.
-_MAX_NAME = 255
 # Copies are read and written in parts of this many bytes.
 _PART = 1 << 20
 
@@ -113,22 +111,12 @@ def _deliver_one(source: str, into: Path, prefix: str, place: Callable[[str, Pat
         if not os.path.isfile(source):
             os.stat(source)  # says why
             return Delivered(source, None, "is not a regular file")
-        for name in _names(prefix, os.path.basename(source)):
+        for name in numbered_names(os.path.basename(source), prefix):
             with contextlib.suppress(FileExistsError):
                 return Delivered(source, into / name, place(source, into / name))
     except OSError as error:
         return Delivered(source, None, reason_of(error))
     raise AssertionError("the names are without end")
-
-
-def _names(prefix: str, name: str) -> Iterator[str]:
-    """The name behind its prefix, then with numbers; never too long for a file system."""
-    stem, ending = os.path.splitext(name)
-    for number in itertools.count(1):
-        tail = ending if number == 1 else f"-{number}{ending}"
-        while stem and len(os.fsencode(f"{prefix}{stem}{tail}")) > _MAX_NAME:
-            stem = stem[:-1]
-        yield f"{prefix}{stem}{tail}"
 
 
 def _copy(source: str, target: Path) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from imagesearch.errors import ModelError
-from imagesearch.models.classifier import Classifier
+from imagesearch.models.classifier import Classifier, read_temperature
 from imagesearch.models.devices import choose_device
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, weights_bytes
@@ -110,10 +110,12 @@ def open_classifier(checkpoint: Checkpoint, options: RuntimeOptions = AUTO) -> C
     """Load a checkpoint that labels images; see :func:`open_embedder`.
 
     Raises:
-        ModelError: it cannot be loaded or has no trained head, or the runtime or device is not there.
+        ModelError: it cannot be loaded or has no trained head, its calibration is no number, or the runtime or
+            device is not there.
     """
+    temperature = read_temperature(checkpoint)
     opened = _Selection(Source(checkpoint, "labels", ""), options).open()
-    return Classifier(opened.preprocessor, opened.runtime, opened.description)
+    return Classifier(opened.preprocessor, opened.runtime, opened.description, temperature)
 
 
 def optimize(
