@@ -179,6 +179,8 @@ class TestRefusals:
             {"templates": ("a {}",)},
             {"labels": ("a", "a")},
             {"labels": ("a", " ")},
+            {"labels": "cat,dog"},
+            {"labels": ("a", "b"), "templates": "a {}"},
             {"labels": ("a", "b"), "nearest": True},
         ],
     )

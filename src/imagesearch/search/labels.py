@@ -78,6 +78,8 @@ class LabelOptions:
             raise UsageError(f"threshold = {self.threshold}: must be a probability, 0 to 1")
         if self.neighbours < 1:
             raise UsageError(f"neighbours = {self.neighbours}: must be at least 1")
+        if isinstance(self.labels, str) or isinstance(self.templates, str):
+            raise UsageError("labels and templates are lists of texts, not one text")
         if self.templates and not self.labels:
             raise UsageError("templates are for labels: name some")
         if self.nearest and self.labels:
