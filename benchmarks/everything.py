@@ -217,6 +217,34 @@ def mcp(figures: dict[str, Any]) -> str:
     )
 
 
+def serving(figures: dict[str, Any]) -> str:
+    few = figures["equal_p95"]["clients"]
+    sides = {
+        "batched": f"{figures['clients']} clients that upload, batched",
+        "one by one": f"{figures['clients']} clients that upload, one by one",
+        "equal_p95": f"{few} clients that upload, one by one",
+        "quiet": "one client, by id",
+        "scrolling": "the same, while another one scrolls",
+    }
+    rows = []
+    for side, name in sides.items():
+        one = figures[side]
+        others = ", ".join(f"{count} x {status}" for status, count in one["statuses"].items() if status != "200")
+        rows.append(
+            [
+                name,
+                f"{one['requests_per_second']:.0f}",
+                f"{one['p50_ms']:.0f}",
+                f"{one['p95_ms']:.0f}",
+                others or "none",
+            ]
+        )
+    ratios = f"{figures['ratio']:.2f} times as many; at equal p95 {figures['ratio_at_equal_p95']:.2f}"
+    memory = " and ".join(f"{megabytes:.0f} MB" for megabytes in figures["memory_mb"])
+    said = f"\n\nBatches answer {ratios}. Memory of the server before and after: {memory}."
+    return table(["searches", "requests/s", "p50 ms", "p95 ms", "other answers"], rows) + said
+
+
 GPU_SIDES = ("decoding alone", "network alone", "files")
 
 
@@ -257,6 +285,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "faults": ("File calls that fail, and kills at chosen calls", faults),
     "threads": ("Threads that do everything at once", threads),
     "mcp": ("The first answer to a language model", mcp),
+    "serving": ("The HTTP API under load", serving),
+    "serving-many": ("The HTTP API under load, among 100,000 pictures", serving),
     "gpu": ("On a GPU: ViT-B/16 with random weights", gpu),
 }
 # Run only where they are named: an hour and 20 GB of memory, or millions of files.
@@ -291,6 +321,8 @@ def commands(
         "faults": ["faults.py"],
         "threads": ["threads.py"],
         "mcp": ["mcp_server.py"],
+        "serving": ["serving.py", *found],
+        "serving-many": ["serving.py", *found, "--rows", "100000", "--seconds", "20"],
     }
     if plain_python:
         steps["plain"] = ["plain.py", "--plain", plain_python, *found]
