@@ -229,16 +229,9 @@ def serving(figures: dict[str, Any]) -> str:
     rows = []
     for side, name in sides.items():
         one = figures[side]
+        numbers = (f"{one[key]:.0f}" for key in ("requests_per_second", "p50_ms", "p95_ms"))
         others = ", ".join(f"{count} x {status}" for status, count in one["statuses"].items() if status != "200")
-        rows.append(
-            [
-                name,
-                f"{one['requests_per_second']:.0f}",
-                f"{one['p50_ms']:.0f}",
-                f"{one['p95_ms']:.0f}",
-                others or "none",
-            ]
-        )
+        rows.append([name, *numbers, others or "none"])
     ratios = f"{figures['ratio']:.2f} times as many; at equal p95 {figures['ratio_at_equal_p95']:.2f}"
     memory = " and ".join(f"{megabytes:.0f} MB" for megabytes in figures["memory_mb"])
     said = f"\n\nBatches answer {ratios}. Memory of the server before and after: {memory}."
