@@ -130,6 +130,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (
         "learning.labels",
+        "learning.label_sets",
+        "learning.splits",
         "learning.metrics",
         "learning.exact",
         "learning.outcomes",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imagesearch.errors import UsageError
 from imagesearch.learning import metrics
+from imagesearch.learning.label_sets import LabelledPictures
 from imagesearch.learning.splits import (
     Relations,
     find_relations,
@@ -167,7 +168,8 @@ def test_the_report_names_leaks_and_lonely_classes(tmp_path: Path) -> None:
     members, relations = of_classes(codes), find_relations(pictures, vectors)
     guarded, naive = split(members, relations, seed=3), split(members, unrelated(len(codes)), seed=3)
     names = [f"class {number}" for number in range(11)]
-    said = report_split(guarded, pictures, members, names, relations, naive)
+    labelled = LabelledPictures(pictures, vectors, names, members)
+    said = report_split(labelled, guarded, relations, naive)
     assert said.leaking > 0.8 * len(naive.held_out)
     assert len(said.leaks) == 10
     one, other = (pictures.index(ImageRecord(path)) for path in said.leaks[0])
@@ -175,4 +177,4 @@ def test_the_report_names_leaks_and_lonely_classes(tmp_path: Path) -> None:
     assert said.single == said.unmeasured == ["class 10"]
     assert said.conflicts == 0
     members[0] = ~members[0]
-    assert report_split(guarded, pictures, members, names, relations, naive).conflicts == 1
+    assert report_split(labelled, guarded, relations, naive).conflicts == 1

@@ -11,18 +11,18 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import UsageError
+from imagesearch.learning.label_sets import LabelledPictures, Membership
 from imagesearch.records import ImageRecord, PlainValues
 from imagesearch.search.grouping import near_identical
 from imagesearch.stores.base import Vectors
 
 Places = NDArray[np.int64]
-# bool, shape (pictures, classes): which labels each picture has.
-Membership = NDArray[np.bool_]
 
 # Shots of a burst follow each other within so many seconds.
 BURST_SECONDS = 3.0
@@ -121,21 +121,20 @@ def _burst_pairs(pictures: Sequence[ImageRecord]) -> Iterator[tuple[int, int]]:
             shots.setdefault(picture.camera or os.path.dirname(picture.path), []).append((moment, place))
     for listed in shots.values():
         listed.sort()
-        for (before, one), (after, other) in zip(listed, listed[1:], strict=False):
+        for (before, one), (after, other) in pairwise(listed):
             if after - before <= BURST_SECONDS:
                 yield one, other
 
 
 def _moment(taken: str | None) -> float | None:
     """Seconds since an arbitrary moment; None where the file does not say, or no time that exists."""
+    if not taken:
+        return None
     try:
-        return (
-            (datetime.fromisoformat(taken).replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
-            if taken
-            else None
-        )
+        moment = datetime.fromisoformat(taken).replace(tzinfo=None)
     except ValueError:
         return None
+    return (moment - datetime(1970, 1, 1)).total_seconds()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -255,30 +254,21 @@ class SplitReport(PlainValues):
 
 
 def report_split(
-    parts: Split,
-    pictures: Sequence[ImageRecord],
-    members: Membership,
-    names: Sequence[str],
-    relations: Relations,
-    naive: Split,
-    *,
-    shown: int = 10,
+    labelled: LabelledPictures, parts: Split, relations: Relations, naive: Split, *, shown: int = 10
 ) -> SplitReport:
     """Say what a split did, and what would have gone wrong with another one.
 
     Args:
+        labelled: what was split.
         parts: the split.
-        pictures, members, relations: what was split.
-        names: of the classes.
+        relations: that it heeds.
         naive: a split without regard to relatives, with the same seed: see :func:`unrelated`.
         shown: leaks that are listed.
     """
-    groups = relations.groups
+    groups, members, pictures = relations.groups, labelled.members, labelled.pictures
     learnt = dict(zip(groups[naive.training].tolist(), naive.training.tolist(), strict=True))
-    leaks = [
-        (place, learnt[group]) for place in naive.held_out.tolist() if (group := int(groups[place])) in learnt
-    ]
-    counts, measured = members.sum(axis=0), members[parts.held_out].any(axis=0)
+    leaks = [(place, learnt[group]) for place in naive.held_out if (group := int(groups[place])) in learnt]
+    counts, measured = members.sum(axis=0).tolist(), members[parts.held_out].any(axis=0).tolist()
     _, first = np.unique(groups, return_index=True)
     differs = (members != members[first[groups]]).any(axis=1)
     return SplitReport(
@@ -289,7 +279,7 @@ def report_split(
         burst=relations.burst,
         leaking=len(leaks),
         leaks=[(pictures[one].path, pictures[other].path) for one, other in leaks[:shown]],
-        single=[name for name, count in zip(names, counts, strict=True) if count == 1],
-        unmeasured=[name for name, is_there in zip(names, measured, strict=True) if not is_there],
+        single=[name for name, count in zip(labelled.names, counts, strict=True) if count == 1],
+        unmeasured=[name for name, is_there in zip(labelled.names, measured, strict=True) if not is_there],
         conflicts=len(np.unique(groups[differs])),
     )
