@@ -132,6 +132,9 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "learning.labels",
         "learning.label_sets",
         "learning.splits",
+        "learning.logistic",
+        "learning.calibration",
+        "learning.probe",
         "learning.metrics",
         "learning.exact",
         "learning.outcomes",
@@ -141,6 +144,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "learning.index_quality",
         "learning.words_evaluation",
         "learning.confidence_evaluation",
+        "learning.contest",
     ),
     (
         "settings",

@@ -47,7 +47,7 @@ class LabelledPictures:
     @property
     def codes(self) -> NDArray[np.int64]:
         """The number of each picture's class (of several the first), shape (n,)."""
-        return self.members.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.members.argmax(axis=1), np.int64)
 
 
 def label_pictures(
@@ -65,9 +65,10 @@ def label_pictures(
         UsageError: there are fewer than two classes, or none of them has two pictures; or the file cannot be read,
             or names none of the pictures.
     """
+    sets: list[tuple[str, ...]]
+    missing: tuple[str, ...] = ()
     if file is None:
         sets = [() if label is None else (label,) for label in folder_labels(pictures)]
-        missing: tuple[str, ...] = ()
     else:
         sets, missing = _sets_of_file(pictures, file)
     names = sorted({label for labels in sets for label in labels})

@@ -268,7 +268,7 @@ def report_split(
     groups, members, pictures = relations.groups, labelled.members, labelled.pictures
     learnt = dict(zip(groups[naive.training].tolist(), naive.training.tolist(), strict=True))
     leaks = [(place, learnt[group]) for place in naive.held_out if (group := int(groups[place])) in learnt]
-    counts, measured = members.sum(axis=0).tolist(), members[parts.held_out].any(axis=0).tolist()
+    counts, measured = members.sum(axis=0), members[parts.held_out].sum(axis=0)
     _, first = np.unique(groups, return_index=True)
     differs = (members != members[first[groups]]).any(axis=1)
     return SplitReport(
@@ -280,6 +280,6 @@ def report_split(
         leaking=len(leaks),
         leaks=[(pictures[one].path, pictures[other].path) for one, other in leaks[:shown]],
         single=[name for name, count in zip(labelled.names, counts, strict=True) if count == 1],
-        unmeasured=[name for name, is_there in zip(labelled.names, measured, strict=True) if not is_there],
+        unmeasured=[name for name, count in zip(labelled.names, measured, strict=True) if count == 0],
         conflicts=len(np.unique(groups[differs])),
     )
