@@ -177,7 +177,7 @@ def test_the_temperature_undoes_what_is_wrong(wrong: float, several: bool) -> No
 def test_expected_calibration_error_by_hand() -> None:
     scores, right = np.array([0.9, 0.9, 0.1, 1.0]), np.array([True, False, False, True])
     # One bin holds .9 twice (half right: .4 off, half of all), one .1 (.1 off, a quarter), one 1 (right).
-    assert expected_calibration_error(scores, right, bins=10) == pytest.approx((2 * 0.4 + 0.1) / 4)
+    assert expected_calibration_error(scores, right) == pytest.approx((2 * 0.4 + 0.1) / 4)
 
 
 def test_two_hundred_classes_in_seconds() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imagesearch.learning.confidence_evaluation import calibration_error, reliability
 from imagesearch.learning.logistic import Numbers
 
 # Of log(temperature), from 1/50 to 50, and how finely it is searched.
 _WIDEST, _FINE = 4.0, 1e-3
-_BINS = 15
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -69,17 +69,14 @@ def best_temperature(logits: Numbers, members: NDArray[np.bool_], *, several: bo
     return float(np.exp((low + high) / 2))
 
 
-def expected_calibration_error(scores: NDArray[Any], correct: NDArray[Any], bins: int = _BINS) -> float:
-    """How far scores are from the part that is right, on average over equally wide bins of the score.
+def expected_calibration_error(scores: NDArray[Any], correct: NDArray[Any]) -> float:
+    """How far scores are from the part that is right, on average over ten equally wide bins of the score.
 
     Naeini, Cooper & Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015.
 
     Args:
         scores: 0 to 1, of any shape; of pictures with one label, that of the first label.
         correct: whether each is right, of the same shape.
-        bins: how many.
     """
-    flat, right = np.asarray(scores, np.float64).ravel(), np.asarray(correct, np.float64).ravel()
-    places = np.minimum((flat * bins).astype(np.int64), bins - 1)
-    sums = np.bincount(places, flat - right, bins)
-    return float(np.abs(sums).sum() / len(flat))
+    right = np.asarray(correct, bool).ravel()
+    return calibration_error(reliability(np.asarray(scores, np.float64).ravel(), right))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import UsageError
 from imagesearch.learning import metrics
+from imagesearch.learning.calibration import expected_calibration_error, probabilities
 from imagesearch.learning.evaluation import evaluate_labels
 from imagesearch.learning.exact import Rows
 from imagesearch.learning.label_sets import LabelledPictures, Membership
@@ -40,8 +41,8 @@ class Contestant:
         detail: what was chosen for it, such as ``"k = 10"``.
         accuracy: the part of pictures whose label is right; with several labels, of those all of whose labels are.
         macro_f1: the mean of the classes' F1.
-        retrieval: mAP among the pictures set aside, each asked for the others of its class, by the vectors that the
-            model makes for search; None with several labels, or where no class has two pictures set aside.
+        retrieval: mAP among the pictures set aside, each asked for the others of its class, by the vectors that
+            the model makes for search; None with several labels, or where no class has two pictures set aside.
         calibration_error: expected calibration error; None for neighbours.
         gain: in accuracy over the baseline, on the same pictures; None for the baseline.
         seconds: it took to train.
@@ -107,6 +108,42 @@ def measure(
         seconds=seconds,
         predictions=predictions,
         average_precisions=retrieval,
+    )
+
+
+def measure_logits(
+    name: str,
+    logits: NDArray[Any],
+    truth: Membership,
+    *,
+    several: bool,
+    retrieval: Floats,
+    baseline: Contestant,
+    detail: str,
+    seconds: float,
+    seed: int = 0,
+) -> Contestant:
+    """The same for a classifier that gives logits, whose calibration is measured too.
+
+    Args:
+        logits: shape (pictures set aside, classes).
+        several: whether each label is decided by itself.
+    """
+    said, scores = predict(logits, several=several), probabilities(logits, several=several)
+    if several:
+        error = expected_calibration_error(scores, truth)
+    else:
+        error = expected_calibration_error(scores.max(axis=1), (said & truth).any(axis=1))
+    return measure(
+        name,
+        said,
+        truth,
+        retrieval=retrieval,
+        baseline=baseline,
+        detail=detail,
+        calibration_error=error,
+        seconds=seconds,
+        seed=seed,
     )
 
 

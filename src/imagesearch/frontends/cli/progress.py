@@ -31,6 +31,7 @@ _STAGES = {
     "classify": "Labelling",
     "evaluate": "Ranking",
     "distort": "Looking for originals of copies",
+    "fit": "Fitting the probe",
     "probe": "Probing the index",
     "copy": "Copying",
     "export": "Exporting",
