@@ -1,4 +1,4 @@
-"""Learning to label from a folder of labelled pictures: split, baseline, probe, verdict, and the result as a folder.
+"""Learning to label, from a folder of labelled pictures: split, baseline, probe, and the result as a checkpoint.
 
 Vectors are kept in a database of their own in the user's cache, so that another run encodes only what is new.
 """

@@ -80,7 +80,10 @@ def remarks(found: Training) -> Iterator[str]:
         first = found.skipped[0]
         yield f"{len(found.skipped):,} files could not be read; the first, {first.path}: {first.reason}"
     if found.missing:
-        yield f"{len(found.missing):,} paths with labels are no pictures that were found; the first: {found.missing[0]}"
+        yield (
+            f"{len(found.missing):,} paths with labels are no pictures that were found; the first:"
+            f" {found.missing[0]}"
+        )
     if found.unlabelled:
         yield f"{found.unlabelled:,} pictures have no label, and were left out"
     yield from _about_split(found.split)
@@ -95,8 +98,8 @@ def _about_split(split: SplitReport) -> Iterator[str]:
     if any(related.values()):
         listed = ", ".join(f"{count:,} {kind}" for kind, count in related.items() if count)
         yield (
-            f"{listed} pictures were kept together; split without regard to that, {split.leaking:,} of the pictures"
-            " set aside would have had a relative among those learnt from"
+            f"{listed} pictures were kept together; split without regard to that, {split.leaking:,} of those set"
+            " aside would have had a relative among those learnt from"
         )
     if split.conflicts:
         yield f"{split.conflicts:,} groups of identical or nearly identical pictures have different labels"
@@ -124,5 +127,9 @@ def verdict(found: Training) -> str:
         if found.written:
             return f"{said}; written to {place} all the same"
         return f"{said}; nothing was written (--force writes it all the same)"
-    doubt = "" if found.is_sure else "; with so few pictures set aside that is not sure"
-    return f"the {name} beats the nearest neighbours: accuracy {interval}{doubt}; written to {place}"
+    if not found.is_sure:
+        return (
+            f"the {name} did better than the nearest neighbours, but with so few pictures set aside that is not"
+            f" sure: accuracy {interval}; written to {place}"
+        )
+    return f"the {name} beats the nearest neighbours: accuracy {interval}; written to {place}"

@@ -133,7 +133,8 @@ def measure_logits(
     if several:
         error = expected_calibration_error(scores, truth)
     else:
-        error = expected_calibration_error(scores.max(axis=1), (said & truth).any(axis=1))
+        right = np.asarray((said & truth).any(axis=1))
+        error = expected_calibration_error(scores.max(axis=1), right)
     return measure(
         name,
         said,

@@ -61,8 +61,8 @@ def model_card(
             "",
             *_measures(contestants),
             "",
-            f"Regularisation (L2 {probe.l2:g}) and the temperature of the scores ({probe.temperature:.3f}, which is"
-            " part of the weights) were chosen by cross-validation among the pictures learnt from; there the"
+            f"Regularisation (L2 {probe.l2:g}) and the temperature of the scores ({probe.temperature:.3f}, part of"
+            " the weights) were chosen by cross-validation among the pictures learnt from; there the"
             f" expected calibration error is {probe.calibration_error:.3f}, and was"
             f" {probe.uncalibrated_error:.3f} before.",
             "",
