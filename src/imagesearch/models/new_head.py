@@ -58,7 +58,7 @@ def load_with_new_head(checkpoint: Checkpoint, labels: Sequence[str], *, several
             f"{checkpoint.name} has a text tower, which a checkpoint that labels pictures cannot keep: choose a"
             " model of pictures alone, such as dinov2-small (--model)"
         )
-    inside = {f"{_head(loaded)[0]}.{kind}" for kind in ("weight", "bias")}
+    inside = {f"{find_head(loaded)[0]}.{kind}" for kind in ("weight", "bias")}
     if missing := sorted(loaded.missing - inside):
         raise ModelError(
             f"{checkpoint.name}: the checkpoint lacks {len(missing)} of the network's weights (first:"
@@ -69,7 +69,7 @@ def load_with_new_head(checkpoint: Checkpoint, labels: Sequence[str], *, several
     return loaded
 
 
-def _head(loaded: LoadedModel) -> tuple[str, Any]:
+def find_head(loaded: LoadedModel) -> tuple[str, Any]:
     """Name and module of the linear layer whose output are the logits.
 
     Raises:
@@ -102,7 +102,7 @@ class HeadInputs(PictureModel):
         Raises:
             ModelError: its logits are not one linear layer's output; or see :class:`Network`.
         """
-        name, head = _head(loaded)
+        name, head = find_head(loaded)
         network = Network(loaded, device=device, precision=precision)
         seen: list[torch.Tensor] = []
         head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -174,7 +174,7 @@ def write_checkpoint(
     """
     import torch
 
-    name, head = _head(loaded)
+    name, head = find_head(loaded)
     shape = tuple(head.weight.shape)
     if shape != weights.shape:
         raise ModelError(f"{loaded.checkpoint.name}: its head ({name}) has shape {shape}, not {weights.shape}")
