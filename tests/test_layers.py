@@ -101,6 +101,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.runtimes.selection",
     ),
     ("models.vocabulary", "models.heads", "models.words", "models.new_head"),
+    ("models.trainer", "models.fine_tuning"),
     (
         "library.features",
         "library.encoding",
@@ -144,7 +145,9 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "learning.logistic",
         "learning.calibration",
         "learning.probe",
+        "learning.fine_tuned",
         "learning.contest",
+        "learning.match",
         "learning.model_card",
     ),
     (
@@ -243,7 +246,8 @@ OWNERS = {
     "milvus_lite": "stores.milvus.lite*",
     "faiss": "stores.milvus.codes",
     "pyarrow": "[ls]*.*",
-    "transformers": "models.network",
+    "transformers": "models.network models.trainer",
+    "peft": "models.fine_tuning",
     "huggingface_hub": "models.hub",
     "torch": "models.*",
     "openvino": "models.runtimes.openvino",
@@ -268,6 +272,7 @@ OWNERS = {
 }
 
 HEAVY = {
+    "peft",
     "torch",
     "transformers",
     "pymilvus",

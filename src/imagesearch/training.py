@@ -12,7 +12,8 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,12 @@ from imagesearch.stores.base import ConnectionOptions
 if TYPE_CHECKING:
     from imagesearch.learning.contest import Contestant
     from imagesearch.learning.label_sets import LabelledPictures
+    from imagesearch.learning.match import Terms
     from imagesearch.learning.probe import Probe
-    from imagesearch.learning.splits import Relations, Split, SplitReport
+    from imagesearch.learning.splits import SplitReport
     from imagesearch.models.embedder import Encoder
+    from imagesearch.models.network import LoadedModel
+    from imagesearch.models.trainer import Method, Plan
 
 # In a folder that this module wrote: what it measured. Other folders are never replaced.
 REPORT = "training.json"
@@ -48,6 +52,8 @@ class Request:
         folds: of cross-validation.
         balanced: whether rare classes count as much as frequent ones.
         seed: of everything random.
+        methods: ways of fine-tuning to compare with the probe, of :data:`~imagesearch.models.trainer.METHODS`.
+        epochs, batch_size, learning_rate: of fine-tuning; see :class:`~imagesearch.models.trainer.Plan`.
         force: write although the baseline was not beaten, and replace what an earlier run wrote.
     """
 
@@ -58,7 +64,31 @@ class Request:
     folds: int = 5
     balanced: bool = False
     seed: int = 0
+    methods: tuple[str, ...] = ()
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 0.0
     force: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        """What is the same for all contestants."""
+        from imagesearch.learning.match import Terms
+
+        return Terms(self.held_out, self.folds, self.balanced, self.seed)
+
+    def plan(self, method: Method, several: bool) -> Plan:
+        """How to fine-tune."""
+        from imagesearch.models.trainer import Plan
+
+        return Plan(
+            method=method,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            several=several,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +100,12 @@ class Training:
         pictures, classes: how many.
         several: whether pictures have several labels.
         split: what was set aside.
-        contestants: the baseline first.
+        contestants: the baseline first, then the probe, then what was fine-tuned.
+        best: the place of the one that is right most often, not counting the baseline.
         probe: regularisation, temperature and what cross-validation says.
-        per_class: measures of the last contestant by class, the worst first.
+        histories: losses and accuracy by epoch of what was fine-tuned.
+        stopped: why fine-tuning ended early, by method.
+        per_class: measures of the best by class, the worst first.
         skipped: files that could not be read.
         unlabelled: pictures without a label.
         missing: paths in the file of labels that are no pictures.
@@ -87,7 +120,10 @@ class Training:
     several: bool
     split: SplitReport
     contestants: list[Contestant]
+    best: int
     probe: Probe
+    histories: Mapping[str, list[dict[str, float]]]
+    stopped: Mapping[str, str]
     per_class: Mapping[str, dict[str, float]]
     skipped: tuple[Skipped, ...]
     unlabelled: int
@@ -97,27 +133,35 @@ class Training:
     written: bool = field(default=False)
 
     @property
+    def winner(self) -> Contestant:
+        """The best of those that were trained."""
+        return self.contestants[self.best]
+
+    @property
     def beats_baseline(self) -> bool:
-        """Whether the last contestant is right more often than the nearest neighbours."""
-        gain = self.contestants[-1].gain
+        """Whether the winner is right more often than the nearest neighbours."""
+        gain = self.winner.gain
         return gain is not None and gain.value > 0
 
     @property
     def is_sure(self) -> bool:
         """Whether the whole interval of that gain lies above zero."""
-        gain = self.contestants[-1].gain
+        gain = self.winner.gain
         return gain is not None and gain.is_gain
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        names = ("model", "pictures", "classes", "several", "per_class", "unlabelled", "missing", "encode_seconds")
+        names = ("model", "pictures", "classes", "several", "per_class", "histories", "stopped", "unlabelled")
         probe = ("l2", "temperature", "losses", "accuracy", "calibration_error", "uncalibrated_error")
         return {
             **{name: getattr(self, name) for name in names},
+            "missing": list(self.missing),
+            "encode_seconds": self.encode_seconds,
             "skipped": [one.to_dict() for one in self.skipped],
             "split": self.split.to_dict(),
             "methods": [one.to_dict() for one in self.contestants],
             "cross_validation": {name: getattr(self.probe, name) for name in probe},
+            "best": self.winner.name,
             "beats_baseline": self.beats_baseline,
             "is_sure": self.is_sure,
             "out": self.out,
@@ -126,41 +170,47 @@ class Training:
 
 
 def train(config: Config, request: Request, progress: Progress = no_progress) -> Training:
-    """Learn a linear probe, compare it with the nearest neighbours, and write it if it is better.
+    """Learn, compare what was learnt with the nearest neighbours, and write the best if it beats them.
 
     Args:
         config: the model to train and how pictures are read.
-        progress: told of the stages of :meth:`ImageSearch.index`, and of ``"fit"``.
+        progress: told of the stages of :meth:`ImageSearch.index`, of ``"fit"`` and of ``"train"``.
 
     Raises:
         UsageError: the request makes no sense, there are too few labels, or the folder to write is in use.
-        ModelError: the model cannot be loaded, or has no place for a head.
+        ModelError: the model cannot be loaded, or has no place for a head; or fine-tuning failed.
         StoreError: the cache of vectors cannot be used.
     """
-    from dataclasses import replace
+    from imagesearch.images.sources import load_image
+    from imagesearch.learning.match import Match
 
-    from imagesearch.learning.splits import find_relations, report_split, split, unrelated
-
+    methods = _methods(request)
     out = _place(config, request)
     checkpoint = find_checkpoint(catalogue.features_checkpoint(config.model.name), config.model.revision)
     began = time.monotonic()
-    labelled, skipped = _read(config, request, checkpoint, progress)
+    labelled, skipped, is_searchable = _read(config, request, checkpoint, progress)
     encode_seconds = time.monotonic() - began
-    relations = find_relations(labelled.pictures, labelled.vectors)
-    parts, naive = (
-        split(labelled.members, heeded, held_out=request.held_out, seed=request.seed)
-        for heeded in (relations, unrelated(len(labelled.pictures)))
-    )
-    contestants, probe, per_class = _compete(labelled, parts, relations, request, progress)
+    match = Match(labelled, request.terms, is_searchable=is_searchable, progress=progress)
+    match.add_neighbours()
+    match.add_probe()
+    read = partial(load_image, max_megapixels=config.data.max_megapixels)
+    for method in methods:
+        plan = request.plan(method, labelled.is_multi_label)
+        match.add_fine_tuned(plan, checkpoint, read=read, folder=_cache(), device=config.model.device)
+    contestants = match.contestants
+    best = max(range(1, len(contestants)), key=lambda place: (contestants[place].accuracy.value, -place))
     found = Training(
         model=checkpoint.name,
         pictures=len(labelled.pictures),
         classes=len(labelled.names),
         several=labelled.is_multi_label,
-        split=report_split(labelled, parts, relations, naive),
+        split=match.split_report,
         contestants=contestants,
-        probe=probe,
-        per_class=per_class,
+        best=best,
+        probe=match.probe,
+        histories={name: one.tuned.history for name, one in match.tuned.items()},
+        stopped={name: one.tuned.stopped for name, one in match.tuned.items() if one.tuned.stopped},
+        per_class=match.per_class(best),
         skipped=skipped,
         unlabelled=labelled.unlabelled,
         missing=labelled.missing,
@@ -170,8 +220,26 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
     if not (found.beats_baseline or request.force):
         return found
     found = replace(found, written=True)
-    _write(found, labelled, checkpoint, request.seed)
+    _write(found, labelled, match.network(best, checkpoint), request.seed)
     return found
+
+
+def _methods(request: Request) -> list[Method]:
+    """The ways of fine-tuning, in order.
+
+    Raises:
+        UsageError: one is not known.
+        ModelError: a package is missing.
+    """
+    from imagesearch.models.fine_tuning import require_packages
+    from imagesearch.models.trainer import METHODS
+
+    if unknown := [name for name in request.methods if name not in METHODS]:
+        raise UsageError(f"method {unknown[0]!r}: must be one of probe, {', '.join(METHODS)}, all")
+    chosen = [name for name in METHODS if name in request.methods]
+    for method in chosen:
+        require_packages(method)
+    return chosen
 
 
 def _place(config: Config, request: Request) -> Path:
@@ -197,8 +265,8 @@ def _place(config: Config, request: Request) -> Path:
 
 def _read(
     config: Config, request: Request, checkpoint: Checkpoint, progress: Progress
-) -> tuple[LabelledPictures, tuple[Skipped, ...]]:
-    """All pictures with vectors and labels, and files that cannot be read."""
+) -> tuple[LabelledPictures, tuple[Skipped, ...], bool]:
+    """All pictures with vectors and labels, files that cannot be read, and whether searches use these vectors."""
     from imagesearch.learning.exact import read_rows
     from imagesearch.learning.label_sets import label_pictures
 
@@ -208,7 +276,7 @@ def _read(
     with _vectors(settings, request.folder, checkpoint, encoder) as images:
         report = images.index(request.folder, prune=True, progress=progress)
         rows = read_rows(images.collection(), progress)
-    return label_pictures(rows.pictures, rows.vectors, request.labels), report.skipped
+    return label_pictures(rows.pictures, rows.vectors, request.labels), report.skipped, encoder is None
 
 
 def _head_inputs(config: Config, checkpoint: Checkpoint) -> Encoder | None:
@@ -227,90 +295,48 @@ def _vectors(
     config: Config, folder: str, checkpoint: Checkpoint, encoder: Encoder | None
 ) -> Iterator[ImageSearch]:
     """The cache of vectors of this folder and checkpoint."""
-    import platformdirs
-
     whole = os.path.abspath(os.path.expanduser(folder))
     key = json.dumps([whole, checkpoint.revision, config.model.pooling, encoder is None])
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-    place = platformdirs.user_cache_path("imagesearch") / "training"
-    place.mkdir(parents=True, exist_ok=True)
-    database = DatabaseAddress.parse(str(place / f"{digest}.db")).open(ConnectionOptions())
+    database = DatabaseAddress.parse(str(_cache() / f"{digest}.db")).open(ConnectionOptions())
     update = {"index_type": "auto", "index_params": {}, "search_params": {}, "metric_type": Metric.COSINE}
     settings = config.model_copy(update={"milvus": config.milvus.model_copy(update=update)})
     with ImageSearch(settings, database=database, embedder=encoder) as images:
         yield images
 
 
-def _compete(
-    labelled: LabelledPictures, parts: Split, relations: Relations, request: Request, progress: Progress
-) -> tuple[list[Contestant], Probe, Mapping[str, dict[str, float]]]:
-    """The baseline and the probe, both measured with the pictures set aside."""
-    from imagesearch.learning import contest
-    from imagesearch.learning.probe import train_probe
+def _cache() -> Path:
+    """Where vectors and unfinished trainings are kept; it may be deleted at any time."""
+    import platformdirs
 
-    truth = labelled.members[parts.held_out]
-    retrieval = contest.retrieve(labelled, parts, labelled.vectors[parts.held_out], seed=request.seed)
-    began = time.monotonic()
-    predictions, k = contest.predict_by_neighbours(labelled, parts, relations.groups)
-    baseline = contest.measure(
-        contest.BASELINE,
-        predictions,
-        truth,
-        retrieval=retrieval,
-        detail=f"k = {k}",
-        seconds=time.monotonic() - began,
-        seed=request.seed,
-    )
-    began = time.monotonic()
-    probe = train_probe(
-        labelled.vectors[parts.training],
-        labelled.members[parts.training],
-        relations.groups[parts.training],
-        fold_count=request.folds,
-        several=labelled.is_multi_label,
-        balanced=request.balanced,
-        seed=request.seed,
-        progress=progress,
-    )
-    seconds = time.monotonic() - began
-    # A probe leaves the network as it is, and with it the vectors that are searched.
-    probed = contest.measure_logits(
-        "probe",
-        probe.linear.logits(labelled.vectors[parts.held_out]),
-        truth,
-        several=labelled.is_multi_label,
-        retrieval=retrieval,
-        baseline=baseline,
-        detail=f"L2 {probe.l2:g}",
-        seconds=seconds,
-        seed=request.seed,
-    )
-    return [baseline, probed], probe, contest.per_class(probed.predictions, truth, labelled.names)
+    place = platformdirs.user_cache_path("imagesearch") / "training"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
-def _write(found: Training, labelled: LabelledPictures, checkpoint: Checkpoint, seed: int) -> None:
-    """Write the folder under another name, and give it its own when it is whole.
+def _write(found: Training, labelled: LabelledPictures, network: LoadedModel, seed: int) -> None:
+    """Write the folder.
 
     Raises:
         UsageError: it cannot be written; what was there is as it was.
     """
     from imagesearch.learning.model_card import model_card
-    from imagesearch.models.new_head import load_with_new_head, write_checkpoint
+    from imagesearch.models.new_head import write_checkpoint
 
     out = Path(found.out)
-    loaded = load_with_new_head(checkpoint, labelled.names, several=found.several)
     card = model_card(
-        base=checkpoint.name,
+        base=found.model,
         name=out.name,
         labelled=labelled,
         parts=found.split,
         contestants=found.contestants,
+        winner=found.winner,
         probe=found.probe,
         classes=found.per_class,
         seed=seed,
     )
     with _replacing_folder(out) as fresh:
-        write_checkpoint(loaded, found.probe.linear.weights, found.probe.linear.bias, fresh)
+        write_checkpoint(network, fresh)
         (fresh / "README.md").write_text(card, encoding="utf-8", errors="surrogateescape")
         (fresh / REPORT).write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="ascii")
 

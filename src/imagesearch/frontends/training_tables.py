@@ -43,7 +43,7 @@ def training_tables(found: Training) -> list[Table]:
     ]
     sides = {"class": "left", **dict.fromkeys(("pictures", "precision", "recall", "F1"), "right")}
     shown = f"the {len(worst)} worst of {len(found.per_class):,} classes"
-    return [methods, Table(f"{found.contestants[-1].name}: {shown}", sides, rows)]
+    return [methods, Table(f"{found.winner.name}: {shown}", sides, rows)]
 
 
 def _row(one: Contestant) -> list[str]:
@@ -86,6 +86,8 @@ def remarks(found: Training) -> Iterator[str]:
         )
     if found.unlabelled:
         yield f"{found.unlabelled:,} pictures have no label, and were left out"
+    for method, why in found.stopped.items():
+        yield f"{method}: ended early: {why}; the best epoch counts"
     yield from _about_split(found.split)
 
 
@@ -118,8 +120,8 @@ def _some(names: list[str], shown: int = 3) -> str:
 
 def verdict(found: Training) -> str:
     """Whether training was worth it, in a sentence or two."""
-    gain, place = found.contestants[-1].gain, found.out
-    name, baseline = found.contestants[-1].name, found.contestants[0]
+    gain, place = found.winner.gain, found.out
+    name, baseline = found.winner.name, found.contestants[0]
     assert gain is not None  # of the baseline alone there is none
     interval = f"{gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
     if not found.beats_baseline:

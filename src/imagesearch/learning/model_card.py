@@ -12,6 +12,12 @@ from imagesearch.learning.splits import SplitReport
 
 # Classes of the table of classes: the worst of many.
 _SHOWN = 50
+_METHODS = {
+    "probe": "a linear probe: the rest of the network is as it was",
+    "last": "the last block and the head were fine-tuned",
+    "lora": "fine-tuned by LoRA, merged into the weights",
+    "full": "all weights were fine-tuned",
+}
 
 
 def model_card(
@@ -21,6 +27,7 @@ def model_card(
     labelled: LabelledPictures,
     parts: SplitReport,
     contestants: Sequence[Contestant],
+    winner: Contestant,
     probe: Probe,
     classes: Mapping[str, Mapping[str, float]],
     seed: int,
@@ -32,18 +39,19 @@ def model_card(
         name: of the new one.
         labelled: the pictures.
         parts: what was learnt from, and what was set aside.
-        contestants: the baseline first, the one that was written last.
-        probe: how it came about.
+        contestants: the baseline first.
+        winner: the one that was written.
+        probe: how the probe came about.
         classes: measures by class; see :func:`~imagesearch.learning.contest.per_class`.
         seed: of the split.
     """
     return "\n".join(
         [
-            *_header(base, name, contestants[-1]),
+            *_header(base, name, winner),
             f"# {name}",
             "",
-            f"{base} with a classification head of its own: {len(labelled.names)} labels, learnt from"
-            f" {parts.training:,} pictures by `imagesearch train`. The rest of the network is as it was.",
+            f"{base} for {len(labelled.names)} labels, learnt from {parts.training:,} pictures by"
+            f" `imagesearch train` ({_METHODS[winner.name]}).",
             "",
             "```python",
             "from transformers import pipeline",
@@ -61,9 +69,9 @@ def model_card(
             "",
             *_measures(contestants),
             "",
-            f"Regularisation (L2 {probe.l2:g}) and the temperature of the scores ({probe.temperature:.3f}, part of"
-            " the weights) were chosen by cross-validation among the pictures learnt from; there the"
-            f" expected calibration error is {probe.calibration_error:.3f}, and was"
+            f"The probe's regularisation (L2 {probe.l2:g}) and the temperature of its scores"
+            f" ({probe.temperature:.3f}, part of the weights) were chosen by cross-validation among the pictures"
+            f" learnt from; there its expected calibration error is {probe.calibration_error:.3f}, and was"
             f" {probe.uncalibrated_error:.3f} before.",
             "",
             "## Classes",

@@ -74,19 +74,40 @@ def train_probe(
     """
     mean, scale = _standard(vectors)
     standard = (vectors - mean) / scale
-    importance = _importance(members) if balanced else None
+    importance = importance_of(members) if balanced else None
     places = folds(members, groups, _possible_folds(groups, fold_count), seed=seed)
     trial = _CrossValidation(standard, members, places, several=several, importance=importance, progress=progress)
     l2 = _downhill(trial.loss)
     logits = trial.logits[l2]
     temperature = best_temperature(logits, members, several=several)
-    fitted = LogisticRegression(standard, members, several=several, importance=importance).fit(
-        l2, trial.average(l2), tolerance=_FINE
-    )
-    weights = fitted.weights / scale
-    linear = Linear(weights / temperature, (fitted.bias - weights @ mean) / temperature)
+    fitted = fit_linear(vectors, members, l2, several=several, importance=importance, start=trial.average(l2))
+    linear = Linear(fitted.weights / np.float32(temperature), fitted.bias / np.float32(temperature))
     accuracy, error = _quality(logits / temperature, members, several)
     return Probe(linear, l2, temperature, trial.losses, accuracy, error, _quality(logits, members, several)[1])
+
+
+def fit_linear(
+    vectors: Vectors,
+    members: Membership,
+    l2: float,
+    *,
+    several: bool = False,
+    importance: NDArray[np.float64] | None = None,
+    start: Linear | None = None,
+) -> Linear:
+    """The linear layer for one strength of regularisation, whose logits are not calibrated.
+
+    Args:
+        vectors, members, several: see :func:`train_probe`.
+        l2: the strength.
+        importance: weight of each picture, shape (n,).
+        start: near the result, for vectors of zero mean and unit variance.
+    """
+    mean, scale = _standard(vectors)
+    regression = LogisticRegression((vectors - mean) / scale, members, several=several, importance=importance)
+    fitted = regression.fit(l2, start, tolerance=_FINE)
+    weights = fitted.weights / scale
+    return Linear(weights, fitted.bias - weights @ mean)
 
 
 def _standard(vectors: Vectors) -> tuple[Vectors, Vectors]:
@@ -96,7 +117,7 @@ def _standard(vectors: Vectors) -> tuple[Vectors, Vectors]:
     return vectors.mean(axis=0, dtype=np.float64).astype(np.float32), scale.astype(np.float32)
 
 
-def _importance(members: Membership) -> NDArray[np.float64]:
+def importance_of(members: Membership) -> NDArray[np.float64]:
     """The weight of each picture, so that all classes weigh the same; of several labels the mean."""
     weights = 1 / np.maximum(members.sum(axis=0), 1)
     return np.asarray((members * weights).sum(axis=1) / members.sum(axis=1), np.float64)

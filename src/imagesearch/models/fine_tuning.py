@@ -1,9 +1,9 @@
-"""Training a network further on labelled pictures, by Transformers' Trainer: the last blocks, LoRA, or everything.
+"""Training a network further on labelled pictures, by Transformers' Trainer: the last block, LoRA, or everything.
 
-The Trainer brings mixed precision, checkpoints, resuming and seeds. What is ours: pictures are read, preprocessed and
-augmented as this program reads them; the head begins as the linear probe (Kumar et al., "Fine-tuning can distort
-pretrained features and underperform out-of-distribution", 2022); statistics of batch normalisation stay as they
-are, as batches of few pictures have bad ones; and a loss that is no number ends the training.
+The Trainer brings mixed precision, checkpoints, resuming and seeds. What is ours: pictures are read and
+preprocessed as everywhere in this program, and augmented; the head begins as the linear probe (Kumar et al.,
+"Fine-tuning can distort pretrained features and underperform out-of-distribution", 2022); statistics of batch
+normalisation stay as they are, as batches of few pictures have bad ones; a loss that is no number ends it all.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,46 +24,18 @@ from imagesearch.models.devices import choose_device
 from imagesearch.models.network import LoadedModel, find_preprocessor
 from imagesearch.models.new_head import find_head
 from imagesearch.models.preprocessing import PillowPreprocessor, Pixels
-from imagesearch.records import PlainValues, Progress, no_progress
+from imagesearch.models.trainer import Method, Plan, run
+from imagesearch.records import Progress, no_progress
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Method = Literal["last", "lora", "full"]
-METHODS: tuple[Method, ...] = ("last", "lora", "full")
 # A picture that was read: where from, and upright, in RGB.
 Reader = Callable[[str], "Image.Image"]
 
-# Usual for AdamW. Of a head that begins as the probe the larger one would undo it.
-_RATES: dict[Method, float] = {"last": 1e-4, "lora": 5e-4, "full": 5e-5}
 _LORA_RANK, _LORA_ALPHA, _LORA_DROPOUT = 8, 16, 0.05
-_WEIGHT_DECAY, _WARM_UP, _LARGEST_GRADIENT = 0.05, 0.1, 1.0
 # Augmentation: the least part of a picture that is cut out, and how far brightness and contrast go.
 _LEAST_AREA, _JITTER = 0.5, 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Plan(PlainValues):
-    """How to train.
-
-    Attributes:
-        method: which weights: those of the last block, low-rank additions to all layers (LoRA, Hu et al. 2021), or
-            all; and always the head's.
-        epochs: at most so many passes over the pictures.
-        batch_size: pictures per step.
-        learning_rate: the largest; 0: as is usual for the method.
-        patience: epochs without a better validation loss after which to stop.
-        several: whether pictures may have several labels.
-        seed: of order, augmentation and new weights.
-    """
-
-    method: Method = "last"
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 0.0
-    patience: int = 3
-    several: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -112,8 +85,7 @@ def require_packages(method: Method) -> None:
 
 def fine_tune(
     loaded: LoadedModel,
-    training: Examples,
-    validation: Examples,
+    examples: tuple[Examples, Examples],
     read: Reader,
     folder: Path,
     plan: Plan,
@@ -124,8 +96,8 @@ def fine_tune(
     """Train a network; the weights of the epoch with the least validation loss count.
 
     Args:
-        loaded: from :func:`~imagesearch.models.new_head.load_with_new_head`, its head already set; changed in place.
-        training, validation: pictures that have no relatives among each other.
+        loaded: from :func:`~imagesearch.models.new_head.load_with_new_head`, its head set; changed in place.
+        examples: to train with and to validate with, of which none is a copy of one of the others.
         read: reads a picture.
         folder: for checkpoints, one per epoch; where it holds some of an interrupted run with the same arguments,
             that run goes on.
@@ -137,17 +109,15 @@ def fine_tune(
         ModelError: a package is missing, the network has no blocks, or the loss was no number in the first epoch.
         PictureError: a picture cannot be read any more.
     """
-    from imagesearch.models.trainer import run
-
     require_packages(plan.method)
     model = loaded.model
     _seed(plan.seed)
     _choose_weights(loaded, plan.method)
     _freeze_statistics(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    sets = [_Pictures(loaded, examples, read, plan.seed) for examples in (training, validation)]
-    sets[0].augments = True
-    done = run(loaded, sets[0], sets[1], folder, plan, device=choose_device(device), progress=progress)
+    training, validation = (_Pictures(loaded, part, read, plan.seed) for part in examples)
+    training.augments = True
+    done = run(loaded, (training, validation), folder, plan, device=choose_device(device), progress=progress)
     if plan.method == "lora":
         _merge_lora(model)
     model.eval().requires_grad_(True)
@@ -211,8 +181,8 @@ def _add_lora(model: Any, head: str) -> None:
         for name, module in model.named_modules()
         if isinstance(module, kinds) and name != head and getattr(module, "groups", 1) == 1
     ]
-    options = {"r": _LORA_RANK, "lora_alpha": _LORA_ALPHA, "lora_dropout": _LORA_DROPOUT}
-    inject_adapter_in_model(LoraConfig(target_modules=targets, **options), model)
+    config = LoraConfig(r=_LORA_RANK, lora_alpha=_LORA_ALPHA, lora_dropout=_LORA_DROPOUT, target_modules=targets)
+    inject_adapter_in_model(config, model)
 
 
 def _merge_lora(model: Any) -> None:
@@ -233,7 +203,11 @@ def _freeze_statistics(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
-            module.train = lambda mode=True, own=module: own
+            vars(module)["train"] = partial(_unmoved, module)
+
+
+def _unmoved(module: Any, mode: bool = True) -> Any:  # noqa: ARG001 - a module's train() takes it
+    return module
 
 
 class _Pictures:
@@ -261,7 +235,7 @@ class _Pictures:
         return {
             "pixel_values": self._normalised(self._preprocessor.preprocess(image)),
             "labels": self._examples.targets[place],
-            "importance": np.float32(1 if importance is None else importance[place]),  # type: ignore[dict-item]
+            "importance": np.array(1 if importance is None else importance[place], np.float32),
         }
 
     def _normalised(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -289,16 +263,6 @@ def augmented(image: Image.Image, random: np.random.Generator) -> Image.Image:
         image = ImageOps.mirror(image)
     brightness, contrast = random.uniform(1 - _JITTER, 1 + _JITTER, 2)
     return ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(brightness)).enhance(contrast)
-
-
-def rate_of(plan: Plan) -> float:
-    """The learning rate of a plan."""
-    return plan.learning_rate or _RATES[plan.method]
-
-
-def optimiser_settings() -> dict[str, float]:
-    """What is the same for all methods, as arguments of the Trainer."""
-    return {"weight_decay": _WEIGHT_DECAY, "warmup_steps": _WARM_UP, "max_grad_norm": _LARGEST_GRADIENT}
 
 
 def run_logits(

@@ -370,15 +370,15 @@ def _imported(name: str) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Transformers' progress bars and remarks off the terminal while it loads; it is as before afterwards."""
-    with _loading:
-        from transformers.utils import logging as transformers_logging
-
-        with _silenced(transformers_logging):
-            yield
+    with _loading, quiet_transformers():
+        yield
 
 
 @contextlib.contextmanager
-def _silenced(transformers_logging: Any) -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """The same for what is long, while others may load."""
+    from transformers.utils import logging as transformers_logging
+
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     wanted = os.environ.get("TRANSFORMERS_VERBOSITY")

@@ -157,20 +157,16 @@ class HeadInputs(PictureModel):
         )
 
 
-def write_checkpoint(
-    loaded: LoadedModel, weights: NDArray[np.float32], bias: NDArray[np.float32], folder: Path
-) -> None:
-    """Write a network with this head, and the preprocessing of the checkpoint it came from.
+def set_head(loaded: LoadedModel, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """Give a network this head.
 
     Args:
-        loaded: from :func:`load_with_new_head`, not changed since.
-        weights: of the head, shape (labels, dim).
+        loaded: from :func:`load_with_new_head`.
+        weights: shape (labels, dim).
         bias: shape (labels,).
-        folder: there, and empty.
 
     Raises:
         ModelError: the head takes vectors of another length.
-        OSError: the folder cannot be written.
     """
     import torch
 
@@ -181,6 +177,28 @@ def write_checkpoint(
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights)))
         head.bias.copy_(torch.from_numpy(np.ascontiguousarray(bias)))
+
+
+def divide_logits(loaded: LoadedModel, temperature: float) -> None:
+    """Make the temperature of a network's scores part of its head."""
+    import torch
+
+    _, head = find_head(loaded)
+    with torch.no_grad():
+        head.weight.div_(temperature)
+        head.bias.div_(temperature)
+
+
+def write_checkpoint(loaded: LoadedModel, folder: Path) -> None:
+    """Write a network, and the preprocessing of the checkpoint it came from.
+
+    Args:
+        loaded: from :func:`load_with_new_head`.
+        folder: there, and empty.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     save_model(loaded, folder)
     for setting in SETTINGS[1:]:
         if (source := loaded.checkpoint.folder / setting).is_file():

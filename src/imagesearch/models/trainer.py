@@ -1,23 +1,49 @@
-"""Transformers' Trainer as :mod:`imagesearch.models.fine_tuning` uses it."""
+"""Transformers' Trainer as :mod:`imagesearch.models.fine_tuning` uses it: a plan, and carrying it out."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 
 from imagesearch.errors import ModelError
-from imagesearch.models.network import LoadedModel
-from imagesearch.records import Progress
+from imagesearch.models.network import LoadedModel, quiet_transformers
+from imagesearch.records import PlainValues, Progress
 
-if TYPE_CHECKING:
-    from imagesearch.models.fine_tuning import Plan
+Method = Literal["last", "lora", "full"]
+METHODS: tuple[Method, ...] = ("last", "lora", "full")
 
-_log = logging.getLogger(__name__)
+# Usual for AdamW. Of a head that begins as the probe larger ones would undo it.
+_RATES: dict[Method, float] = {"last": 1e-4, "lora": 5e-4, "full": 5e-5}
+# Warming up takes this part of all steps.
+_WEIGHT_DECAY, _WARM_UP, _LARGEST_GRADIENT = 0.05, 0.1, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(PlainValues):
+    """How to train.
+
+    Attributes:
+        method: which weights: those of the last block, low-rank additions to all layers (LoRA, Hu et al. 2021), or
+            all; and always the head's.
+        epochs: at most so many passes over the pictures.
+        batch_size: pictures per step.
+        learning_rate: the largest; 0: as is usual for the method.
+        patience: epochs without a better validation loss after which to stop.
+        several: whether pictures may have several labels.
+        seed: of order, augmentation and new weights.
+    """
+
+    method: Method = "last"
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 0.0
+    patience: int = 3
+    several: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +73,7 @@ class _NoNumberError(Exception):
 
 def run(
     loaded: LoadedModel,
-    training: Any,
-    validation: Any,
+    sets: tuple[Any, Any],
     folder: Path,
     plan: Plan,
     *,
@@ -57,19 +82,30 @@ def run(
 ) -> Done:
     """Train; afterwards the model has the weights of the best epoch.
 
-    Raises:
-        ModelError: it ended before the first epoch did.
-    """
-    from transformers import EarlyStoppingCallback
-    from transformers.trainer_utils import get_last_checkpoint
+    Args:
+        loaded: the weights that require gradients are trained.
+        sets: what to train with, and what to validate with: data sets of ``pixel_values``, ``labels`` (a target
+            per class) and ``importance``; the first one is told its ``epoch``.
+        folder: for checkpoints.
+        plan: how.
+        device: the device that was chosen.
+        progress: told of the stage ``"train"``: steps.
 
-    trainer = _make_trainer(loaded, training, validation, folder, plan, device)
+    Raises:
+        ModelError: the loss was no number before the first epoch was over.
+        KeyboardInterrupt: before the first epoch was over.
+    """
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    trainer = _make_trainer(loaded, sets, folder, plan, device)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=plan.patience))
-    trainer.add_callback(_watcher(training, progress))
+    trainer.add_callback(_watcher(sets[0], progress))
     folder.mkdir(parents=True, exist_ok=True)
     stopped = ""
     try:
-        trainer.train(resume_from_checkpoint=_last_whole(folder, get_last_checkpoint))
+        with quiet_transformers():
+            trainer.train(resume_from_checkpoint=_last_whole(folder))
     except KeyboardInterrupt:
         stopped = "interrupted"
     except _NoNumberError as error:
@@ -87,30 +123,31 @@ def run(
     return Done(history, stopped)
 
 
-def _last_whole(folder: Path, find: Any) -> str | None:
+def _last_whole(folder: Path) -> str | None:
     """The last checkpoint that was written to its end; others, which a killed run left, are removed."""
-    while (last := find(str(folder))) is not None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    while (last := get_last_checkpoint(str(folder))) is not None:
         if (Path(last) / "trainer_state.json").is_file():
             return str(last)
         shutil.rmtree(last)
     return None
 
 
-def _make_trainer(
-    loaded: LoadedModel, training: Any, validation: Any, folder: Path, plan: Plan, device: str
-) -> Any:
+def _arguments(folder: Path, plan: Plan, device: str) -> Any:
     import torch
-    from transformers import Trainer, TrainingArguments
+    from transformers import TrainingArguments
 
-    from imagesearch.models.fine_tuning import optimiser_settings, rate_of
-
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=plan.epochs,
         per_device_train_batch_size=plan.batch_size,
         per_device_eval_batch_size=2 * plan.batch_size,
-        learning_rate=rate_of(plan),
+        learning_rate=plan.learning_rate or _RATES[plan.method],
         lr_scheduler_type="cosine",
+        warmup_steps=_WARM_UP,
+        weight_decay=_WEIGHT_DECAY,
+        max_grad_norm=_LARGEST_GRADIENT,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
@@ -127,8 +164,13 @@ def _make_trainer(
         disable_tqdm=True,
         remove_unused_columns=False,
         label_names=["labels"],
-        **optimiser_settings(),
     )
+
+
+def _make_trainer(loaded: LoadedModel, sets: tuple[Any, Any], folder: Path, plan: Plan, device: str) -> Any:
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+    from transformers import Trainer
 
     class _Trainer(Trainer):  # type: ignore[misc]
         """With targets per label, a weight per picture, and an end where the loss is no number."""
@@ -138,19 +180,15 @@ def _make_trainer(
             outputs = model(**inputs)
             logits = outputs.logits.float()
             if plan.several:
-                losses = torch.nn.functional.binary_cross_entropy_with_logits(
-                    logits, targets, reduction="none"
-                ).sum(1)
+                losses = binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
             else:
-                losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+                losses = cross_entropy(logits, targets, reduction="none")
             loss = (losses * importance).sum() / importance.sum()
             if model.training and not torch.isfinite(loss):
                 raise _NoNumberError(self.state.global_step + 1)
             return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
-        def prediction_step(
-            self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
-        ) -> Any:
+        def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
             targets = inputs["labels"]
             with torch.no_grad():
                 loss, outputs = self.compute_loss(model, self._prepare_inputs(dict(inputs)), return_outputs=True)
@@ -162,8 +200,13 @@ def _make_trainer(
             return {"accuracy": float(((logits > 0) == (targets > 0)).all(axis=1).mean())}
         return {"accuracy": float((np.take_along_axis(targets, logits.argmax(1)[:, None], 1) > 0).mean())}
 
+    training, validation = sets
     return _Trainer(
-        loaded.model, arguments, train_dataset=training, eval_dataset=validation, compute_metrics=accuracy
+        loaded.model,
+        _arguments(folder, plan, device),
+        train_dataset=training,
+        eval_dataset=validation,
+        compute_metrics=accuracy,
     )
 
 
@@ -172,10 +215,10 @@ def _watcher(training: Any, progress: Progress) -> Any:
     from transformers import TrainerCallback
 
     class _Watcher(TrainerCallback):  # type: ignore[misc]
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_epoch_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             training.epoch = round(state.epoch or 0)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             progress("train", state.global_step, state.max_steps)
 
     return _Watcher()

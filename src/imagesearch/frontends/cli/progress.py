@@ -32,6 +32,7 @@ _STAGES = {
     "evaluate": "Ranking",
     "distort": "Looking for originals of copies",
     "fit": "Fitting the probe",
+    "train": "Training",
     "probe": "Probing the index",
     "copy": "Copying",
     "export": "Exporting",

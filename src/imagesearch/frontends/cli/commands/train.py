@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,24 @@ HeldOut = Annotated[
 ]
 Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of cross-validation.")]
 Balanced = Annotated[bool, typer.Option("--balanced", help="Let rare classes count as much as frequent ones.")]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help="What to train besides the probe: last (the last block), lora, full (all weights), or all of these;"
+        " the best is written. Repeatable. Default: probe.",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Passes over the pictures at most (not of the probe).")
+]
+TrainBatch = Annotated[int, typer.Option("--train-batch", metavar="N", min=1, help="Pictures per training step.")]
+Rate = Annotated[
+    float | None,
+    typer.Option("--learning-rate", metavar="RATE", help="The largest. Default: as is usual for the method."),
+]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of the split, the folds and the intervals.")]
 Force = Annotated[
     bool,
@@ -68,15 +87,20 @@ def train(
     held_out: HeldOut = 0.2,
     folds: Folds = 5,
     balanced: Balanced = False,
+    method: Methods = None,
+    epochs: Epochs = 10,
+    train_batch: TrainBatch = 32,
+    learning_rate: Rate = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Learn to label pictures from a folder of labelled ones.
 
     Learns a linear probe, that is a classification head for the model's vectors; cross-validation chooses its
-    regularisation and makes its scores true probabilities. It is measured with pictures that were set aside, none
-    of which is a near copy of one that was learnt from, beside labelling by the nearest neighbours, which needs no
-    training. The result is a folder for --model, and for Hugging Face Transformers.
+    regularisation and makes its scores true probabilities. With --method the network is fine-tuned too. All are
+    measured with pictures that were set aside, none of which is a near copy of one that was learnt from, beside
+    labelling by the nearest neighbours, which needs no training. The result is a folder for --model, and for
+    Hugging Face Transformers.
     """
     with quiet_stdout():
         from imagesearch import training
@@ -88,6 +112,10 @@ def train(
             held_out=held_out,
             folds=folds,
             balanced=balanced,
+            methods=_fine_tuning(method or []),
+            epochs=epochs,
+            batch_size=train_batch,
+            learning_rate=learning_rate or 0.0,
             seed=seed,
             force=force,
         )
@@ -95,6 +123,13 @@ def train(
             found = training.train(settings, request, progress)
     print_result(found, output, partial(_show, found))
     _explain(found)
+
+
+def _fine_tuning(methods: Sequence[str]) -> tuple[str, ...]:
+    """Ways of fine-tuning; the probe is always there."""
+    from imagesearch.models.trainer import METHODS
+
+    return METHODS if "all" in methods else tuple(name for name in methods if name != "probe")
 
 
 def _show(found: Training, out: Console) -> None:
