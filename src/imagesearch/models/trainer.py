@@ -169,6 +169,7 @@ def _arguments(folder: Path, plan: Plan, device: str) -> Any:
 
 def _make_trainer(loaded: LoadedModel, sets: tuple[Any, Any], folder: Path, plan: Plan, device: str) -> Any:
     import torch
+    from safetensors.torch import save_model
     from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
     from transformers import Trainer
 
@@ -193,6 +194,19 @@ def _make_trainer(loaded: LoadedModel, sets: tuple[Any, Any], folder: Path, plan
             with torch.no_grad():
                 loss, outputs = self.compute_loss(model, self._prepare_inputs(dict(inputs)), return_outputs=True)
             return loss.detach(), outputs["logits"].detach(), targets
+
+        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
+            # Trainer writes weights by the names that checkpoints have, and reads them by those that modules have,
+            # which differ for ViT and others: it would go on with none of them, and say so in a warning only.
+            place = Path(output_dir or self.args.output_dir)
+            place.mkdir(parents=True, exist_ok=True)
+            save_model(self.accelerator.unwrap_model(self.model), str(place / "model.safetensors"))
+
+        def _issue_warnings_after_load(self, load_result: Any) -> None:
+            if wrong := [*load_result.missing_keys, *load_result.unexpected_keys]:
+                raise ModelError(
+                    f"a checkpoint in {self.args.output_dir} is of another network ({wrong[0]}): delete it"
+                )
 
     def accuracy(found: Any) -> dict[str, float]:
         logits, targets = found.predictions, found.label_ids
