@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from imagesearch.errors import UsageError
 from imagesearch.learning import metrics
@@ -21,6 +24,11 @@ from imagesearch.learning.splits import (
     unrelated,
 )
 from imagesearch.records import ImageRecord
+
+from ..conftest import draw_picture
+
+if TYPE_CHECKING:
+    from imagesearch.models.embedder import Embedder
 
 
 def of_classes(codes: np.ndarray) -> np.ndarray:
@@ -178,3 +186,19 @@ def test_the_report_names_leaks_and_lonely_classes(tmp_path: Path) -> None:
     assert said.conflicts == 0
     members[0] = ~members[0]
     assert report_split(labelled, guarded, relations, naive).conflicts == 1
+
+
+def test_saved_again_and_smaller_pictures_are_found_on_both_sides(starter: Embedder) -> None:
+    """Drawings with labels by chance, each also as a small JPEG: a naive split calls a coin toss knowledge."""
+    drawn = [draw_picture(number, (160, 120)) for number in range(60)]
+    copies = []
+    for picture in drawn:
+        file = io.BytesIO()
+        picture.resize((96, 72)).save(file, "JPEG", quality=60)
+        copies.append(Image.open(file).convert("RGB"))
+    vectors = starter.encode([starter.preprocess(picture) for picture in (*drawn, *copies)])
+    codes = np.tile(np.random.default_rng(0).permutation(60) % 2, 2)
+    relations = find_relations([ImageRecord(f"/{place}") for place in range(120)], vectors)
+    assert (relations.groups[:60] == relations.groups[60:]).all()
+    assert nearest_neighbour_accuracy(vectors, codes, unrelated(120)) > 0.75
+    assert nearest_neighbour_accuracy(vectors, codes, relations) < 0.7

@@ -233,3 +233,31 @@ def test_an_impossible_part(run: Run, classes: Path, part: str) -> None:
     done = run("train", classes, "--held-out", part, "--out", "mine")
     assert done.code == 1
     assert "must be above 0 and below 1" in done.err
+
+
+def test_fine_tuning_competes_with_the_probe(run: Run, classes: Path) -> None:
+    pytest.importorskip("accelerate")
+    options = ("--method", "last", "--epochs", 1, "--train-batch", 8, "--learning-rate", 0.001)
+    done = run("train", classes, *options, "--out", "mine", "--force", "--json")
+    assert done.code == 0
+    report = json.loads(done.out)
+    assert [one["name"] for one in report["methods"]] == ["kNN", "probe", "last"]
+    assert len(report["histories"]["last"]) == 1
+    assert report["methods"][2]["gain"] is not None
+    assert report["best"] in ("probe", "last")
+    assert Path("mine", "model.safetensors").is_file()
+    cache = Path.home() / "cache" / "imagesearch" / "training"
+    assert [entry for entry in cache.iterdir() if entry.is_dir() and entry.suffix != ".db"] == []
+
+
+def test_an_unknown_method(run: Run, classes: Path) -> None:
+    done = run("train", classes, "--method", "lots", "--out", "mine")
+    assert done.code == 1
+    assert "must be one of probe, last, lora, full, all" in done.err
+
+
+def test_fine_tuning_without_its_packages(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagesearch.models.fine_tuning.importlib.util.find_spec", lambda _: None)
+    done = run("train", classes, "--method", "lora", "--out", "mine")
+    assert done.code == 1
+    assert "pip install accelerate peft" in done.err
