@@ -48,6 +48,15 @@ def test_the_minimum_is_that_of_scikit_learn(l2: float) -> None:
     np.testing.assert_allclose(mine, other, atol=1e-5)
 
 
+def test_fewer_vectors_than_numbers_in_one() -> None:
+    vectors, codes = blobs(classes=3, each=8, dim=60)
+    precise = vectors.astype(np.float64)
+    own = LogisticRegression(precise, of_classes(codes)).fit(0.01, tolerance=1e-7, limit=1000)
+    theirs = sklearn_linear.LogisticRegression(C=1 / (0.01 * len(codes)), tol=1e-10, max_iter=10_000)
+    theirs.fit(precise, codes)
+    np.testing.assert_allclose(own.weights, theirs.coef_, atol=1e-4)
+
+
 def test_weighted_pictures_as_in_scikit_learn() -> None:
     vectors, codes = blobs(classes=3)
     weights = np.random.default_rng(1).uniform(0.1, 3, len(codes))

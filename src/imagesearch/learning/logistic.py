@@ -25,6 +25,8 @@ _Objective: TypeAlias = "Callable[[Numbers], tuple[float, Callable[[], Numbers]]
 _MEMORY = 10
 # Sufficient decrease of a step (Armijo), and the shortest part of one that is tried.
 _DECREASE, _SHORTEST = 1e-4, 1e-6
+# Variances below this part of the largest are rounding.
+_FLATTEST = 1e-6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,6 +46,31 @@ class Linear:
         return np.asarray(vectors @ self.weights.T + self.bias)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Spectrum:
+    """In which directions vectors vary, and how much; they vary in no others.
+
+    Attributes:
+        variances: mean squares, shape (r,).
+        axes: directions, orthonormal columns, shape (dim, r).
+    """
+
+    variances: Numbers
+    axes: Numbers
+
+    @classmethod
+    def of(cls, vectors: Numbers) -> Spectrum:
+        """Of vectors of shape (n, dim), by the smaller of their two matrices of products."""
+        count, dim = vectors.shape
+        if count >= dim:
+            values, axes = np.linalg.eigh((vectors.T @ vectors / count).astype(np.float64))
+            return cls(np.maximum(values, 0).astype(vectors.dtype), axes.astype(vectors.dtype))
+        values, mixed = np.linalg.eigh((vectors @ vectors.T / count).astype(np.float64))
+        kept = values > _FLATTEST * max(values[-1], 1e-30)
+        axes = vectors.T @ (mixed[:, kept] / np.sqrt(values[kept] * count))
+        return cls(values[kept].astype(vectors.dtype), axes.astype(vectors.dtype))
+
+
 class LogisticRegression:
     """Vectors and what they show; fitted for one strength of regularisation after the other.
 
@@ -52,6 +79,7 @@ class LogisticRegression:
         members: bool, shape (n, classes): which labels each has.
         several: whether each label is decided by itself (sigmoid), not one of all (softmax).
         importance: weight of each row, shape (n,); default: 1.
+        spectrum: of these vectors or of ones like them, where it is known; it only saves steps.
     """
 
     def __init__(
@@ -61,6 +89,7 @@ class LogisticRegression:
         *,
         several: bool = False,
         importance: Numbers | None = None,
+        spectrum: Spectrum | None = None,
     ) -> None:
         kind = vectors.dtype
         self._vectors, self._several = vectors, several
@@ -71,11 +100,10 @@ class LogisticRegression:
         self._weights = (weights / weights.sum()).astype(kind)[:, None]
         # The variance of a label's indicator, in the mean over labels, is how curved the loss is.
         shares = (self._truth * self._weights).sum(axis=0)
-        curvature = float((shares * (1 - shares)).mean())
-        values, self._axes = np.linalg.eigh(((vectors * self._weights).T @ vectors).astype(np.float64))
-        self._axes = self._axes.astype(kind)
-        self._curvatures = (curvature * np.maximum(values, 0)).astype(kind)
-        self._free = kind.type(max(curvature, 1e-6))
+        curvature = max(float((shares * (1 - shares)).mean()), 1e-6)
+        own = Spectrum.of(vectors) if spectrum is None else spectrum
+        self._axes, self._curvatures = own.axes, kind.type(curvature) * own.variances
+        self._free = kind.type(curvature)
         errors = ((0.5 if several else 1 / members.shape[1]) - self._truth) * self._weights
         self._scale = float(max(np.abs(errors.T @ vectors).max(), np.abs(errors.sum(axis=0)).max()))
 
@@ -117,11 +145,16 @@ class LogisticRegression:
         return evaluate
 
     def _preconditioner(self, l2: float) -> Callable[[Numbers], Numbers]:
-        scales = 1 / (self._curvatures + np.float32(l2))
+        flat = self._vectors.dtype.type(1 / l2)
+        # Where vectors do not vary, only the regularisation curves the loss.
+        is_whole = self._axes.shape[0] == self._axes.shape[1]
+        scales = 1 / (self._curvatures + self._vectors.dtype.type(l2)) - (0 if is_whole else flat)
 
         def apply(gradient: Numbers) -> Numbers:
             found = np.empty_like(gradient)
             found[:, :-1] = ((gradient[:, :-1] @ self._axes) * scales) @ self._axes.T
+            if not is_whole:
+                found[:, :-1] += flat * gradient[:, :-1]
             found[:, -1] = gradient[:, -1] / self._free
             return found
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import UsageError
 from imagesearch.learning.calibration import best_temperature, expected_calibration_error, log_loss, probabilities
 from imagesearch.learning.label_sets import Membership
-from imagesearch.learning.logistic import Linear, LogisticRegression, Numbers
+from imagesearch.learning.logistic import Linear, LogisticRegression, Numbers, Spectrum
 from imagesearch.learning.splits import Places, folds
 from imagesearch.records import Progress, no_progress
 from imagesearch.stores.base import Vectors
@@ -168,11 +168,14 @@ class _CrossValidation:
         self.logits: dict[float, Numbers] = {}
         self._fits: dict[float, list[Linear]] = {}
         self._folds = []
+        spectrum = Spectrum.of(vectors)
         for fold in range(int(places.max()) + 1):
             inside = places != fold
             own = None if importance is None else importance[inside]
             self._folds.append(
-                LogisticRegression(vectors[inside], members[inside], several=several, importance=own)
+                LogisticRegression(
+                    vectors[inside], members[inside], several=several, importance=own, spectrum=spectrum
+                )
             )
 
     def loss(self, l2: float) -> float:

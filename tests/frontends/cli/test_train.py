@@ -15,6 +15,7 @@ from imagesearch import training
 from imagesearch.models import new_head
 
 from ...conftest import draw_picture
+from ...models.conftest import save_checkpoint
 from ..conftest import Run
 
 CLASSES = ("red", "blue <b>|x", "grün")
@@ -261,3 +262,29 @@ def test_fine_tuning_without_its_packages(run: Run, classes: Path, monkeypatch: 
     done = run("train", classes, "--method", "lora", "--out", "mine")
     assert done.code == 1
     assert "pip install accelerate peft" in done.err
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov2_labels"])
+def test_models_whose_heads_see_other_vectors_than_searches(
+    run: Run, classes: Path, tmp_path: Path, family: str
+) -> None:
+    """A ViT's pooler is no part of its classifier; DINOv2's sees patches too. Predictions hold all the same."""
+    from transformers import pipeline
+
+    save_checkpoint(tmp_path / "base", family)
+    done = run("train", classes, "--model", tmp_path / "base", "--out", "mine", "--force", "--json")
+    assert json.loads(done.out)["methods"][1]["retrieval"] is None
+    pictures = sorted(classes.rglob("2.png"))
+    shown = run("classify", "--model", "mine", *pictures, "--json", "-k", 3)
+    classify = pipeline("image-classification", model="mine", device="cpu")
+    for one in json.loads(shown.out):
+        theirs = classify(one["path"], top_k=3)
+        assert [each["label"] for each in theirs] == [each["label"] for each in one["predictions"]]
+    assert run("index", classes, "--model", "mine", "--uri", "x.db").code == 0
+
+
+def test_a_model_with_a_text_tower_is_refused(run: Run, classes: Path, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "base", "clip")
+    done = run("train", classes, "--model", tmp_path / "base", "--out", "mine")
+    assert done.code == 1
+    assert "has a text tower" in done.err
