@@ -18,8 +18,11 @@ from imagesearch.stores.base import Vectors
 
 # Strengths of regularisation are powers of the square root of ten, tried from here downhill.
 _FIRST, _STRONGEST, _WEAKEST = -3, 2, -12
-# The folds' fits only choose a strength: with this tolerance they choose what full convergence would.
-_ROUGH, _FINE = 0.1, 0.01
+# A step must lower the loss by this factor: where hardly anything changes, weights would only grow.
+_WORTH = 0.998
+# Tolerances of fits. Those of the folds only choose a strength, and where there are many numbers to fit (pictures
+# times classes) rough ones choose the same one.
+_ROUGH, _FINE, _MANY = 0.1, 0.01, 200_000
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -139,7 +142,7 @@ def _downhill(loss: Callable[[float], float]) -> float:
     best, step = _FIRST, -1
     if loss(at(best + step)) > loss(at(best)):
         step = 1
-    while _WEAKEST <= best + step <= _STRONGEST and loss(at(best + step)) < loss(at(best)):
+    while _WEAKEST <= best + step <= _STRONGEST and loss(at(best + step)) < _WORTH * loss(at(best)):
         best += step
     return at(best)
 
@@ -164,6 +167,7 @@ class _CrossValidation:
     ) -> None:
         self._vectors, self._members, self._places, self._several = vectors, members, places, several
         self._progress, self._done = progress, 0
+        self._tolerance = _ROUGH if members.size > _MANY else _FINE
         self.losses: dict[float, float] = {}
         self.logits: dict[float, Numbers] = {}
         self._fits: dict[float, list[Linear]] = {}
@@ -186,7 +190,7 @@ class _CrossValidation:
             logits = np.empty(self._members.shape, np.float32)
             self._fits[l2] = []
             for fold, (regression, start) in enumerate(zip(self._folds, starts, strict=True)):
-                fitted = regression.fit(l2, start, tolerance=_ROUGH)
+                fitted = regression.fit(l2, start, tolerance=self._tolerance)
                 outside = self._places == fold
                 logits[outside] = fitted.logits(self._vectors[outside])
                 self._fits[l2].append(fitted)
