@@ -100,7 +100,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.runtimes.bundled",
         "models.runtimes.selection",
     ),
-    ("models.vocabulary", "models.heads", "models.words", "models.candidates"),
+    ("models.vocabulary", "models.heads", "models.words", "models.candidates", "models.new_head"),
+    ("models.trainer", "models.fine_tuning"),
     (
         "library.features",
         "library.encoding",
@@ -135,6 +136,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (
         "learning.labels",
+        "learning.label_sets",
+        "learning.splits",
         "learning.metrics",
         "learning.exact",
         "learning.outcomes",
@@ -146,6 +149,13 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "learning.confidence_evaluation",
         "learning.label_quality",
         "learning.nearest",
+        "learning.logistic",
+        "learning.calibration",
+        "learning.probe",
+        "learning.fine_tuned",
+        "learning.contest",
+        "learning.match",
+        "learning.model_card",
     ),
     (
         "settings",
@@ -164,6 +174,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "client_queries",
         "client",
         "serving_file",
+        "training",
     ),
     (
         "frontends.errors",
@@ -172,6 +183,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.sheet",
         "frontends.confidence_figures",
         "frontends.evaluation_tables",
+        "frontends.training_tables",
         "frontends.evaluation_figures",
         "frontends.evaluation_page",
     ),
@@ -259,7 +271,8 @@ OWNERS = {
     "milvus_lite": "stores.milvus.lite*",
     "faiss": "stores.milvus.codes",
     "pyarrow": "[ls]*.*",
-    "transformers": "models.network",
+    "transformers": "models.network models.trainer",
+    "peft": "models.fine_tuning",
     "huggingface_hub": "models.hub",
     "torch": "models.*",
     "openvino": "models.runtimes.openvino",
@@ -284,6 +297,7 @@ OWNERS = {
 }
 
 HEAVY = {
+    "peft",
     "torch",
     "transformers",
     "pymilvus",

@@ -49,13 +49,22 @@ def file_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -
 
 
 def read_labels(file: str | os.PathLike[str]) -> Mapping[str, str]:
-    """The labels of a CSV file by absolute path.
+    """The labels of a CSV file by absolute path; of a path's several lines the last counts.
+
+    Raises:
+        UsageError: see :func:`file_labels`.
+    """
+    return dict(labelled_paths(file))
+
+
+def labelled_paths(file: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Absolute path and label of each line of a CSV file.
 
     Raises:
         UsageError: see :func:`file_labels`.
     """
     path = Path(file).expanduser()
-    base, labels = os.path.dirname(os.path.abspath(path)), {}
+    base, labelled = os.path.dirname(os.path.abspath(path)), []
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             for number, row in enumerate(csv.reader(lines), start=1):
@@ -65,8 +74,9 @@ def read_labels(file: str | os.PathLike[str]) -> Mapping[str, str]:
                     raise UsageError(
                         f"{path}, line {number}: expected a path and a label, found {','.join(row)!r}"
                     )
-                labels[os.path.normpath(os.path.join(base, os.path.expanduser(row[0].strip())))] = row[1].strip()
+                whole = os.path.normpath(os.path.join(base, os.path.expanduser(row[0].strip())))
+                labelled.append((whole, row[1].strip()))
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"cannot read labels from {str(path)!r}: {reason.lower()}") from error
-    return labels
+    return labelled

@@ -189,14 +189,29 @@ def knn_correct(labels: ArrayLike, truth: ArrayLike, k: int) -> Floats:
     Returns:
         float64, shape (q,): 1 or 0.
     """
+    right = np.asarray(truth)
+    chosen = knn_labels(labels, k)
+    return np.asarray((chosen == right) & (chosen >= 0), np.float64)
+
+
+def knn_labels(labels: ArrayLike, k: int) -> NDArray[np.int64]:
+    """The most frequent label of the first k; of equally frequent ones the closest.
+
+    Args:
+        labels: int, shape (q, n), of ranked neighbours; negative: none.
+        k: at least 1.
+
+    Returns:
+        int64, shape (q,); -1 where there are no neighbours.
+    """
     _check_k(k)
-    near, right = np.asarray(labels)[:, :k], np.asarray(truth)
+    near = np.asarray(labels, np.int64)[:, :k]
     if near.shape[1] == 0:
-        return np.zeros(len(right))
+        return np.full(len(near), -1, np.int64)
     votes = (near[:, :, None] == near[:, None, :]).sum(axis=2)
     votes[near < 0] = 0
     chosen = np.take_along_axis(near, votes.argmax(axis=1)[:, None], axis=1)[:, 0]  # argmax: the first of equals
-    return np.asarray(chosen == right, np.float64)
+    return np.asarray(np.maximum(chosen, -1), np.int64)
 
 
 def average_precision_of_scores(scores: ArrayLike, relevant: ArrayLike) -> Floats:

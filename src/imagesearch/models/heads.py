@@ -88,6 +88,15 @@ def open_head(checkpoint: Checkpoint, pooling: str) -> Head:
     return Head(checkpoint.name, labels, unit_vectors(rows))
 
 
+def is_linear(checkpoint: Checkpoint, pooling: str) -> bool:
+    """Whether a checkpoint has a head that is one linear layer on the vectors that are searched.
+
+    Raises:
+        ModelError: see :func:`open_head`.
+    """
+    return _find(checkpoint, pooling).weight is not None
+
+
 def no_words(model: str, reason: str) -> str:
     """The message for a model that cannot be searched by words."""
     return f"{model} cannot be searched by words: {reason}. {free_text()}"

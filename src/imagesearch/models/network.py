@@ -61,11 +61,12 @@ class LoadedModel:
     missing: frozenset[str]
 
 
-def load_model(checkpoint: Checkpoint, task: Task) -> LoadedModel:
+def load_model(checkpoint: Checkpoint, task: Task, **settings: Any) -> LoadedModel:
     """Load a checkpoint's weights.
 
     Args:
         task: ``"features"`` for the backbone, ``"labels"`` for the network with its classification head.
+        settings: in place of those of its ``config.json``; see :mod:`imagesearch.models.new_head`.
 
     Raises:
         ModelError: the files are damaged, or the architecture does not do this.
@@ -77,7 +78,7 @@ def load_model(checkpoint: Checkpoint, task: Task) -> LoadedModel:
     try:
         with _quiet():
             model, info = auto.from_pretrained(
-                checkpoint.folder, dtype=torch.float32, output_loading_info=True, **_FROM_DISK
+                checkpoint.folder, dtype=torch.float32, output_loading_info=True, **_FROM_DISK, **settings
             )
     except ImportError as error:
         extra = " (pip install timm)" if "timm" in str(error).lower() else ""
@@ -85,6 +86,16 @@ def load_model(checkpoint: Checkpoint, task: Task) -> LoadedModel:
     except Exception as error:
         raise ModelError(f"{_place(checkpoint)}: cannot be loaded: {_reason(error, task)}") from error
     return LoadedModel(checkpoint, task, model, model.config, frozenset(info["missing_keys"]))
+
+
+def save_model(loaded: LoadedModel, folder: Path) -> None:
+    """Write weights and configuration as Transformers does.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with _quiet():
+        loaded.model.save_pretrained(folder)
 
 
 def load_text_tower(checkpoint: Checkpoint) -> LoadedModel | None:
@@ -359,15 +370,15 @@ def _imported(name: str) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Transformers' progress bars and remarks off the terminal while it loads; it is as before afterwards."""
-    with _loading:
-        from transformers.utils import logging as transformers_logging
-
-        with _silenced(transformers_logging):
-            yield
+    with _loading, quiet_transformers():
+        yield
 
 
 @contextlib.contextmanager
-def _silenced(transformers_logging: Any) -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """The same for what is long, while others may load."""
+    from transformers.utils import logging as transformers_logging
+
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     wanted = os.environ.get("TRANSFORMERS_VERBOSITY")

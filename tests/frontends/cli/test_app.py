@@ -133,6 +133,7 @@ COMMANDS = (
         "annotate",
         "forget",
         "evaluate",
+        "train",
         "extract",
         "build",
         "info",

@@ -32,6 +32,7 @@ from imagesearch.frontends.cli.commands import (
     models,
     search,
     serve,
+    train,
     transfer,
     watch,
 )
@@ -49,6 +50,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Quality": {
         "evaluate": evaluate.evaluate,
+    },
+    "Learning": {
+        "train": train.train,
     },
     "Vectors in files": {
         "extract": extract.extract,
@@ -84,6 +88,7 @@ KEPT = {
     "index": _INDEXED,
     "watch": _INDEXED,
     "build": "; what was inserted so far is kept: run the same command again to go on",
+    "train": "; the vectors of the pictures seen so far are kept: run the same command again to go on",
     "extract": "; features files of an earlier run are as they were",
     "copy": _COPIED,
     "import": _COPIED,

@@ -31,6 +31,8 @@ _STAGES = {
     "classify": "Labelling",
     "evaluate": "Ranking",
     "distort": "Looking for originals of copies",
+    "fit": "Fitting the probe",
+    "train": "Training",
     "probe": "Probing the index",
     "copy": "Copying",
     "export": "Exporting",

@@ -1,0 +1,137 @@
+"""What a training found, as tables and sentences: the same on the terminal and in documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from imagesearch.frontends.evaluation_tables import Table
+
+if TYPE_CHECKING:
+    from imagesearch.learning.contest import Contestant
+    from imagesearch.learning.metrics import Estimate
+    from imagesearch.learning.splits import SplitReport
+    from imagesearch.training import Training
+
+# Classes of the table of classes: the worst of many.
+_SHOWN_CLASSES = 10
+
+
+def training_tables(found: Training) -> list[Table]:
+    """Methods side by side, and the classes that are most often wrong."""
+    columns = {
+        "method": "left",
+        "chosen": "left",
+        "accuracy": "right",
+        "95 %": "right",
+        "macro F1": "right",
+        "gain": "right",
+        "95 % ": "right",
+        "ECE": "right",
+        "retrieval mAP": "right",
+        "seconds": "right",
+    }
+    title = (
+        f"{found.model}: {found.split.held_out:,} pictures set aside, {found.split.training:,} learnt from,"
+        f" {found.classes:,} classes"
+    )
+    methods = Table(title, columns, [_row(one) for one in found.contestants], _cross_validation(found))
+    worst = list(found.per_class.items())[:_SHOWN_CLASSES]
+    rows = [
+        [name, f"{row['pictures']:.0f}", *(f"{row[key]:.3f}" for key in ("precision", "recall", "F1"))]
+        for name, row in worst
+    ]
+    sides = {"class": "left", **dict.fromkeys(("pictures", "precision", "recall", "F1"), "right")}
+    shown = f"the {len(worst)} worst of {len(found.per_class):,} classes"
+    return [methods, Table(f"{found.winner.name}: {shown}", sides, rows)]
+
+
+def _row(one: Contestant) -> list[str]:
+    gain = one.gain
+    return [
+        one.name,
+        one.detail,
+        f"{one.accuracy.value:.3f}",
+        _interval(one.accuracy),
+        f"{one.macro_f1.value:.3f}",
+        f"{gain.value:+.3f}" if gain else "",
+        f"{gain.low:+.3f} to {gain.high:+.3f}" if gain else "",
+        "" if one.calibration_error is None else f"{one.calibration_error:.3f}",
+        "" if one.retrieval is None else f"{one.retrieval.value:.3f}",
+        f"{one.seconds:.1f}",
+    ]
+
+
+def _interval(value: Estimate) -> str:
+    return f"{value.low:.3f} to {value.high:.3f}"
+
+
+def _cross_validation(found: Training) -> str:
+    probe = found.probe
+    return (
+        f"Probe in cross-validation: accuracy {probe.accuracy:.3f}; temperature {probe.temperature:.2f} brings the"
+        f" expected calibration error from {probe.uncalibrated_error:.3f} to {probe.calibration_error:.3f}."
+    )
+
+
+def remarks(found: Training) -> Iterator[str]:
+    """What has to be said of the pictures, a sentence each."""
+    if found.skipped:
+        first = found.skipped[0]
+        yield f"{len(found.skipped):,} files could not be read; the first, {first.path}: {first.reason}"
+    if found.missing:
+        yield (
+            f"{len(found.missing):,} paths with labels are no pictures that were found; the first:"
+            f" {found.missing[0]}"
+        )
+    if found.unlabelled:
+        yield f"{found.unlabelled:,} pictures have no label, and were left out"
+    for method, why in found.stopped.items():
+        yield f"{method}: ended early: {why}; the best epoch counts"
+    yield from _about_split(found.split)
+
+
+def _about_split(split: SplitReport) -> Iterator[str]:
+    related = {
+        "identical": split.identical,
+        "nearly identical": split.near_identical,
+        "shots of bursts": split.burst,
+    }
+    if any(related.values()):
+        listed = ", ".join(f"{count:,} {kind}" for kind, count in related.items() if count)
+        yield (
+            f"{listed} pictures were kept together; split without regard to that, {split.leaking:,} of those set"
+            " aside would have had a relative among those learnt from"
+        )
+    if split.conflicts:
+        yield f"{split.conflicts:,} groups of identical or nearly identical pictures have different labels"
+    if split.single:
+        yield (
+            f"{len(split.single):,} classes have a single picture, which is learnt from: they are not measured"
+            f" ({_some(split.single)})"
+        )
+    if others := [name for name in split.unmeasured if name not in set(split.single)]:
+        yield f"{len(others):,} classes have only related pictures: they are not measured ({_some(others)})"
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+
+
+def verdict(found: Training) -> str:
+    """Whether training was worth it, in a sentence or two."""
+    gain, place = found.winner.gain, found.out
+    name, baseline = found.winner.name, found.contestants[0]
+    assert gain is not None  # of the baseline alone there is none
+    interval = f"{gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
+    if not found.beats_baseline:
+        said = f"the {name} did not beat the nearest neighbours ({baseline.detail}): accuracy {interval}"
+        if found.written:
+            return f"{said}; written to {place} all the same"
+        return f"{said}; nothing was written (--force writes it all the same)"
+    if not found.is_sure:
+        return (
+            f"the {name} did better than the nearest neighbours, but with so few pictures set aside that is not"
+            f" sure: accuracy {interval}; written to {place}"
+        )
+    return f"the {name} beats the nearest neighbours: accuracy {interval}; written to {place}"
