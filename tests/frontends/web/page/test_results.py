@@ -251,13 +251,13 @@ def test_everything_of_a_search_is_in_its_address(page: Page, new_page: NewPage,
     one, good = gallery_site.id_of("05.jpg"), gallery_site.id_of("zero again.jpg")
     page.goto(f"/?picture={one}&good={good}&fold=0&sort=date&min_width=300")
     settled(page)
+    assert ids(page)
     with listing(page):
         page.get_by_label("Only sure hits").check()
     shared = new_page()
     shared.goto(page.url)
     settled(shared)
-    assert ids(shared)
-    assert ids(shared) == ids(page)
+    assert ids(shared) == ids(page)  # which are sure depends on what other tests indexed; perhaps none
     expect(shared.get_by_label("Only sure hits")).to_be_checked()
     expect(shared.get_by_label("Fold near-identical")).not_to_be_checked()
     expect(shared.get_by_label("Sort")).to_have_value("date")
