@@ -145,3 +145,20 @@ def remove_if_there(path: str) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def make_link(source: str, target: str | os.PathLike[str]) -> bool:
+    """Make a symbolic link, or else a hard one; whether it is symbolic.
+
+    Raises:
+        FileExistsError: the target is there.
+        OSError: neither kind of link can be made.
+    """
+    try:
+        os.symlink(source, target)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # Windows without the right to, FAT
+        os.link(source, target)
+        return False
+    return True

@@ -13,7 +13,14 @@ from typing import Literal
 
 from imagesearch.errors import UsageError
 from imagesearch.images.find import reason_of
-from imagesearch.library.placing import copy_content, give_name, move_file, numbered_names, remove_if_there
+from imagesearch.library.placing import (
+    copy_content,
+    give_name,
+    make_link,
+    move_file,
+    numbered_names,
+    remove_if_there,
+)
 from imagesearch.library.undo_file import UndoFile
 from imagesearch.reports import Filed
 
@@ -163,7 +170,7 @@ class Sorter:
                 move_file(source, target, part)
                 journal.done(number)
             elif self._how == "link":
-                _link(source, target)
+                make_link(source, target)
                 journal.done(number)
             else:
                 digest = copy_content(source, part)
@@ -183,17 +190,3 @@ class Sorter:
     ) -> None:
         if self._journal is not None:
             self._journal.close()
-
-
-def _link(source: str, target: str) -> None:
-    """
-    Raises:
-        FileExistsError: the target is there.
-        OSError: neither kind of link can be made.
-    """
-    try:
-        os.symlink(source, target)
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError):  # Windows without the right to, FAT
-        os.link(source, target)

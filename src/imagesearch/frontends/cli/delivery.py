@@ -14,7 +14,7 @@ from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.output import note
 from imagesearch.frontends.text import counted, printable
 from imagesearch.images.find import reason_of
-from imagesearch.library.placing import numbered_names
+from imagesearch.library.placing import make_link, numbered_names
 from imagesearch.records import Hit
 
 # Copies are read and written in parts of this many bytes.
@@ -139,16 +139,4 @@ def _copy(source: str, target: Path) -> str:
 
 
 def _link(source: str, target: Path) -> str:
-    """
-    Raises:
-        FileExistsError: the target is there.
-        OSError: neither kind of link can be made.
-    """
-    try:
-        os.symlink(source, target)
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError):  # Windows without the right to, FAT
-        os.link(source, target)
-        return "hard-linked"
-    return "linked"
+    return "linked" if make_link(source, target) else "hard-linked"
