@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from imagesearch.frontends.evaluation_tables import Table
+from imagesearch.frontends.text import counted
 
 if TYPE_CHECKING:
     from imagesearch.learning.contest import Contestant
@@ -104,7 +105,8 @@ def _about_split(split: SplitReport) -> Iterator[str]:
             " aside would have had a relative among those learnt from"
         )
     if split.conflicts:
-        yield f"{split.conflicts:,} groups of identical or nearly identical pictures have different labels"
+        groups = counted(split.conflicts, "group")
+        yield f"identical or nearly identical pictures with different labels: {groups}"
     if split.single:
         yield (
             f"{len(split.single):,} classes have a single picture, which is learnt from: they are not measured"

@@ -20,11 +20,14 @@ _REASONS = {
     408: "the body came too slowly",
     409: "the collection cannot be searched like this",
     413: "the body or the picture is too large",
+    414: "the address is too long",
+    421: "the server does not go by this name",
     422: "a value or a picture cannot be used",
     429: "too many wrong tokens",
+    431: "the headers are too long",
     503: "too busy, or the model or the database cannot be reached; Retry-After says when to try again",
 }
-_USUAL = (400, 401, 403, 422, 503)
+_USUAL = (400, 401, 403, 414, 421, 422, 429, 431, 503)
 
 
 def problems(*more: int) -> dict[int | str, dict[str, Any]]:
