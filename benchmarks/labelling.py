@@ -2,11 +2,12 @@
 
     python benchmarks/labelling.py --pictures DIR [--classes 10] [--per-class 50] [--rarest 0.1] [--seeds 5]
 
-DIR has a folder for each class. With each seed some classes and pictures of them are chosen, and a part of each class
-is set aside (--held-out), of which nothing is ever labelled. The others are labelled in both orders, --batch at a time,
-up to half of them (--most); after each batch the probe that makes the program's suggestions is measured with those
-set aside. Printed are the accuracies in the mean over seeds, the labels that each order needs for parts of the accuracy
-that random order reaches in the end, how far the program's estimate of its accuracy is off, and how long a step takes.
+DIR has a folder for each class. With each seed some classes and pictures of them are chosen, and a part of each
+class is set aside (--held-out), of which nothing is ever labelled or compared. The others are labelled in both
+orders, --batch at a time, up to half of them (--most); after each batch the probe that makes the program's
+suggestions is measured with those set aside. Printed are the accuracies in the mean over seeds, the labels that each
+order needs for parts of the accuracy that random order reaches in the end, how far the program's estimate of its
+accuracy is off, and how long a step takes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def main() -> None:
     parser.add_argument("--model", default="starter")
     parser.add_argument("--classes", type=int, help="how many, chosen anew with each seed; default: all")
     parser.add_argument("--per-class", type=int, help="pictures of each class at most")
-    parser.add_argument("--rarest", type=float, default=1.0, help="size of the smallest class, in parts of the largest")
+    parser.add_argument(
+        "--rarest", type=float, default=1.0, help="size of the smallest class, in parts of the largest"
+    )
     parser.add_argument("--held-out", type=float, default=0.4)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--most", type=int, help="labels; default: half of those that there are")
@@ -78,7 +81,9 @@ def encode(folder: Path, model: str) -> tuple[NDArray[np.float32], NDArray[np.in
     return vectors, np.unique(classes, return_inverse=True)[1].astype(np.int64)
 
 
-def choose(truth: NDArray[np.int64], options: argparse.Namespace, random: np.random.Generator) -> NDArray[np.int64]:
+def choose(
+    truth: NDArray[np.int64], options: argparse.Namespace, random: np.random.Generator
+) -> NDArray[np.int64]:
     """Some classes and pictures of them."""
     names = random.permutation(np.unique(truth))[: options.classes]
     rows = [random.permutation(np.flatnonzero(truth == name)) for name in names]
@@ -96,7 +101,6 @@ def simulate(
     for name in np.unique(truth):
         own = random.permutation(np.flatnonzero(truth == name))
         aside[own[: round(options.held_out * len(own))]] = True
-    # Pictures that are set aside must not even be seen; they are in the pool only to be scored.
     rows, tested = np.flatnonzero(~aside), np.flatnonzero(aside)
     pool, codes = ActivePool(vectors[rows], seed=seed), truth[rows]
     shuffled = random.permutation(len(rows))
@@ -172,14 +176,16 @@ def show(figures: dict[str, Any]) -> None:
         print(f"{figures['labels'][place]:8}{figures['random'][place]:9.1%}{figures['active'][place]:9.1%}")
     print(f"\n{'accuracy':>8}{'random':>9}{'active':>9}{'ratio':>9}   (labels needed)")
     for level in figures["levels"]:
-        active, ratio = (("never", "") if level["ratio"] is None else (f"{level['active']:.0f}", f"{level['ratio']:.2f}"))
+        active, ratio = (
+            ("never", "") if level["ratio"] is None else (f"{level['active']:.0f}", f"{level['ratio']:.2f}")
+        )
         print(f"{level['accuracy']:8.1%}{level['random']:9.0f}{active:>9}{ratio:>9}")
     if figures["ratio"] is not None:
         print(f"labels needed, in parts of random order's, geometric mean: {figures['ratio']:.2f}")
     if figures["estimate_off"] is not None:
         print(
-            f"expected accuracy is off by {figures['estimate_off']:.1%} in the mean; the true one is within its bounds"
-            f" in {figures['estimate_inside']:.0%} of cases"
+            f"expected accuracy is off by {figures['estimate_off']:.1%} in the mean; the true one is within its"
+            f" bounds in {figures['estimate_inside']:.0%} of cases"
         )
     print(f"seconds per batch, measuring included: median {figures['seconds']:.2f}, most {figures['slowest']:.2f}")
 

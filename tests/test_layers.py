@@ -152,6 +152,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "learning.logistic",
         "learning.calibration",
         "learning.probe",
+        "learning.active",
         "learning.fine_tuned",
         "learning.contest",
         "learning.match",
@@ -175,6 +176,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "client",
         "serving_file",
         "training",
+        "active_labelling",
     ),
     (
         "frontends.errors",

@@ -3,13 +3,14 @@
 Two stages, because what is useful depends on how much is known (Hacohen, Dekel & Weinshall, "Active learning on a
 budget: opposite strategies suit high and low budgets", 2022):
 
-* **Coverage**, from the first picture on. Each picture is explained by the labelled one most similar to it, through
-  a kernel of their cosine; the next one is that which explains most of what is not explained yet. So first come
-  pictures typical of many others, each of another kind. A picture counts by how unsure the probe is of it (one
+* **Coverage**, from the first picture on. Each picture is explained by the labelled one most similar to it,
+  through a kernel of their cosine; the next one is that which explains most of what is not explained yet. So first
+  come pictures typical of many others, each of another kind. A picture counts by how unsure the probe is of it (one
   minus the margin between its two most probable labels), so that what is known already attracts no more labels.
-  Bae, Sutherland & Oliveira, "Uncertainty herding: one active learning method for all label budgets", 2024; without
-  the uncertainty it is MaxHerding (Bae, Oliveira & Sutherland, "Generalized coverage for more robust low-budget
-  active learning", 2024), a smooth ProbCover (Yehuda et al., "Active learning through a covering lens", 2022).
+  Bae, Sutherland & Oliveira, "Uncertainty herding: one active learning method for all label budgets", 2024;
+  without the uncertainty it is MaxHerding (Bae, Oliveira & Sutherland, "Generalized coverage for more robust
+  low-budget active learning", 2024), a smooth ProbCover (Yehuda et al., "Active learning through a covering lens",
+  2022).
 * **Variance**, once classes have some labels each: the next picture is that which most lowers the variance of the
   probe's predictions for all pictures, by Bayesian linear regression on the vectors (Cohn, Ghahramani & Jordan,
   "Active learning with statistical models", 1996; V-optimal design), again weighted by margin. Unlike uncertainty
@@ -41,8 +42,8 @@ Scores = NDArray[np.float64]
 _WIDTH = 0.15
 # Regularisation of the probe: cross-validation, which chooses it in training, needs more labels than there are.
 _L2 = 0.01
-# Labels per class from which on variance counts.
-_ENOUGH = 4
+# Labels per class, and labels, from which on variance counts: of fewer labels than that, it says little.
+_ENOUGH, _FEWEST = 4, 200
 # Pictures that stand for all others, and that are compared for the largest gain in variance.
 _REFERENCES, _CANDIDATES = 1000, 1500
 # Tolerance of fits; a finer one changes no accuracy.
@@ -145,7 +146,7 @@ class ActivePool:
         """
         free = self._free(known)
         importance = self._importance(known)
-        if len(known.places) >= _ENOUGH * max(len(known.classes), 2):
+        if len(known.places) >= max(_ENOUGH * len(known.classes), _FEWEST):
             return self._by_variance(known, free, importance, count)
         return self._by_coverage(known, free, importance, count)
 
@@ -163,7 +164,11 @@ class ActivePool:
 
     def _scores(self, known: Known, standard: Vectors) -> Scores:
         linear = self._probe(known)
-        return np.ones((len(standard), len(known.classes))) if linear is None else probabilities(linear.logits(standard))
+        return (
+            np.ones((len(standard), len(known.classes)))
+            if linear is None
+            else probabilities(linear.logits(standard))
+        )
 
     def expect(self, known: Known, seed: int = 0) -> Expectation | None:
         """The accuracy to expect on pictures without a label; None where too little is known to say.
@@ -195,7 +200,7 @@ class ActivePool:
         gains = np.where(free, np.maximum(self._kernel - covered, 0) @ weights, -1)
         chosen: list[int] = []
         while len(chosen) < count and gains.max() >= 0:
-            # Gains only fall while pictures are chosen, so that one that is still the largest is the largest of all
+            # Gains only fall while pictures are chosen: what is still the largest is the largest of all
             # (Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978).
             best = int(gains.argmax())
             gains[best] = np.maximum(self._kernel[best] - covered, 0) @ weights
