@@ -5,9 +5,9 @@
 DIR has a folder for each class. With each seed some classes and pictures of them are chosen, and a part of each
 class is set aside (--held-out), of which nothing is ever labelled or compared. The others are labelled in both
 orders, --batch at a time, up to half of them (--most); after each batch the probe that makes the program's
-suggestions is measured with those set aside. Printed are the accuracies in the mean over seeds, the labels that each
-order needs for parts of the accuracy that random order reaches in the end, how far the program's estimate of its
-accuracy is off, and how long a step takes.
+suggestions is measured with those set aside. Printed are the accuracies in the mean over seeds, the labels that
+each order needs for parts of the accuracy that random order reaches in the end, how far the program's estimate of
+its accuracy is off, and how long a step takes.
 """
 
 from __future__ import annotations

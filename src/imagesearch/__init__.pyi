@@ -1,5 +1,6 @@
 """What ``import imagesearch`` offers: read by type checkers, and by lazy_loader at run time."""
 
+from .active_labelling import LabelProgress, LabelSession, Question
 from .client import Client
 from .config import Config, load_config
 from .errors import (
@@ -43,6 +44,9 @@ __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "LabelOptions",
     "Labelling",
     "LabelQuality",
+    "LabelSession",
+    "Question",
+    "LabelProgress",
     "AnnotateReport",
     "CollectionInfo",
     "ExtractReport",

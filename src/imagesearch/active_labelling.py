@@ -292,10 +292,10 @@ class LabelSession:
                 contents.setdefault(digest or int(key), []).append((int(key), path, label))
         pictures: dict[int, _Picture] = {}
         for files in contents.values():
-            inside = sorted(file for file in files if self._is_under(file[1]))
+            inside = sorted((path, key) for key, path, _ in files if self._is_under(path))
             if inside:
                 label = next((label for _, _, label in sorted(files) if label is not None), None)
-                pictures[inside[0][0]] = _Picture(tuple(key for key, _, _ in files), inside[0][1], label)
+                pictures[inside[0][1]] = _Picture(tuple(key for key, _, _ in files), inside[0][0], label)
         if pictures != self._pictures:
             self._pictures, self._known = pictures, None
             self._first_of = {key: first for first, one in pictures.items() for key in one.ids}

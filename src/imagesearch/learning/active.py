@@ -5,8 +5,8 @@ budget: opposite strategies suit high and low budgets", 2022):
 
 * **Coverage**, from the first picture on. Each picture is explained by the labelled one most similar to it,
   through a kernel of their cosine; the next one is that which explains most of what is not explained yet. So first
-  come pictures typical of many others, each of another kind. A picture counts by how unsure the probe is of it (one
-  minus the margin between its two most probable labels), so that what is known already attracts no more labels.
+  come pictures typical of many others, each of another kind. A picture counts by how unsure the probe is of it
+  (one minus the margin between its two most probable labels), so that what is known already attracts no more.
   Bae, Sutherland & Oliveira, "Uncertainty herding: one active learning method for all label budgets", 2024;
   without the uncertainty it is MaxHerding (Bae, Oliveira & Sutherland, "Generalized coverage for more robust
   low-budget active learning", 2024), a smooth ProbCover (Yehuda et al., "Active learning through a covering lens",
