@@ -256,6 +256,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.cli.delivery",
         "frontends.cli.graphics",
         "frontends.cli.previews",
+        "frontends.cli.keys",
+        "frontends.cli.label_dialogue",
         "frontends.cli.delivery_options",
         "frontends.cli.filter_options",
         "frontends.cli.labelling_options",

@@ -153,5 +153,5 @@ def test_a_step_among_ten_thousand_is_quick() -> None:
     """Not in seconds, which depend on the machine: what is compared does not grow with the pool."""
     vectors, truth = blobs(5, 2000, dim=8)
     pool = ActivePool(vectors)
-    assert pool._kernel.shape == (10_000, 1000)
+    assert pool._kernel.shape == (10_000, 2000)
     assert len(label_all(pool, truth, 10, 20)) == 20

@@ -6,7 +6,8 @@ budget: opposite strategies suit high and low budgets", 2022):
 * **Coverage**, from the first picture on. Each picture is explained by the labelled one most similar to it,
   through a kernel of their cosine; the next one is that which explains most of what is not explained yet. So first
   come pictures typical of many others, each of another kind. A picture counts by how unsure the probe is of it
-  (one minus the margin between its two most probable labels), so that what is known already attracts no more.
+  (one minus the margin between its two most probable labels), so that what is known already attracts no more;
+  but only once classes have some labels, before which margins say nothing.
   Bae, Sutherland & Oliveira, "Uncertainty herding: one active learning method for all label budgets", 2024;
   without the uncertainty it is MaxHerding (Bae, Oliveira & Sutherland, "Generalized coverage for more robust
   low-budget active learning", 2024), a smooth ProbCover (Yehuda et al., "Active learning through a covering lens",
@@ -44,8 +45,10 @@ _WIDTH = 0.15
 _L2 = 0.01
 # Labels per class, and labels, from which on variance counts: of fewer labels than that, it says little.
 _ENOUGH, _FEWEST = 4, 200
+# Labels per class from which on the probe's uncertainty counts: that of one or two says nothing.
+_TRUSTED = 3
 # Pictures that stand for all others, and that are compared for the largest gain in variance.
-_REFERENCES, _CANDIDATES = 1000, 1500
+_REFERENCES, _CANDIDATES = 2000, 1500
 # Tolerance of fits; a finer one changes no accuracy.
 _TOLERANCE = 0.03
 # Labels from which on one fold, not five, gives the temperature.
@@ -239,9 +242,9 @@ class ActivePool:
         return np.array(chosen, np.int64)
 
     def _importance(self, known: Known) -> Scores:
-        """One minus the margin of each picture's two most probable labels, shape (n,); 1 before there are two."""
+        """One minus the margin of each picture's two most probable labels, shape (n,); 1 while little is known."""
         linear = self._probe(known)
-        if linear is None:
+        if linear is None or len(known.places) < _TRUSTED * len(known.classes):
             return np.ones(self.size)
         highest = np.partition(probabilities(linear.logits(self._standard)), -2, axis=1)[:, -2:]
         return np.asarray(1 - (highest[:, 1] - highest[:, 0]))

@@ -133,6 +133,7 @@ COMMANDS = (
         "annotate",
         "forget",
         "evaluate",
+        "label",
         "train",
         "extract",
         "build",
