@@ -6,14 +6,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from imagesearch import ImageSearch, UsageError
-from imagesearch.active_labelling import LabelSession, tidy_label
+from imagesearch.active_labelling import LabelSession
+from imagesearch.library.hand_labels import tidy_label
 from imagesearch.records import parse_annotations
 
 from .conftest import draw_picture
@@ -94,7 +95,11 @@ def test_undo_gives_back_what_was_there(images: ImageSearch) -> None:
 def test_undo_leaves_what_somebody_else_said_since(images: ImageSearch) -> None:
     with LabelSession(images) as session, LabelSession(images) as other:
         question = session.next()[0]
+        assert other.next()[0] == question
         session.give(question.id, "cat")
+        with pytest.raises(UsageError, match="'cat' by somebody else meanwhile"):
+            other.give(question.id, "tiger")
+        assert other.next()[0] != question
         other.give(question.id, "tiger")
         session.undo()
     assert annotations(images)[Path(question.path).name] == {"label": "tiger"}
@@ -130,29 +135,32 @@ def test_suggestions_come_from_what_was_said(images: ImageSearch) -> None:
 
 def test_labels_of_two_sessions_add_up(database: Path) -> None:
     """Each in a thread with an ImageSearch of its own, which lets go of the file between two labels."""
-    failures: list[BaseException] = []
+    given: dict[int, str] = {}
+    refused: list[str] = []
 
     def label(name: str) -> None:
-        try:
-            with (
-                ImageSearch({"milvus": {"uri": str(database)}}) as images,
-                LabelSession(images, release=True) as session,
-            ):
-                for _ in range(5):
-                    session.give(session.next()[0].id, name)
-        except BaseException as error:  # noqa: BLE001 - of a thread
-            failures.append(error)
+        with (
+            ImageSearch({"milvus": {"uri": str(database)}}) as images,
+            LabelSession(images, release=True) as session,
+        ):
+            while list(given.values()).count(name) < 4:
+                question = session.next()[0]
+                try:
+                    session.give(question.id, name)
+                except UsageError as error:  # asked of both at once, and the other was first
+                    refused.append(str(error))
+                else:
+                    assert question.id not in given
+                    given[question.id] = name
 
-    threads = [threading.Thread(target=label, args=(name,)) for name in ("one", "other")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(label, ("one", "other")))
+    assert all("by somebody else meanwhile" in text for text in refused)
     with ImageSearch({"milvus": {"uri": str(database)}}) as images:
-        kept = annotations(images)
-    assert {said["label"] for said in kept.values()} == {"one", "other"}
-    assert len(kept) >= 5
+        records, _ = images.collection().fetch(list(given))
+        kept = {record.id: parse_annotations(record.annotations)["label"] for record in records}
+    assert kept == given
+    assert len(given) == 8
 
 
 def test_a_killed_process_loses_nothing(database: Path) -> None:

@@ -1,7 +1,6 @@
 """Labelling a collection by hand: which picture comes next, and what somebody says of it, kept at once.
 
-Labels are kept in the column ``label`` of the pictures (:mod:`imagesearch.library.annotations`). One without a
-``label_score`` is one that a person gave; those that a model gave do not count here, and give way.
+How labels are kept says :mod:`imagesearch.library.hand_labels`; those of a model do not count, and give way.
 """
 
 from __future__ import annotations
@@ -13,20 +12,30 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from imagesearch.errors import StoreLockedError, UsageError
-from imagesearch.library.annotations import require_annotations, with_annotations
-from imagesearch.library.stored_labels import LABEL, SCORE
-from imagesearch.records import ImageRecord, PlainValues, Prediction, parse_annotations
+from imagesearch.learning.questions import LabelProgress, Question
+from imagesearch.library.annotations import require_annotations
+from imagesearch.library.hand_labels import (
+    Content,
+    change,
+    given_label,
+    labelled,
+    read_contents,
+    restored,
+    tidy_label,
+)
+from imagesearch.records import ImageRecord, Prediction, parse_annotations
 from imagesearch.service import ImageSearch
 from imagesearch.stores.base import Collection
 from imagesearch.stores.columns import ID
 
 if TYPE_CHECKING:
-    from imagesearch.learning.active import ActivePool, Expectation, Known
+    from imagesearch.learning.active import ActivePool, Known
 
 # Unlabelled pictures that are compared at a time; of a larger collection a sample, then the next one.
 MOST = 10_000
@@ -35,57 +44,8 @@ BATCH = 10
 _MOST_SUGGESTIONS = 5
 # How long another process may hold the database, in seconds.
 _PATIENCE = 15.0
-_LONGEST_LABEL = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A picture to label.
-
-    Attributes:
-        id: its id in the collection.
-        path: its file.
-        suggestions: the most probable labels so far, most probable first.
-        copies: files with the same content in the collection, this one included; they share the label.
-    """
-
-    id: int
-    path: str
-    suggestions: tuple[Prediction, ...]
-    copies: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        suggestions = [{"label": one.label, "score": one.score} for one in self.suggestions]
-        return {"id": self.id, "path": self.path, "copies": self.copies, "suggestions": suggestions}
-
-
-@dataclass(frozen=True, slots=True)
-class LabelProgress(PlainValues):
-    """How far labelling is.
-
-    Attributes:
-        pictures: how many there are; files with the same content are one.
-        labelled: how many of them a person has labelled.
-        skipped: how many were skipped in this session.
-        labels: how many pictures have each label, in the order of :attr:`LabelSession.labels`.
-        expected: the accuracy to expect when the others are labelled from these; None while too little is known.
-    """
-
-    pictures: int
-    labelled: int
-    skipped: int
-    labels: dict[str, int]
-    expected: Expectation | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A content: the ids of its files, the path of the first, and the label that a person gave."""
-
-    ids: tuple[int, ...]
-    path: str
-    label: str | None
+# What is read must not change until it is written; sessions of one process may share an opened database.
+_USING = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +95,7 @@ class LabelSession:
         self._under = None if under is None else os.path.abspath(os.path.expanduser(os.fspath(under)))
         self._lock = threading.RLock()
         self._labels: dict[str, None] = dict.fromkeys(map(tidy_label, labels))
-        self._pictures: dict[int, _Picture] = {}
+        self._pictures: dict[int, Content] = {}
         self._first_of: dict[int, int] = {}
         self._skipped: dict[int, None] = {}
         self._history: list[_Step] = []
@@ -167,8 +127,9 @@ class LabelSession:
             StoreError: the database fails.
         """
         with self._lock:
-            if len(self._queue) < count:
-                with self._collection() as collection:
+            with self._collection() as collection:
+                self._news(collection, self._queue)
+                if len(self._queue) < count:
                     self._read(collection)
                     self._refill(collection, max(count, BATCH))
             return self._questions(self._queue[:count])
@@ -176,15 +137,22 @@ class LabelSession:
     def give(self, key: int, label: str) -> None:
         """Label a picture and those with the same content; a label that it has is replaced.
 
+        But not one of another process that this session did not know of: the first call is refused, and makes it
+        known; a second one replaces it.
+
         Raises:
-            UsageError: the picture is not in the collection (any more), or the label is empty.
+            UsageError: the picture is not in the collection (any more), somebody else labelled it, or the label is
+                empty.
             StoreError: the database fails; nothing was changed.
         """
         label = tidy_label(label)
         with self._lock:
             picture, first = self._picture(key)
             with self._collection() as collection:
-                former = self._write(collection, picture.ids, lambda record: _labelled(record, label))
+                if (other := self._news(collection, [first])) and other[0] != label:
+                    raise UsageError(f"{picture.path} was labelled {other[0]!r} by somebody else meanwhile")
+                former = change(collection, picture.ids, lambda record: labelled(record, label))
+                self._changed = True
             self._history.append(_Step("label", first, label, former))
             self._labels.setdefault(label)
             self._skipped.pop(first, None)
@@ -218,8 +186,9 @@ class LabelSession:
                 self._skipped.pop(step.id, None)
             else:
                 with self._collection() as collection:
-                    self._write(collection, list(step.former), lambda record: _restored(record, step))
-                former = parse_label(next(iter(step.former.values())))
+                    change(collection, list(step.former), partial(_undone, step))
+                    self._changed = True
+                former = given_label(next(iter(step.former.values())))
                 self._remember(step.id, former)
             self._history.pop()
             self._known = None
@@ -274,28 +243,18 @@ class LabelSession:
 
     @contextmanager
     def _collection(self) -> Iterator[Collection]:
-        """The collection, once no other process holds the database."""
-        collection = _patiently(self._images.collection)
-        try:
-            yield collection
-        finally:
-            if self._release:
-                self._images.release()
+        """The collection, once no other process holds the database; one session of this process at a time."""
+        with _USING:
+            collection = _patiently(self._images.collection)
+            try:
+                yield collection
+            finally:
+                if self._release:
+                    self._images.release()
 
     def _read(self, collection: Collection) -> None:
         """Read which pictures there are and what labels they have; those of other processes are among them."""
-        contents: dict[object, list[tuple[int, str, str | None]]] = {}
-        for columns in collection.scan_columns([ID, "path", "content_hash", "annotations"]):
-            rows = zip(*(columns[name] for name in (ID, "path", "content_hash", "annotations")), strict=True)
-            for key, path, digest, text in rows:
-                label = parse_label(parse_annotations(text)) if text else None
-                contents.setdefault(digest or int(key), []).append((int(key), path, label))
-        pictures: dict[int, _Picture] = {}
-        for files in contents.values():
-            inside = sorted((path, key) for key, path, _ in files if self._is_under(path))
-            if inside:
-                label = next((label for _, _, label in sorted(files) if label is not None), None)
-                pictures[inside[0][1]] = _Picture(tuple(key for key, _, _ in files), inside[0][0], label)
+        pictures = read_contents(collection, self._is_under)
         if pictures != self._pictures:
             self._pictures, self._known = pictures, None
             self._first_of = {key: first for first, one in pictures.items() for key in one.ids}
@@ -303,16 +262,17 @@ class LabelSession:
             self._labels.update(dict.fromkeys(there))
             self._queue = [key for key in self._queue if key in pictures and pictures[key].label is None]
 
-    def _write(
-        self, collection: Collection, keys: Sequence[int], change: Callable[[ImageRecord], ImageRecord]
-    ) -> dict[int, dict[str, Any]]:
-        """Change rows as they are now; returns their annotations before."""
-        records, vectors = collection.fetch(list(keys))
-        if not records:
-            raise UsageError("this picture is not in the collection any more")
-        collection.upsert([change(record) for record in records], vectors)
-        self._changed = True
-        return {record.id: parse_annotations(record.annotations) for record in records}
+    def _news(self, collection: Collection, firsts: Sequence[int]) -> list[str]:
+        """Labels that somebody else gave these pictures since they were read; they are not asked for."""
+        keys = {key: first for first in firsts for key in self._pictures[first].ids}
+        found: list[str] = []
+        for record in collection.fetch(list(keys))[0] if keys else ():
+            first, label = keys[record.id], given_label(parse_annotations(record.annotations))
+            if label is not None and label != self._pictures[first].label:
+                self._labels.setdefault(label)
+                self._remember(first, label)
+                found.append(label)
+        return found
 
     def _is_under(self, path: str) -> bool:
         return self._under is None or path == self._under or path.startswith(self._under.rstrip(os.sep) + os.sep)
@@ -386,7 +346,7 @@ class LabelSession:
             found.append(Question(key, picture.path, tuple(suggestions), len(picture.ids)))
         return found
 
-    def _picture(self, key: int) -> tuple[_Picture, int]:
+    def _picture(self, key: int) -> tuple[Content, int]:
         first = self._first_of.get(key)
         if first is None:
             raise UsageError(f"there is no picture {key} in the collection, or none that is to be labelled here")
@@ -402,35 +362,8 @@ class LabelSession:
         self._known = None
 
 
-def tidy_label(label: str) -> str:
-    """A label without superfluous blanks.
-
-    Raises:
-        UsageError: it is empty, too long, or has control characters.
-    """
-    tidy = " ".join(label.split())
-    if not tidy or len(tidy) > _LONGEST_LABEL or not tidy.isprintable():
-        raise UsageError(f"{label[:80]!r} cannot be a label: it has 1 to {_LONGEST_LABEL} printable characters")
-    return tidy
-
-
-def parse_label(annotations: dict[str, Any]) -> str | None:
-    """The label that a person gave; None if there is none, or only one of a model."""
-    label = annotations.get(LABEL)
-    return None if label is None or SCORE in annotations or not str(label).strip() else str(label)
-
-
-def _labelled(record: ImageRecord, label: str) -> ImageRecord:
-    return with_annotations(record, {LABEL: label}, without=(SCORE,))
-
-
-def _restored(record: ImageRecord, step: _Step) -> ImageRecord:
-    """The record with the label that it had before a step, if it still has that step's."""
-    if parse_label(parse_annotations(record.annotations)) != step.label:
-        return record
-    there = step.former[record.id]
-    before = {name: there[name] for name in (LABEL, SCORE) if name in there}
-    return with_annotations(record, before, without=(LABEL, SCORE))
+def _undone(step: _Step, record: ImageRecord) -> ImageRecord:
+    return restored(record, step.label, step.former[record.id])
 
 
 def _patiently(open_collection: Callable[[], Collection]) -> Collection:

@@ -78,7 +78,7 @@ def test_fewer_labels_than_at_random_reach_the_same_accuracy() -> None:
     """Also of rare classes: of twelve, the last has five pictures where the first has eighty."""
     ratios = []
     for seed in range(3):
-        vectors, truth = blobs(12, 100, noise=1.4, seed=seed, dim=32)
+        vectors, truth = blobs(12, 100, noise=1.2, seed=seed, dim=32)
         sizes = np.geomspace(80, 5, 12).round().astype(int)
         rows = np.concatenate([100 * number + np.arange(size) for number, size in enumerate(sizes)])
         tested = np.setdiff1d(np.arange(len(vectors)), rows)

@@ -77,7 +77,7 @@ def test_next_prints_and_changes_nothing(answer: Answer) -> None:
 
 def test_train_learns_from_what_was_labelled(answer: Answer, run: Run, picture_folder: Path) -> None:
     assert answer("", "--export", "labels.csv").code == 1
-    answer("a\nb\n" * 3)
+    answer("=a\n=b\n" * 3)
     done = answer("", "--export", "labels.csv")
     assert f"imagesearch train {picture_folder} --labels {Path('labels.csv').absolute()}" in done.err
     trained = run("train", picture_folder, "--labels", "labels.csv", "--out", "mine", "--force", "--json")
@@ -104,7 +104,7 @@ def test_wrong_usage(answer: Answer, arguments: tuple[object, ...], message: str
 
 
 def test_a_full_disk_at_export_leaves_the_old_file(answer: Answer) -> None:
-    answer("a\n")
+    answer("=a\n")
     Path("there").mkdir()
     done = answer("", "--export", "there/missing/labels.csv")
     assert done.code == 1

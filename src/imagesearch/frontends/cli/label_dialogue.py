@@ -5,16 +5,17 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING, TextIO
 
-from imagesearch.active_labelling import tidy_label
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.keys import ENTER, Keys, single_keys
 from imagesearch.frontends.cli.output import make_console, print_line
 from imagesearch.frontends.text import counted
+from imagesearch.library.hand_labels import tidy_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from imagesearch.active_labelling import LabelProgress, LabelSession, Question
+    from imagesearch.active_labelling import LabelSession
+    from imagesearch.learning.questions import LabelProgress, Question
 
 SKIP, UNDO, QUIT, NEW = "s", "u", "q", "n"
 # The keys of labels, in order.

@@ -28,8 +28,9 @@ from imagesearch.frontends.text import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from imagesearch.active_labelling import LabelProgress, LabelSession, Question
+    from imagesearch.active_labelling import LabelSession
     from imagesearch.config import Config
+    from imagesearch.learning.questions import LabelProgress, Question
 
 Labels = Annotated[
     str | None,
