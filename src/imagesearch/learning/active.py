@@ -190,7 +190,7 @@ class ActivePool:
         high = float(probabilities(logits).max(axis=1).mean())
         low = float(probabilities(logits / self._temperature(known, seed)).max(axis=1).mean())
         low, high = min(low, high), max(low, high)
-        return Expectation((low + high) / 2, low, high)
+        return Expectation(*(round(value, 4) for value in ((low + high) / 2, low, high)))
 
     # --- what is asked for ---
 
