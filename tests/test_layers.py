@@ -238,6 +238,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (
         "frontends.web.routes.health",
         "frontends.web.routes.jobs",
+        "frontends.web.routes.labels",
         "frontends.web.routes.library",
         "frontends.web.routes.page",
         "frontends.web.routes.pictures",

@@ -118,6 +118,11 @@ class LabelSession:
         with self._lock:
             return tuple(self._labels)
 
+    def knows(self, key: int) -> bool:
+        """Whether a picture is among those to label."""
+        with self._lock:
+            return key in self._first_of
+
     def next(self, count: int = 1) -> list[Question]:
         """The pictures to label next, the most useful first; fewer where few are left, none at the end.
 
