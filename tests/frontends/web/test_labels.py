@@ -65,10 +65,7 @@ def test_until_nothing_is_left(few: Gallery) -> None:
         state = few.server.post("/api/v1/labelling/labels", order).json()
         assert state["labelled"] == number + 1
     assert state["questions"] == []
-    shown = few.server.post(
-        "/api/v1/search", {"query": [{"kind": "words", "text": "a"}], "filter": 'label == "a"'}
-    )
-    assert shown.status in (200, 422)
+    assert sorted(kept(few).values()) == ["a"] * 4 + ["b"] * 4
 
 
 @pytest.mark.parametrize(
@@ -101,5 +98,5 @@ def test_nothing_indexed(tmp_path: Path) -> None:
     settings = {"milvus": {"uri": str(tmp_path / "none.db")}, "server": {"allow_labels": True}}
     backend = Backend(ImageSearch(config_of(settings)), cache=tmp_path / "thumbnails")
     with serving(create_app(backend)) as server:
-        assert server.get("/api/v1/labelling").status == 404
+        assert server.get("/api/v1/labelling").status == 409
         assert server.get("/label").status == 200

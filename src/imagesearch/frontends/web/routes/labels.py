@@ -23,7 +23,7 @@ router = APIRouter(prefix="/labelling", tags=["labelling"])
 _USUAL = 4
 
 
-@router.get("", response_model=LabellingOut, responses=problems(404))
+@router.get("", response_model=LabellingOut, responses=problems(404, 409))
 def next_questions(
     request: Request, backend: ServedBy, count: Annotated[int, Query(ge=1, le=50)] = _USUAL
 ) -> Response:
@@ -32,7 +32,7 @@ def next_questions(
     return _state(backend, count)
 
 
-@router.post("/labels", response_model=LabellingOut, responses=problems(404))
+@router.post("/labels", response_model=LabellingOut, responses=problems(404, 409))
 def give_label(order: GiveLabelRequest, request: Request, backend: ServedBy) -> Response:
     """Label a picture, and all files with the same content; it is in the database when this answers."""
     _require_right(request, backend)
@@ -42,7 +42,7 @@ def give_label(order: GiveLabelRequest, request: Request, backend: ServedBy) -> 
     return _state(backend, order.count)
 
 
-@router.post("/skips", response_model=LabellingOut, responses=problems(404))
+@router.post("/skips", response_model=LabellingOut, responses=problems(404, 409))
 def skip_picture(order: SkipRequest, request: Request, backend: ServedBy) -> Response:
     """Do not ask for a picture any more, until the server is started again."""
     _require_right(request, backend)
@@ -50,7 +50,7 @@ def skip_picture(order: SkipRequest, request: Request, backend: ServedBy) -> Res
     return _state(backend, order.count)
 
 
-@router.post("/undo", response_model=LabellingOut, responses=problems(404))
+@router.post("/undo", response_model=LabellingOut, responses=problems(404, 409))
 def undo_last(request: Request, backend: ServedBy, count: Annotated[int, Query(ge=1, le=50)] = _USUAL) -> Response:
     """Take back the last label or skip since the server was started; its picture is the next one again."""
     _require_right(request, backend)
