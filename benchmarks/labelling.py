@@ -33,7 +33,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass
 class Curve:
-    """What one order reaches: after each batch the labels, accuracy, estimate and its bounds, and seconds."""
+    """What one order reaches after each batch; ``expected`` is the estimate and the two that it is the middle of."""
 
     labels: list[int] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
@@ -142,12 +142,13 @@ def summarise(curves: dict[str, list[Curve]]) -> dict[str, Any]:
     off = np.abs(expected[..., 0] - true)
     some = np.isfinite(off)
     inside = (expected[..., 1] <= true) & (true <= expected[..., 2])
-    ratios = [level["ratio"] for level in levels if np.isfinite(level["ratio"])]
+    # What is never reached would have taken at least all labels that there were.
+    ratios = [one["ratio"] if np.isfinite(one["ratio"]) else labels[-1] / one["random"] for one in levels]
     return {
         "labels": labels,
         **{order: accuracy.tolist() for order, accuracy in means.items()},
         "levels": [{name: None if np.isnan(value) else value for name, value in one.items()} for one in levels],
-        "ratio": float(np.exp(np.mean(np.log(ratios)))) if ratios else None,
+        "ratio": float(np.exp(np.mean(np.log(ratios)))),
         "estimate_off": float(off[some].mean()) if some.any() else None,
         "estimate_inside": float(inside[some].mean()) if some.any() else None,
         "seconds": float(np.median([value for curve in curves["active"] for value in curve.seconds])),
@@ -180,12 +181,11 @@ def show(figures: dict[str, Any]) -> None:
             ("never", "") if level["ratio"] is None else (f"{level['active']:.0f}", f"{level['ratio']:.2f}")
         )
         print(f"{level['accuracy']:8.1%}{level['random']:9.0f}{active:>9}{ratio:>9}")
-    if figures["ratio"] is not None:
-        print(f"labels needed, in parts of random order's, geometric mean: {figures['ratio']:.2f}")
+    print(f"labels needed, in parts of random order's, geometric mean: {figures['ratio']:.2f}")
     if figures["estimate_off"] is not None:
         print(
-            f"expected accuracy is off by {figures['estimate_off']:.1%} in the mean; the true one is within its"
-            f" bounds in {figures['estimate_inside']:.0%} of cases"
+            f"expected accuracy is off by {figures['estimate_off']:.1%} in the mean; the true one is between its"
+            f" two estimates in {figures['estimate_inside']:.0%} of cases"
         )
     print(f"seconds per batch, measuring included: median {figures['seconds']:.2f}, most {figures['slowest']:.2f}")
 

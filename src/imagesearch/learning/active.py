@@ -60,10 +60,10 @@ class Expectation(PlainValues):
     """The accuracy to expect of the probe on pictures without a label.
 
     Attributes:
-        accuracy: the middle of the two bounds.
-        low, high: bounds, both estimates themselves. The higher one is the probe's own mean confidence, which is
-            too sure of itself; the lower one is that after a temperature by which it is as sure as it is right in
-            cross-validation on the labelled pictures, which were chosen for being difficult.
+        accuracy: the middle of the other two.
+        low, high: two estimates, no interval; in order of size. One is the probe's own mean confidence, which is
+            mostly too high; the other one is that after a temperature by which it is as sure as it is right in
+            cross-validation on the labelled pictures, which are no random ones: mostly too low.
     """
 
     accuracy: float
