@@ -33,7 +33,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass
 class Curve:
-    """What one order reaches after each batch; ``expected`` is the estimate and the two that it is the middle of."""
+    """What one order reaches after each batch; ``expected`` is the estimate, and the two that it is between."""
 
     labels: list[int] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
