@@ -28,6 +28,7 @@ TINY = {
     "faults.py": "--first 1 --kills 1 --operations rename --workers 1",
     "gpu.py": "--pictures PICTURES --device cpu --limit 2 --repeat 1 --batch 2 --turns 1",
     "indexing.py": "--pictures PICTURES --turns 1",
+    "labelling.py": "--pictures PICTURES --classes 2 --seeds 1 --batch 1",
     "mcp_server.py": "--rows 50 --turns 1",
     "memory.py": "--pictures 4 8 --rows 50 100",
     "near_identical.py": "--pictures PICTURES",

@@ -147,6 +147,7 @@ COMMANDS = (
         "annotate",
         "forget",
         "evaluate",
+        "label",
         "train",
         "extract",
         "build",

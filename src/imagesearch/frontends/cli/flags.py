@@ -197,6 +197,16 @@ FLAGS: dict[str, Flag] = {
             rich_help_panel=_SETTINGS,
         ),
     ),
+    "allow_labels": Flag(
+        "server.allow_labels",
+        bool,
+        typer.Option(
+            False,
+            "--allow-labels",
+            help="Let everybody who may search also label pictures, on the page /label (server.allow_labels).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
     "batch_size": Flag(
         "extraction.batch_size",
         int | None,

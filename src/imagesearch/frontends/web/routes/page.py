@@ -78,6 +78,12 @@ def show_jobs(request: Request) -> Response:
     return _html(request, "jobs.html", title="Indexing - ImageSearch")
 
 
+@router.get("/label")
+def show_labelling(request: Request) -> Response:
+    """Labelling by hand."""
+    return _html(request, "label.html", title="Labelling - ImageSearch")
+
+
 @router.get("/favicon.svg")
 def show_icon(request: Request) -> Response:
     """The icon."""
