@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from imagesearch.learning.contest import Contestant
     from imagesearch.learning.label_sets import LabelledPictures
     from imagesearch.learning.match import Terms
+    from imagesearch.learning.mistakes import Examination
     from imagesearch.learning.probe import Probe
     from imagesearch.learning.splits import SplitReport
     from imagesearch.models.embedder import Encoder
@@ -106,6 +107,7 @@ class Training:
         histories: losses and accuracy by epoch of what was fine-tuned.
         stopped: why fine-tuning ended early, by method.
         per_class: measures of the best by class, the worst first.
+        examination: what the best says of each picture set aside; not part of :meth:`to_dict`.
         skipped: files that could not be read.
         unlabelled: pictures without a label.
         missing: paths in the file of labels that are no pictures.
@@ -125,6 +127,7 @@ class Training:
     histories: Mapping[str, list[dict[str, float]]]
     stopped: Mapping[str, str]
     per_class: Mapping[str, dict[str, float]]
+    examination: Examination
     skipped: tuple[Skipped, ...]
     unlabelled: int
     missing: tuple[str, ...]
@@ -211,6 +214,7 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
         histories={name: one.tuned.history for name, one in match.tuned.items()},
         stopped={name: one.tuned.stopped for name, one in match.tuned.items() if one.tuned.stopped},
         per_class=match.per_class(best),
+        examination=match.examination(best),
         skipped=skipped,
         unlabelled=labelled.unlabelled,
         missing=labelled.missing,

@@ -48,6 +48,7 @@ class Contestant:
         seconds: it took to train.
         predictions: bool, shape (pictures set aside, classes): the labels it gives.
         average_precisions: of each picture's retrieval; empty where there is none.
+        scores: probabilities, float64, shape (pictures set aside, classes); None for neighbours.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Contestant:
     seconds: float
     predictions: Membership = field(repr=False)
     average_precisions: Floats = field(repr=False)
+    scores: Floats | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without those of single pictures."""
@@ -82,6 +84,7 @@ def measure(
     baseline: Contestant | None = None,
     detail: str = "",
     calibration_error: float | None = None,
+    scores: Floats | None = None,
     seconds: float = 0.0,
     seed: int = 0,
 ) -> Contestant:
@@ -91,6 +94,7 @@ def measure(
         predictions, truth: bool, shape (pictures set aside, classes).
         retrieval: average precision of each picture, see :func:`retrieve`; empty: not measured.
         baseline: what the gain is over.
+        calibration_error, scores: of a classifier that gives probabilities.
         seed: of resampling.
     """
     right = (predictions == truth).all(axis=1).astype(np.float64)
@@ -108,6 +112,7 @@ def measure(
         seconds=seconds,
         predictions=predictions,
         average_precisions=retrieval,
+        scores=scores,
     )
 
 
@@ -129,23 +134,32 @@ def measure_logits(
         logits: shape (pictures set aside, classes).
         several: whether each label is decided by itself.
     """
-    said, scores = predict(logits, several=several), probabilities(logits, several=several)
-    if several:
-        error = expected_calibration_error(scores, truth)
-    else:
-        right = np.asarray((said & truth).any(axis=1))
-        error = expected_calibration_error(scores.max(axis=1), right)
+    scores = probabilities(logits, several=several)
     return measure(
         name,
-        said,
+        predict(logits, several=several),
         truth,
         retrieval=retrieval,
         baseline=baseline,
         detail=detail,
-        calibration_error=error,
+        calibration_error=expected_calibration_error(*stated(scores, truth, several=several)),
+        scores=scores,
         seconds=seconds,
         seed=seed,
     )
+
+
+def stated(scores: Floats, truth: Membership, *, several: bool) -> tuple[Floats, NDArray[np.bool_]]:
+    """What a classifier says how sure it is, and whether it is right: of the first label, or of several of each.
+
+    Args:
+        scores: probabilities, shape (pictures, classes).
+        truth: bool, of the same shape.
+    """
+    if several:
+        return scores.ravel(), truth.ravel()
+    first = scores.argmax(axis=1)
+    return scores.max(axis=1), np.asarray(truth[np.arange(len(first)), first])
 
 
 def predict(logits: NDArray[Any], *, several: bool) -> Membership:

@@ -74,6 +74,14 @@ Force = Annotated[
         help="Write the model although the nearest neighbours do as well, and replace what an earlier run wrote.",
     ),
 ]
+Page = Annotated[
+    str | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write the report here, too, even if no model is written. It is in the folder of the model anyway.",
+    ),
+]
 
 
 @prints()
@@ -94,6 +102,7 @@ def train(
     learning_rate: Rate = None,
     seed: Seed = 0,
     force: Force = False,
+    html: Page = None,
 ) -> None:
     """Learn to label pictures from a folder of labelled ones.
 
@@ -101,7 +110,7 @@ def train(
     regularisation and makes its scores true probabilities. With --method the network is fine-tuned too. All are
     measured with pictures that were set aside, none of which is a near copy of one that was learnt from, beside
     labelling by the nearest neighbours, which needs no training. The result is a folder for --model, and for
-    Hugging Face Transformers.
+    Hugging Face Transformers; report.html in it shows figures and the worst mistakes.
     """
     with quiet_stdout():
         from imagesearch import training
@@ -124,6 +133,7 @@ def train(
             found = training.train(settings, request, progress)
     print_result(found, output, partial(_show, found))
     _explain(found)
+    _report(found, html, settings)
 
 
 def _fine_tuning(methods: Sequence[str]) -> tuple[str, ...]:
@@ -142,6 +152,17 @@ def _show(found: Training, out: Console) -> None:
         if table.note:
             print_line(out, (table.note, "dim"))
         print_line(out, ("", ""))
+
+
+def _report(found: Training, html: str | None, settings: Config) -> None:
+    """Pages and figures, where wanted."""
+    from imagesearch.frontends import training_page
+
+    bound = settings.data.max_megapixels
+    if found.written:
+        note(f"report written to {training_page.write_training(found, bound)}")
+    if html is not None:
+        note(f"report written to {training_page.write_training_page(found, html, bound)}")
 
 
 def _explain(found: Training) -> None:
