@@ -53,11 +53,13 @@ h2 { margin: 2em 0 .5em; }
 .about { color: var(--faint); margin: .4em 0; max-width: 60em; }
 .wide { overflow-x: auto; max-height: 40em; overflow-y: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .15em .7em; border-bottom: 1px solid var(--line); text-align: left; overflow-wrap: anywhere;
-  min-width: 4.5em; }
+th, td { padding: .15em .7em; border-bottom: 1px solid var(--line); text-align: left; }
+td:first-child { overflow-wrap: break-word; min-width: 8em; max-width: 24em; }
 th { color: var(--faint); font-weight: 600; position: sticky; top: 0; background: var(--page); }
-.end { text-align: right; }
-.figure img { display: block; width: 100%; max-width: 55rem; height: auto; margin: 1em 0; border-radius: .35em; }
+.end { text-align: right; white-space: nowrap; }
+.figure { display: block; overflow-x: auto; }
+.figure img { display: block; width: 100%; min-width: 30rem; max-width: 55rem; height: auto;
+  margin: 1em 0; border-radius: .35em; }
 .strip { display: grid; gap: 1.2em 1em; padding: 0; list-style: none; margin: 1em 0 1.6em;
   grid-template-columns: repeat(auto-fill, minmax(min(8.5em, calc(50% - .5em)), 1fr)); }
 .strip .picture { border: 3px solid transparent; }

@@ -29,7 +29,7 @@ def training_panels(found: Training) -> list[Panel]:
     if not found.several:
         panels.append(_confusion(found))
     panels += [_classes(found), _reliability(found)]
-    if any(one.retrieval is not None for one in found.contestants):
+    if any(one.retrieval is not None for one in found.contestants[2:]):  # the probe leaves vectors as they are
         panels.append(_retrieval(found))
     return panels
 
@@ -106,7 +106,7 @@ def _confusion(found: Training) -> Panel:
         bar = axes.figure.colorbar(image, ax=axes, shrink=0.7, ticks=np.sqrt([0, 0.01, 0.1, 0.25, 0.5, 1]))
         bar.ax.set_yticklabels(["0", "1 %", "10 %", "25 %", "50 %", "100 %"], fontsize=8)
         bar.set_label("part of the class (row)")
-        axes.set(xlabel="label that was given", ylabel="true class")
+        axes.set(xlabel="label that was given; confused classes stand side by side", ylabel="true class")
         if len(names) <= _NAMED:
             axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
             axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -115,11 +115,11 @@ def _confusion(found: Training) -> Panel:
             axes.set_yticks([])
         if len(names) <= _COUNTED:
             for row, column in np.argwhere(matrix).tolist():
-                colour = ink() if rates[row, column] < 0.1 else ground()
+                colour = ink() if rates[row, column] < 0.2 else ground()
                 axes.text(
                     column, row, f"{matrix[row, column]}", ha="center", va="center", fontsize=9, color=colour
                 )
-        title(axes, f"Confusion matrix: {found.winner.name}; classes that are confused stand side by side")
+        title(axes, f"Confusion matrix: {found.winner.name}")
         axes.spines[["top", "right"]].set_visible(True)
 
     right = int(np.trace(matrix))
