@@ -100,7 +100,14 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.runtimes.bundled",
         "models.runtimes.selection",
     ),
-    ("models.vocabulary", "models.heads", "models.words", "models.candidates", "models.new_head"),
+    (
+        "models.vocabulary",
+        "models.heads",
+        "models.words",
+        "models.candidates",
+        "models.new_head",
+        "models.trained",
+    ),
     ("models.trainer", "models.fine_tuning"),
     (
         "library.features",

@@ -21,6 +21,7 @@ from imagesearch.config import Config
 from imagesearch.errors import UsageError
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
+from imagesearch.models.trained import REPORT, remember
 from imagesearch.records import Metric, Progress, Skipped, no_progress
 from imagesearch.service import ImageSearch
 from imagesearch.stores.address import DatabaseAddress
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from imagesearch.models.embedder import Encoder
     from imagesearch.models.network import LoadedModel
     from imagesearch.models.trainer import Method, Plan
-
-# In a folder that this module wrote: what it measured. Other folders are never replaced.
-REPORT = "training.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +223,7 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
         return found
     found = replace(found, written=True)
     _write(found, labelled, match.network(best, checkpoint), request.seed)
+    remember(out)
     return found
 
 
@@ -256,7 +255,7 @@ def _place(config: Config, request: Request) -> Path:
     name = request.out or f"{stem}-{catalogue.slug(config.model.name)}"
     out = Path(os.path.abspath(os.path.expanduser(name)))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not (out / REPORT).is_file():
+        if not (out / REPORT).is_file():  # other folders are never replaced
             raise UsageError(
                 f"{str(out)!r} is there already, and was not made by 'imagesearch train': choose --out"
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from imagesearch.frontends.cli.options import load_settings, opened, prints
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result, print_results, print_table
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.errors import WrongUsageError
+from imagesearch.models.trained import TrainedModel, trained_models
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,11 +51,31 @@ OfModel = Annotated[
 ]
 
 
+Trained = Annotated[
+    bool,
+    typer.Option(
+        "--trained",
+        help="Only what 'imagesearch train' wrote, wherever it is, and what lies in the working directory; also as"
+        " --json or --csv.",
+    ),
+]
+
+
 @prints(csv=True)
 def models(
-    *, output: Format, optimize: ToOptimize = None, words: ListWords = False, model: OfModel = None
+    *,
+    output: Format,
+    trained: Trained = False,
+    optimize: ToOptimize = None,
+    words: ListWords = False,
+    model: OfModel = None,
 ) -> None:
-    """List the models known by a short name."""
+    """List the models known by a short name, and those that were trained here."""
+    if trained and (words or optimize is not None):
+        raise WrongUsageError("--trained lists models: leave out --words and --optimize")
+    if trained:
+        _list_trained(output)
+        return
     if model is not None and not words:
         raise WrongUsageError("--model goes with --words; without it, 'imagesearch models' lists all presets")
     if words:
@@ -117,6 +140,42 @@ def _show(presets: Sequence[Preset], out: Console) -> None:
     print_table(out, columns | {"dim": "right", "licence": "fold", "good for": "fold"}, map(_row, presets))
     typer.echo(STARTER_NOTE)
     typer.echo(_ANY_OTHER)
+    if own := trained_models():
+        typer.echo()
+        _show_trained(own, out)
+
+
+def _list_trained(output: Format) -> None:
+    own = trained_models()
+    if not own:
+        note("nothing was trained yet: imagesearch train FOLDER")
+    columns = tuple(field.name for field in fields(TrainedModel))
+    print_results(own, output, partial(_show_trained, own), columns)
+
+
+def _show_trained(own: Sequence[TrainedModel], out: Console) -> None:
+    if not own:
+        return
+    columns = {"trained here": "fold", "from": "fold", "method": "left", "classes": "right", "pictures": "right"}
+    rows = (
+        (
+            _as_typed(one.folder),
+            _as_typed(one.base),
+            one.method,
+            f"{one.classes:,}",
+            f"{one.pictures:,}",
+            f"{one.accuracy:.3f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+        )
+        for one in own
+    )
+    print_table(out, columns | {"accuracy": "right", "95 %": "right"}, rows)
+
+
+def _as_typed(folder: str) -> str:
+    """What to type for it: below the working directory the rest of its path."""
+    here = os.path.join(os.getcwd(), "")
+    return f".{os.sep}{folder[len(here) :]}" if folder.startswith(here) else folder
 
 
 def _row(preset: Preset) -> tuple[str, ...]:
