@@ -107,6 +107,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.candidates",
         "models.new_head",
         "models.trained",
+        "models.publishing",
     ),
     ("models.trainer", "models.fine_tuning"),
     (

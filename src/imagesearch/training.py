@@ -21,7 +21,7 @@ from imagesearch.config import Config
 from imagesearch.errors import UsageError
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
-from imagesearch.models.trained import REPORT, remember
+from imagesearch.models.trained import REPORT, public_name, remember
 from imagesearch.records import Metric, Progress, Skipped, no_progress
 from imagesearch.service import ImageSearch
 from imagesearch.stores.address import DatabaseAddress
@@ -328,7 +328,7 @@ def _write(found: Training, labelled: LabelledPictures, network: LoadedModel, se
 
     out = Path(found.out)
     card = model_card(
-        base=found.model,
+        base=public_name(found.model),
         name=out.name,
         labelled=labelled,
         parts=found.split,

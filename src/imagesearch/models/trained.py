@@ -117,6 +117,16 @@ def _read(folder: str) -> TrainedModel | None:
         return None
 
 
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a folder that was written here; empty where it is no such folder."""
+    return _read_json(folder / REPORT) if _read(os.fspath(folder)) is not None else {}
+
+
+def public_name(model: str) -> str:
+    """A model's name without the folders of this machine above it."""
+    return os.path.basename(model.rstrip(os.sep)) if os.path.isabs(model) else model
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     """An object; empty where there is none that can be read."""
     try:
