@@ -16,7 +16,7 @@ import pytest
 
 from imagesearch import load_config, training
 from imagesearch.errors import UsageError
-from imagesearch.models.publishing import shared_files
+from imagesearch.models.publishing import require_publishable, shared_files
 
 from ..conftest import draw_picture
 from ..fake_hub import TOKEN, FakeHub
@@ -172,6 +172,12 @@ def test_a_hub_that_is_silent(private: Path) -> None:
     assert time.monotonic() - began < 25
 
 
+@pytest.mark.parametrize("repository", ["a/b/c", "", "a b", "--x", "/etc", "club/mine.git"])
+def test_no_name_of_a_repository(repository: str) -> None:
+    with pytest.raises(UsageError, match="is no name of a repository"):
+        require_publishable(repository)
+
+
 class TestBeforeTraining:
     """An hour of training must not be lost to what could be known before it."""
 
@@ -181,13 +187,6 @@ class TestBeforeTraining:
             hub=hub,
             **environ,
         )
-
-    @pytest.mark.parametrize("repository", ["a/b/c", "", "a b", "--x", "/etc", "club/mine.git"])
-    def test_no_name(self, private: Path, hub: FakeHub, repository: str) -> None:
-        done = self.train(private, hub.address, repository)
-        assert done.returncode in (1, 2)
-        assert not Path("mine").exists()
-        assert hub.asked == []
 
     def test_no_token(self, private: Path, hub: FakeHub, tmp_path: Path) -> None:
         done = self.train(private, hub.address, "club/mine", HF_TOKEN="", HF_HOME=str(tmp_path / "none"))

@@ -124,7 +124,7 @@ def _shared_report(report: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """No bars of the hub's client: what is printed is for front ends to say."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled():
         yield
