@@ -286,7 +286,7 @@ OWNERS = {
     "pyarrow": "[ls]*.*",
     "transformers": "models.network models.trainer",
     "peft": "models.fine_tuning",
-    "huggingface_hub": "models.hub",
+    "huggingface_hub": "models.hub models.publishing",
     "torch": "models.*",
     "openvino": "models.runtimes.openvino",
     "onnxruntime": "models.runtimes.onnx",

@@ -58,28 +58,32 @@ def _bars(axes: Axes, names: list[str], values: list[Estimate], best: int | None
 
 
 def _curves(method: str, history: list[dict[str, float]]) -> Panel:
-    best = min(history, key=lambda row: row["validation_loss"])
+    """Losses on the left scale; on the right one accuracy, or mAP where retrieval was trained."""
+    if any("validation_loss" in row for row in history):
+        best = min(history, key=lambda row: row.get("validation_loss", float("inf")))
+    else:
+        best = max(history, key=lambda row: row.get("mAP", float("-inf")))
 
     def draw(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        epochs = [row["epoch"] for row in history]
-        named = (("loss", "training loss", BAR), ("validation_loss", "validation loss", ACCENT))
-        for key, label, colour in named:
-            rows = [row for row in history if key in row]
-            axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], "o-", color=colour, label=label)
-        axes.axvline(
-            best["epoch"], color=ink(), linewidth=0.8, linestyle=":", label=f"best epoch: {best['epoch']:.0f}"
-        )
-        axes.set(xlabel="epoch", ylabel="loss", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0)
-        title(axes, f"Learning curves: {method}")
         other = axes.twinx()
-        rows = [row for row in history if "accuracy" in row]
-        accuracies = [row["accuracy"] for row in rows]
-        other.plot([row["epoch"] for row in rows], accuracies, "s--", color=THIRD, label="validation accuracy")
-        other.set(ylabel="accuracy", ylim=(0, 1))
+        for scale, key, label, colour, style in (
+            (axes, "loss", "training loss", BAR, "o-"),
+            (axes, "validation_loss", "validation loss", ACCENT, "o-"),
+            (other, "accuracy", "validation accuracy", THIRD, "s--"),
+            (other, "mAP", "validation mAP", THIRD, "s--"),
+        ):
+            if rows := [row for row in history if key in row]:
+                values = [row[key] for row in rows]
+                scale.plot([row["epoch"] for row in rows], values, style, color=colour, label=label)
+        epoch = best["epoch"]
+        axes.axvline(epoch, color=ink(), linewidth=0.8, linestyle=":", label=f"best epoch: {epoch:.0f}")
+        axes.set(xlabel="epoch", ylabel="loss", xlim=(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(bottom=min(0.0, *(row.get("loss", 0.0) for row in history)))
+        title(axes, f"Learning curves: {method}")
+        other.set(ylabel="accuracy or mAP", ylim=(0, 1))
         other.spines["top"].set_visible(False)
         lines = [*axes.get_lines(), *other.get_lines()]
         axes.figure.legend(handles=lines, frameon=False, fontsize=8, loc="outside lower center", ncols=4)

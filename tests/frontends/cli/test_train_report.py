@@ -115,3 +115,24 @@ def test_a_page_that_cannot_be_written(run: Run, classes: Path) -> None:
     assert done.code == 1
     assert "cannot write 'file/page.html'" in done.err
     assert Path("mine/model.safetensors").is_file()
+
+
+def test_the_progress_line_tells_loss_and_accuracy(classes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+
+    class Watcher:
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def __call__(self, stage: str, done: int, total: int | None) -> None:
+            pass
+
+        def describe(self, stage: str, text: str) -> None:
+            self.said.append(f"{stage} {text}")
+
+    request = training.Request(str(classes), out=str(tmp_path / "out"), methods=("last",), epochs=2, batch_size=8)
+    watcher = Watcher()
+    found = training.train(load_config(environ={}), request, watcher)
+    last = found.histories["last"][-1]
+    measured = f"validation loss {last['validation_loss']:.3f}, accuracy {last['accuracy']:.3f}"
+    assert watcher.said[-1] == f"train epoch 2: loss {last['loss']:.3f}, {measured}"
