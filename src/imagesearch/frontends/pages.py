@@ -53,8 +53,8 @@ h2 { margin: 2em 0 .5em; }
 .about { color: var(--faint); margin: .4em 0; max-width: 60em; }
 .wide { overflow-x: auto; max-height: 40em; overflow-y: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .15em .7em; border-bottom: 1px solid var(--line); text-align: left; }
-td:first-child { overflow-wrap: break-word; min-width: 8em; max-width: 24em; }
+th, td { padding: .15em .55em; border-bottom: 1px solid var(--line); text-align: left; }
+td:first-child { overflow-wrap: break-word; min-width: 6em; max-width: 24em; }
 th { color: var(--faint); font-weight: 600; position: sticky; top: 0; background: var(--page); }
 .end { text-align: right; white-space: nowrap; }
 .figure { display: block; overflow-x: auto; }

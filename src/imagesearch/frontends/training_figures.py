@@ -83,7 +83,7 @@ def _curves(method: str, history: list[dict[str, float]]) -> Panel:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=min(0.0, *(row.get("loss", 0.0) for row in history)))
         title(axes, f"Learning curves: {method}")
-        other.set(ylabel="accuracy or mAP", ylim=(0, 1))
+        other.set(ylabel="mAP" if "mAP" in best else "accuracy", ylim=(0, 1))
         other.spines["top"].set_visible(False)
         lines = [*axes.get_lines(), *other.get_lines()]
         axes.figure.legend(handles=lines, frameon=False, fontsize=8, loc="outside lower center", ncols=4)

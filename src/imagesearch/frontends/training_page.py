@@ -67,7 +67,7 @@ def _page(found: Training, max_megapixels: float) -> Iterator[str]:
     title = f"Training of {Path(found.out).name}"
     yield f"{pages.head(title, _STYLE)}<header>\n<h1>{text(title)}</h1>\n"
     yield f'<p class="about">{text(_summary(found))}</p>\n</header>\n<main>\n'
-    said = verdict(found)
+    said = verdict(found).replace(found.out, Path(found.out).name)
     yield f'<p class="note">{text(said[0].upper() + said[1:])}.</p>\n'
     yield pages.table(training_tables(found)[0])
     yield "<h2>Figures</h2>\n"
