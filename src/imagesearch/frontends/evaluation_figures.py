@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from imagesearch.frontends.panels import ACCENT, BAR, Panel, figure_of, ink, title
+from imagesearch.frontends.panels import ACCENT, BAR, Panel, figure_of, ground, ink, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def _methods_panels(model: str, measure: str, methods: Sequence[MethodResult]) -
 def _classes_panel(report: LabelReport) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         values = sorted((one["mAP"] for one in report.per_class.values()), reverse=True)
-        axes.bar(range(1, len(values) + 1), values, width=1.0, color=BAR, edgecolor="none", linewidth=0.3)
+        axes.bar(range(1, len(values) + 1), values, width=1.0, color=BAR, edgecolor=ground(), linewidth=0.3)
         mean = report.methods[-1].estimates["mAP"].value
         axes.axhline(mean, color=ACCENT, linewidth=1.2, label=f"mean over queries: {mean:.3f}")
         axes.set(xlabel="classes, best first", ylabel="mAP", ylim=(0, 1), xlim=(0.5, len(values) + 0.5))

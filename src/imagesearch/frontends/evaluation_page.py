@@ -68,7 +68,7 @@ def _worst(report: LabelReport, max_megapixels: float) -> Iterator[str]:
     yield f"<h2>Worst queries: {text(report.model)}, ranking {text(report.methods[-1].method)}</h2>\n"
     yield (
         '<p class="about">Each row: the picture asked for (strong frame), then what it found first; green: of its'
-        " class, red: of another.</p>\n"
+        " class, orange: of another.</p>\n"
     )
     for query in report.worst:
         yield '<ul class="strip">\n'

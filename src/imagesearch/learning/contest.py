@@ -18,6 +18,7 @@ from imagesearch.learning.label_sets import LabelledPictures, Membership
 from imagesearch.learning.metrics import Difference, Estimate, Floats
 from imagesearch.learning.outcomes import MAIN, Plan
 from imagesearch.learning.splits import Places, Split
+from imagesearch.models.pooling import unit_vectors
 from imagesearch.records import Metric
 from imagesearch.stores.base import Vectors
 
@@ -195,7 +196,7 @@ def _neighbours(queries: Vectors, rows: Vectors, k: int, groups: tuple[Places, P
     Args:
         groups: of queries and rows; of the same group no row is a neighbour.
     """
-    unit_rows, unit_queries = _units(rows), _units(queries)
+    unit_rows, unit_queries = unit_vectors(rows), unit_vectors(queries)
     found = []
     for start in range(0, len(queries), _BLOCK):
         cosines = unit_queries[start : start + _BLOCK] @ unit_rows.T
@@ -207,11 +208,6 @@ def _neighbours(queries: Vectors, rows: Vectors, k: int, groups: tuple[Places, P
         near, values = np.take_along_axis(near, order, axis=1), np.take_along_axis(values, order, axis=1)
         found.append(np.where(np.isfinite(values), near, -1))
     return np.concatenate(found).astype(np.int64)
-
-
-def _units(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def _vote(near: Places, members: Membership, k: int, several: bool) -> Membership:

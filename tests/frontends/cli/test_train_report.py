@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -136,3 +137,15 @@ def test_the_progress_line_tells_loss_and_accuracy(classes: Path, tmp_path: Path
     last = found.histories["last"][-1]
     measured = f"validation loss {last['validation_loss']:.3f}, accuracy {last['accuracy']:.3f}"
     assert watcher.said[-1] == f"train epoch 2: loss {last['loss']:.3f}, {measured}"
+
+
+def test_a_full_disk_leaves_the_model(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    done = run("train", classes, "--out", "mine", "--force")
+    assert done.code == 1
+    assert "no space left on device" in done.err
+    assert len(list(Path("mine").glob("model.safetensors"))) == 1
+    assert run("models", "--trained", "--csv").out.count("mine") == 1
