@@ -107,8 +107,9 @@ class SearchSettings(Section):
     # The names of search.ranking.METHODS, which a test compares with these.
     rerank: Literal[
         "none", "average", "expand", "feedback", "augment", "reciprocal", "diffuse", "expand+augment",
-        "expand+reciprocal", "expand+diffuse", "feedback+augment", "feedback+reciprocal",
-    ] = "feedback"  # fmt: skip
+        "expand+reciprocal", "expand+diffuse", "feedback+augment", "feedback+reciprocal", "labels",
+        "labels+reciprocal", "feedback+labels", "feedback+labels+reciprocal",
+    ] = "feedback+labels"  # fmt: skip
 
 
 class ServerSettings(Section):

@@ -118,7 +118,7 @@ class TestTuning:
         after = Path("config.yaml").read_text()
         if found["written"] is None:  # whether the gain is sure depends on the machine's arithmetic
             assert after == before
-            assert "search.rerank stays feedback" in done.err
+            assert "search.rerank stays feedback+labels" in done.err
         else:
             line = f"  rerank: {found['choice']['method']}\n"
             assert after == before.replace("search:\n", f"search:\n{line}")

@@ -102,6 +102,10 @@ def test_documents_need_nothing_that_the_security_policy_forbids(gallery: Galler
             assert not value or (value[0] in "/#" and not value.startswith("//")), (tag, value)
 
 
+def test_only_who_has_logged_in_can_log_out(gallery: Gallery) -> None:
+    assert b"/logout" not in gallery.server.get("/").body
+
+
 def test_everything_that_pages_and_modules_refer_to_is_there(gallery: Gallery) -> None:
     wanted = set()
     for path in ("/", "/jobs"):

@@ -139,7 +139,7 @@ FLAGS: dict[str, Flag] = {
         typer.Option(
             None,
             metavar="METHOD",
-            help="How results are put in order: none, expand, feedback, feedback+reciprocal, ... (search.rerank).",
+            help="How results are put in order: none, feedback, feedback+labels, ... (search.rerank).",
             rich_help_panel=_SETTINGS,
         ),
     ),
