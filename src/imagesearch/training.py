@@ -21,6 +21,7 @@ from imagesearch.config import Config
 from imagesearch.errors import UsageError
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
+from imagesearch.models.trained import REPORT, public_name, remember
 from imagesearch.records import Metric, Progress, Skipped, no_progress
 from imagesearch.service import ImageSearch
 from imagesearch.stores.address import DatabaseAddress
@@ -30,14 +31,12 @@ if TYPE_CHECKING:
     from imagesearch.learning.contest import Contestant
     from imagesearch.learning.label_sets import LabelledPictures
     from imagesearch.learning.match import Terms
+    from imagesearch.learning.mistakes import Examination
     from imagesearch.learning.probe import Probe
     from imagesearch.learning.splits import SplitReport
     from imagesearch.models.embedder import Encoder
     from imagesearch.models.network import LoadedModel
     from imagesearch.models.trainer import Method, Plan
-
-# In a folder that this module wrote: what it measured. Other folders are never replaced.
-REPORT = "training.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +105,7 @@ class Training:
         histories: losses and accuracy by epoch of what was fine-tuned.
         stopped: why fine-tuning ended early, by method.
         per_class: measures of the best by class, the worst first.
+        examination: what the best says of each picture set aside; not part of :meth:`to_dict`.
         skipped: files that could not be read.
         unlabelled: pictures without a label.
         missing: paths in the file of labels that are no pictures.
@@ -125,6 +125,7 @@ class Training:
     histories: Mapping[str, list[dict[str, float]]]
     stopped: Mapping[str, str]
     per_class: Mapping[str, dict[str, float]]
+    examination: Examination
     skipped: tuple[Skipped, ...]
     unlabelled: int
     missing: tuple[str, ...]
@@ -211,6 +212,7 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
         histories={name: one.tuned.history for name, one in match.tuned.items()},
         stopped={name: one.tuned.stopped for name, one in match.tuned.items() if one.tuned.stopped},
         per_class=match.per_class(best),
+        examination=match.examination(best),
         skipped=skipped,
         unlabelled=labelled.unlabelled,
         missing=labelled.missing,
@@ -221,6 +223,7 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
         return found
     found = replace(found, written=True)
     _write(found, labelled, match.network(best, checkpoint), request.seed)
+    remember(out)
     return found
 
 
@@ -252,7 +255,7 @@ def _place(config: Config, request: Request) -> Path:
     name = request.out or f"{stem}-{catalogue.slug(config.model.name)}"
     out = Path(os.path.abspath(os.path.expanduser(name)))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not (out / REPORT).is_file():
+        if not (out / REPORT).is_file():  # other folders are never replaced
             raise UsageError(
                 f"{str(out)!r} is there already, and was not made by 'imagesearch train': choose --out"
             )
@@ -325,7 +328,7 @@ def _write(found: Training, labelled: LabelledPictures, network: LoadedModel, se
 
     out = Path(found.out)
     card = model_card(
-        base=found.model,
+        base=public_name(found.model),
         name=out.name,
         labelled=labelled,
         parts=found.split,

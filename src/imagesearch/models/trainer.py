@@ -11,7 +11,7 @@ import numpy as np
 
 from imagesearch.errors import ModelError
 from imagesearch.models.network import LoadedModel, quiet_transformers
-from imagesearch.records import PlainValues, Progress
+from imagesearch.records import PlainValues, Progress, describe
 
 Method = Literal["last", "lora", "full"]
 METHODS: tuple[Method, ...] = ("last", "lora", "full")
@@ -224,9 +224,15 @@ def _make_trainer(loaded: LoadedModel, sets: tuple[Any, Any], folder: Path, plan
     )
 
 
+# What the Trainer calls what it measures, and what the progress line does.
+_SHOWN = {"loss": "loss", "eval_loss": "validation loss", "eval_accuracy": "accuracy", "eval_mAP": "mAP"}
+
+
 def _watcher(training: Any, progress: Progress) -> Any:
     """Tells the pictures which epoch it is, and the caller how far the training is."""
     from transformers import TrainerCallback
+
+    said_so_far: dict[str, Any] = {}
 
     class _Watcher(TrainerCallback):  # type: ignore[misc]
         def on_epoch_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
@@ -234,6 +240,13 @@ def _watcher(training: Any, progress: Progress) -> Any:
 
         def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             progress("train", state.global_step, state.max_steps)
+
+        def on_log(self, _: Any, state: Any, *__: Any, logs: Any = None, **___: Any) -> None:
+            said = {**said_so_far, **(logs or {})}
+            said_so_far.update(said)
+            shown = [f"{label} {said[name]:.3f}" for name, label in _SHOWN.items() if name in said]
+            if shown and state.epoch is not None:
+                describe(progress, "train", f"epoch {round(state.epoch)}: {', '.join(shown)}")
 
     return _Watcher()
 

@@ -40,8 +40,8 @@ class Links(HTMLParser):
         self.opened: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img"):
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "srcset", "href")]
+        if tag not in ("meta", "img", "source"):
             self.opened.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
