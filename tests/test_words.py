@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from imagesearch import ImageSearch, ModelError, UsageError, load_config
+from imagesearch.models.heads import Head
 from imagesearch.models.network import Network
 from imagesearch.models.runtimes import selection
 from imagesearch.models.runtimes.export import is_installed
@@ -130,9 +131,14 @@ def test_a_model_that_was_given_encodes_texts_itself() -> None:
     assert np.allclose(query.vectors, [[0.6, 0.8]])
 
 
-def test_rankings_look_at_the_labels_of_a_linear_head(tmp_path: Path) -> None:
+def test_rankings_look_at_the_labels_of_a_linear_head_if_they_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     networks = networks_of(save_checkpoint(tmp_path / "m", "vit_labels"), precision="float32", runtime="torch")
     fingerprint = networks.embedder().fingerprint
+    assert networks.prototypes(fingerprint) is None  # seven labels for more numbers than three times seven
+    monkeypatch.setattr(Head, "can_rank", True)
+    networks = networks_of(tmp_path / "m", precision="float32", runtime="torch")
     prototypes = networks.prototypes(fingerprint)
     assert prototypes is not None
     assert prototypes.shape == (7, fingerprint.dim)

@@ -239,7 +239,9 @@ class Networks:
         return self._open_head(pooling).labels
 
     def prototypes(self, fingerprint: Fingerprint) -> NDArray[np.float32] | None:
-        """Directions of the labels of the model's own head among its vectors; None where it has no linear one.
+        """Directions of the labels of the model's own head among its vectors, for rankings.
+
+        None where it has no linear head, or one of too few labels (:attr:`imagesearch.models.heads.Head.can_rank`).
 
         Found out once per checkpoint and machine, which runs its networks; the bundled model's are known.
 
@@ -255,8 +257,8 @@ class Networks:
         if self._is_given or pooling in self._headless:
             return None
         try:
-            if claims_labels(self._checkpoint("features")):
-                return self._open_head(pooling).prototypes
+            if claims_labels(self._checkpoint("features")) and (head := self._open_head(pooling)).can_rank:
+                return head.prototypes
         except ModelError as error:
             _log.debug("rankings cannot look at labels: %s", error)
         self._headless.add(pooling)
