@@ -101,7 +101,14 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.runtimes.selection",
     ),
     ("models.vocabulary", "models.heads", "models.words", "models.candidates", "models.new_head"),
-    ("models.trainer", "models.fine_tuning"),
+    (
+        "models.training_batches",
+        "models.objectives",
+        "models.processes",
+        "models.trainer_class",
+        "models.trainer",
+        "models.fine_tuning",
+    ),
     (
         "library.features",
         "library.encoding",
@@ -174,6 +181,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "client_queries",
         "client",
         "serving_file",
+        "training_vectors",
         "training",
     ),
     (
@@ -271,8 +279,10 @@ OWNERS = {
     "milvus_lite": "stores.milvus.lite*",
     "faiss": "stores.milvus.codes",
     "pyarrow": "[ls]*.*",
-    "transformers": "models.network models.trainer",
+    "transformers": "models.network models.trainer models.trainer_class",
     "peft": "models.fine_tuning",
+    "accelerate": "models.trainer_class",
+    "pytorch_metric_learning": "models.objectives",
     "huggingface_hub": "models.hub",
     "torch": "models.*",
     "openvino": "models.runtimes.openvino",
@@ -297,7 +307,9 @@ OWNERS = {
 }
 
 HEAVY = {
+    "accelerate",
     "peft",
+    "pytorch_metric_learning",
     "torch",
     "transformers",
     "pymilvus",

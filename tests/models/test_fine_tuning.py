@@ -12,7 +12,7 @@ from PIL import Image
 
 from imagesearch.errors import ModelError
 from imagesearch.models import fine_tuning
-from imagesearch.models.fine_tuning import Examples, augmented, fine_tune, require_packages, run_logits
+from imagesearch.models.fine_tuning import Examples, augmented, fine_tune, require_packages, run_network
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.network import LoadedModel
 from imagesearch.models.new_head import load_with_new_head, set_head, write_checkpoint
@@ -104,7 +104,7 @@ def test_what_is_trained_and_that_the_result_is_an_ordinary_checkpoint(
     paths = examples[1].paths
     with torch.inference_mode():
         theirs = model(**processor([read(path) for path in paths], return_tensors="pt")).logits.numpy()
-    ours, _ = run_logits(loaded, paths, read, device="cpu")
+    ours = run_network(loaded, paths, read, device="cpu").logits
     np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
 
 
