@@ -23,7 +23,7 @@ Loss = Literal["cross-entropy", "contrastive", "arcface", "proxy-anchor"]
 LOSSES: tuple[Loss, ...] = ("cross-entropy", "contrastive", "arcface", "proxy-anchor")
 # With a vector per class that is trained along: how large its steps are, compared with the network's (Kim et al.).
 PROXY_LOSSES: tuple[Loss, ...] = ("arcface", "proxy-anchor")
-PROXY_RATE = 100
+PROXY_RATE = 10
 # Supervised contrastive: Khosla et al. 2020. ArcFace: Deng et al. 2019. Proxy-anchor: Kim et al. 2020.
 _TEMPERATURE = 0.07
 _ARC_DEGREES, _ARC_SCALE = 28.6, 64
