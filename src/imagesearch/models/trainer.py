@@ -237,6 +237,9 @@ def _arguments(folder: Path, plan: Plan, device: str, team: Team) -> Any:
         disable_tqdm=True,
         remove_unused_columns=False,
         label_names=["labels"],
+        # Which weights a network has no use for (tokens of masks) is found out once, and stays so.
+        ddp_find_unused_parameters=False,
+        ddp_static_graph=True,
     )
     # One process has one GPU; several are used by several processes, which Trainer's DataParallel is slower than.
     assert arguments.device
