@@ -1,4 +1,4 @@
-"""Losses for retrieval: as their papers define them, on the vectors that are searched, in whatever memory there is."""
+"""Losses for retrieval: as their papers define them, on the vectors that are searched, in any memory."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_proxy_anchor_is_that_of_kim(vectors: np.ndarray, proxies: np.ndarray) -
 def test_proxies_begin_near_the_means(vectors: np.ndarray) -> None:
     found = class_means(vectors, CODES, 3)
     for code in range(3):
-        mean = unit_vectors(unit_vectors(vectors[CODES == code]).sum(axis=0)[None])[0]
+        mean = unit_vectors(unit_vectors(vectors[code == CODES]).sum(axis=0)[None])[0]
         assert 0.97 < unit_vectors(found[code][None])[0] @ mean < 0.9999
 
 
@@ -94,7 +94,8 @@ def labelled(checkpoint: Callable[[str], Path], family: str) -> LoadedModel:
 
 
 @pytest.mark.parametrize(
-    "family", ["vit_labels", "deit_labels", "beit_labels", "dinov2_labels", "swin", "convnext", "resnet", "mobilenet"]
+    "family",
+    ["vit_labels", "deit_labels", "beit_labels", "dinov2_labels", "swin", "convnext", "resnet", "mobilenet"],
 )
 def test_trained_vectors_are_those_that_searches_with_the_result_use(
     checkpoint: Callable[[str], Path], family: str, tmp_path: Path

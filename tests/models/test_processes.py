@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,39 @@ def test_two_processes_learn_what_one_does(trained_together: Path, family: str, 
     np.testing.assert_allclose(together["losses"], losses, rtol=TOLERANCE)
     assert losses[0] != losses[1]
     np.testing.assert_allclose(together["found"], found, atol=TOLERANCE * np.abs(found).max())
+
+
+def test_rows_of_all_processes_and_their_derivatives(trained_together: Path) -> None:
+    found = np.load(trained_together / "rows.npz")
+    assert found["rows"].tolist() == [[1, 1]] * 2 + [[2, 2]] * 3
+    # Twice as large as a single process's, as the mean over two processes is taken afterwards.
+    assert found["gradient"].tolist() == [[4, 4]] * 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_fails_ends_the_others(folder: Path, rank: int) -> None:
+    """Without a launcher, which would end them itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    family = folder / "checkpoints" / "vit_labels"
+    command = [sys.executable, "-m", "tests.models.team_worker", "--fail", str(rank), str(family)]
+    started = [
+        subprocess.Popen(
+            [*command, str(folder / "vit_labels")],
+            env=os.environ | place | {"RANK": str(number), "LOCAL_RANK": str(number)},
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for number in range(2)
+    ]
+    said = [process.communicate(timeout=100)[1] for process in started]
+    assert [process.returncode for process in started] == [1, 1]
+    assert "PictureError" in said[rank]
+    assert "OtherProcessError: another process of this training ended" in said[1 - rank]
+    assert "Traceback" not in "".join(said)
 
 
 def test_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,12 +80,16 @@ def test_vectors_find_better_and_the_head_is_left_alone(
     done = train(loaded, examples, tmp_path / "checkpoints", plan_of(loss, epochs=5))
     best = max(epoch["mAP"] for epoch in done.history)
     assert best > before + 0.1
-    assert found_by(loaded, examples[1]) == pytest.approx(best, abs=1e-3)  # the weights are those of the best epoch
+    assert found_by(loaded, examples[1]) == pytest.approx(
+        best, abs=1e-3
+    )  # the weights are those of the best epoch
     assert (find_head(loaded)[1].weight == head).all()
     assert set(weights_of(loaded)) == names  # proxies are gone
 
 
-@pytest.mark.parametrize(("loss", "method"), [("arcface", "lora"), ("proxy-anchor", "full"), ("contrastive", "last")])
+@pytest.mark.parametrize(
+    ("loss", "method"), [("arcface", "lora"), ("proxy-anchor", "full"), ("contrastive", "last")]
+)
 def test_a_killed_run_goes_on_to_the_same_result(
     loss: Loss, method: Any, load: Callable[[], LoadedModel], examples: tuple[Examples, Examples], tmp_path: Path
 ) -> None:
@@ -193,7 +197,9 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_the_run_goes_on(
         save(value, file, **named)
 
     monkeypatch.setattr(torch, "save", fill)
-    with pytest.raises(ModelError, match=r"cannot write a checkpoint in .*: no space left on device; earlier ones"):
+    with pytest.raises(
+        ModelError, match=r"cannot write a checkpoint in .*: no space left on device; earlier ones"
+    ):
         train(load(), examples, folder, plan)
     assert [entry.name for entry in folder.iterdir()] == [f"checkpoint-{STEPS_PER_EPOCH}"]
     train(resumed, examples, folder, plan)

@@ -13,7 +13,9 @@ from imagesearch.models.training_batches import PER_CLASS, BatchSampler, class_b
 
 @given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 3), st.integers(0, 3))
 @settings(deadline=None)
-def test_every_picture_comes_once_in_batches_of_about_one_size(count: int, size: int, seed: int, epoch: int) -> None:
+def test_every_picture_comes_once_in_batches_of_about_one_size(
+    count: int, size: int, seed: int, epoch: int
+) -> None:
     batches = shuffled_batches(count, size, seed, epoch)
     assert sorted(np.concatenate(batches)) == list(range(count))
     sizes = [len(batch) for batch in batches]
@@ -67,7 +69,7 @@ def test_processes_share_the_batches_of_one(processes: int) -> None:
             for rank in range(processes)
         ]
         assert {len(sampler) for sampler in samplers} == {7}
-        shared = [sum(parts, []) for parts in zip(*samplers, strict=True)]
+        shared = [[place for part in parts for place in part] for parts in zip(*samplers, strict=True)]
         assert shared == [batch.tolist() for batch in batches(epoch)]
 
 

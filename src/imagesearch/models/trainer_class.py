@@ -183,6 +183,8 @@ def make_trainer(
 
     def quality(found: Any) -> dict[str, float]:
         given, targets = found.predictions, found.label_ids
+        if not np.isfinite(given).all():  # the last step of an epoch spoilt the weights, and no loss has told
+            raise NoNumberError(trainer.state.global_step)
         if score is not None:
             return {"mAP": score(given, targets.argmax(1))}
         loss = label_losses(torch.from_numpy(given), torch.from_numpy(targets), several=several).mean()
@@ -193,7 +195,8 @@ def make_trainer(
         return {"loss": float(loss), "accuracy": float(right.mean())}
 
     training, validation = sets
-    return _Trainer(module, arguments, train_dataset=training, eval_dataset=validation, compute_metrics=quality)
+    trainer = _Trainer(module, arguments, train_dataset=training, eval_dataset=validation, compute_metrics=quality)
+    return trainer
 
 
 def _random_states() -> list[Any]:
