@@ -272,10 +272,10 @@ def _train(config: Config, request: Request, progress: Progress, team: Team) -> 
         encode_seconds=encode_seconds,
         out=str(out),
     )
-    if not (found.beats_baseline or request.force):
-        return found
-    found = replace(found, written=True)
-    _write(found, labelled, match.network(best, checkpoint), request.seed)
+    if found.beats_baseline or request.force:
+        found = replace(found, written=True)
+        _write(found, labelled, match.network(best, checkpoint), request.seed)
+    match.forget_checkpoints()
     return found
 
 

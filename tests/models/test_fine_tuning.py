@@ -232,6 +232,38 @@ def test_training_ends_when_validation_gets_no_better(
     assert found.epochs < 12
 
 
+def test_a_killed_run_has_as_much_patience_as_an_unbroken_one(
+    load: Callable[[str], LoadedModel], examples: tuple[Examples, Examples], tmp_path: Path
+) -> None:
+    training, validation = examples
+    contrary = training, Examples(validation.paths, 1 - validation.targets)
+    plan = plan_of("full", epochs=12, patience=3)
+    whole = fine_tune(load("resnet"), contrary, read, tmp_path / "whole", plan, device="cpu")
+    assert whole.stopped
+    dead = killer(STEPS_PER_EPOCH * (whole.epochs - 1) + 1)
+    with pytest.raises(KilledError):
+        fine_tune(load("resnet"), contrary, read, tmp_path / "killed", plan, device="cpu", progress=dead)
+    resumed = fine_tune(load("resnet"), contrary, read, tmp_path / "killed", plan, device="cpu")
+    assert (resumed.stopped, resumed.epochs) == (whole.stopped, whole.epochs)
+
+
+@pytest.mark.parametrize("epochs", [2, 12])
+def test_a_training_that_is_over_is_not_done_again(
+    epochs: int, load: Callable[[str], LoadedModel], examples: tuple[Examples, Examples], tmp_path: Path
+) -> None:
+    """As when the disk was full when its result was to be written."""
+    training, validation = examples
+    contrary = training, Examples(validation.paths, 1 - validation.targets)
+    one, again, steps = load("resnet"), load("resnet"), list[int]()
+    plan = plan_of("full", epochs=epochs, patience=2)
+    first = fine_tune(one, contrary, read, tmp_path, plan, device="cpu")
+    second = fine_tune(again, contrary, read, tmp_path, plan, device="cpu", progress=lambda *_: steps.append(1))
+    assert not steps
+    assert (first.stopped, first.history) == (second.stopped, second.history)
+    for name, expected in weights_of(one).items():
+        np.testing.assert_array_equal(weights_of(again)[name], expected)
+
+
 def test_augmentation_is_that_of_place_and_epoch() -> None:
     picture = draw_picture(3, (80, 60))
     one, same, other = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,12 +41,14 @@ class FineTuned:
         logits: of the pictures set aside, shape (n, classes), calibrated.
         inputs: what its head is given of them, float32, shape (n, dim).
         vectors: what searches use of them, shape (n, dim), if they were trained.
+        folder: of checkpoints, from which the same training would end at once.
     """
 
     tuned: Tuned
     logits: Numbers
     inputs: Vectors
     vectors: Vectors | None
+    folder: Path
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,8 +85,8 @@ def fine_tune_on(
         groups: of related pictures.
         l2: strength of regularisation of the probe.
         read: reads a picture.
-        folder: where folders with checkpoints may be made; one is left behind where training is interrupted, and
-            the same call goes on from there.
+        folder: where folders with checkpoints may be made; one is left behind, and the same call goes on from
+            there.
         balanced: whether rare classes count as much as frequent ones.
         device: the setting ``model.device``.
         progress: told of the stage ``"train"``.
@@ -106,8 +107,6 @@ def fine_tune_on(
     task = _Task(examples, labelled.names, start, plan, folder / _digest(examples, checkpoint, plan))
     (team or Team()).hand_out(task)
     tuned = _carry_out(task, checkpoint, read, device=device, progress=progress, team=team)
-    if tuned.stopped != "interrupted":
-        shutil.rmtree(task.folder, ignore_errors=True)
     run = partial(run_network, tuned.loaded, read=read, device=device)
     judged = run(examples[1].paths)
     if plan.is_for_retrieval:
@@ -122,7 +121,7 @@ def fine_tune_on(
         divide_logits(tuned.loaded, temperature)
     aside = [labelled.pictures[number].path for number in parts.held_out.tolist()]
     found = run(aside, pooling=plan.pooling if plan.is_for_retrieval else None)
-    return FineTuned(tuned, found.logits, found.inputs, found.vectors)
+    return FineTuned(tuned, found.logits, found.inputs, found.vectors, task.folder)
 
 
 def help_fine_tune(team: Team, find: Callable[[], Checkpoint], *, read: Reader, device: str = "auto") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,6 +176,8 @@ class Match:
         vectors = found.inputs if self._is_searchable else found.vectors
         retrieval = self._before if vectors is None else self._retrieve(vectors)
         detail = f"{found.tuned.epochs} epochs, {found.tuned.trained / 1e6:.2g} M weights"
+        if 0 < found.tuned.at_once < plan.batch_size and (team is None or team.size == 1):
+            detail += f", {found.tuned.at_once} pictures in memory at once"
         self._add(plan.method, found.logits, retrieval, detail, seconds)
 
     def _add(self, name: str, logits: Numbers, retrieval: Floats, detail: str, seconds: float) -> None:
@@ -215,6 +218,12 @@ class Match:
 
     def _accuracy(self, place: int) -> float:
         return self.contestants[place].accuracy.value
+
+    def forget_checkpoints(self) -> None:
+        """Remove the checkpoints of trainings that came to their end; those that were interrupted may go on."""
+        for one in self.tuned.values():
+            if one.tuned.stopped != "interrupted":
+                shutil.rmtree(one.folder, ignore_errors=True)
 
     def per_class(self, place: int) -> Mapping[str, dict[str, float]]:
         """Measures of one contestant by class; see :func:`~imagesearch.learning.contest.per_class`."""

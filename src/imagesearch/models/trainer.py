@@ -113,7 +113,7 @@ def run(
             does not hold a single picture, or another process ended.
         KeyboardInterrupt: before the first epoch was over.
     """
-    from transformers import EarlyStoppingCallback, PrinterCallback
+    from transformers import PrinterCallback
 
     team = team or Team()
     module = loaded.model
@@ -123,12 +123,12 @@ def run(
     arguments = _arguments(folder, plan, device, team)
     trainer = make_trainer(module, arguments, sets, batches, several=plan.several, score=score, team=team)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=plan.patience))
+    trainer.add_callback(_patience(plan))
     trainer.add_callback(_watcher(sets[0], progress))
     folder.mkdir(parents=True, exist_ok=True)
     last = team.hand_out(_last_whole(folder) if team.is_first else None)
     try:
-        stopped = _train(trainer, last, team)
+        stopped = "" if _is_over(trainer, last, plan) else _train(trainer, last, team)
     finally:
         if score is not None:
             module.searched.close()
@@ -136,6 +136,42 @@ def run(
     if not stopped and trainer.state.epoch is not None and trainer.state.epoch < plan.epochs:
         stopped = f"no better for {plan.patience} epochs"
     return Done(history, stopped, trainer.at_once)
+
+
+def _is_over(trainer: Any, last: str | None, plan: Plan) -> bool:
+    """Whether a checkpoint is of a training that came to its end; then its best epoch is loaded."""
+    from transformers import TrainerState
+
+    if last is None:
+        return False
+    state = TrainerState.load_from_json(str(Path(last) / "trainer_state.json"))
+    is_over = round(state.epoch or 0) >= plan.epochs or _is_stale(state, plan.patience)
+    if is_over and Path(state.best_model_checkpoint or "").is_dir():
+        trainer.state = state
+        trainer._load_best_model()
+        return True
+    return False
+
+
+def _is_stale(state: Any, patience: int) -> bool:
+    """Whether the last so many epochs were no better than one before."""
+    epochs = (state.global_step - (state.best_global_step or 0)) * state.epoch / state.global_step
+    return bool(round(epochs) >= patience)
+
+
+def _patience(plan: Plan) -> Any:
+    """Ends training when epochs get no better.
+
+    Transformers' own ``EarlyStoppingCallback`` counts anew in a run that goes on.
+    """
+    from transformers import TrainerCallback
+
+    class _Patience(TrainerCallback):  # type: ignore[misc]
+        def on_save(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+            if _is_stale(state, plan.patience):
+                control.should_training_stop = True
+
+    return _Patience()
 
 
 def _train(trainer: Any, last: str | None, team: Team) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
+
+from imagesearch.images import sources
 
 from ...conftest import REPOSITORY, draw_picture
 from ...models.conftest import save_checkpoint
@@ -25,12 +32,12 @@ TINY = ("--epochs", 2, "--train-batch", 8, "--learning-rate", 0.0005, "--held-ou
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of sixteen drawings under so much noise that retrieval has something to gain."""
-    folder, random = tmp_path_factory.mktemp("classes"), np.random.default_rng(0)
+    folder, generator = tmp_path_factory.mktemp("classes"), np.random.default_rng(0)
     for number, name in enumerate(("a", "b", "c")):
         (folder / name).mkdir()
         for place in range(16):
             pixels = np.asarray(draw_picture(7 * number), np.float32)
-            noisy = (pixels + 220 * random.standard_normal(pixels.shape)).clip(0, 255).astype(np.uint8)
+            noisy = (pixels + 220 * generator.standard_normal(pixels.shape)).clip(0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(folder / name / f"{place}.png")
     return folder
 
@@ -147,6 +154,57 @@ def test_classes_too_small_to_validate_retrieval(run: Run, classes: Path, tmp_pa
     done = run("train", tmp_path / "few", "--loss", "arcface", "--method", "full", "--out", "mine")
     assert done.code == 1
     assert "no class has two pictures to validate retrieval with" in done.err
+
+
+@pytest.mark.parametrize(
+    "options", [("--method", "lora"), ("--method", "full", "--loss", "arcface")], ids=["lora", "arcface"]
+)
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_model(
+    classes: Path, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
+    command = [sys.executable, "-m", "imagesearch", "train", str(classes), *options, *map(str, TINY), "--force"]
+
+    def start(out: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, "--out", out], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+
+    began = time.monotonic()
+    assert start("whole").wait(timeout=100) == 0
+    seconds = time.monotonic() - began
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    for _ in range(2):
+        killed = start("killed")
+        with pytest.raises(subprocess.TimeoutExpired):
+            killed.wait(random.uniform(0.4, 0.9) * seconds)
+        killed.kill()
+        killed.wait()
+    assert start("killed").wait(timeout=100) == 0
+    expected, found = (load_file(f"{name}/model.safetensors") for name in ("whole", "killed"))
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
+
+
+def test_a_picture_that_vanishes_in_the_middle(
+    run: Run, classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "classes"
+    shutil.copytree(classes, folder)
+    load, seen = sources.load_image, list[str]()
+
+    def load_and_remove(path: str, **options: Any) -> Any:
+        seen.append(path)
+        if len(seen) == 10:  # all were indexed already
+            for picture in folder.rglob("*.png"):
+                picture.unlink()
+        return load(path, **options)
+
+    monkeypatch.setattr(sources, "load_image", load_and_remove)
+    done = run("train", folder, "--method", "full", *TINY, "--out", "mine", "--force")
+    assert done.code == 1
+    assert re.search(r"imagesearch: error: '.*\.png': .*", done.err)
+    assert not Path("mine").exists()
 
 
 def launched(*arguments: object) -> subprocess.CompletedProcess[str]:
