@@ -51,8 +51,9 @@ def trained_together(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "name"), [*((FAMILIES[0], name) for name in PLANS), (FAMILIES[1], next(iter(PLANS)))]
+)
 def test_two_processes_learn_what_one_does(trained_together: Path, family: str, name: str) -> None:
     together = np.load(trained_together / f"{family}-{name}.npz")
     checkpoint = str(trained_together / "checkpoints" / family)

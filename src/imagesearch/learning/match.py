@@ -175,7 +175,8 @@ class Match:
         self.tuned[plan.method] = found
         vectors = found.inputs if self._is_searchable else found.vectors
         retrieval = self._before if vectors is None else self._retrieve(vectors)
-        detail = f"{found.tuned.epochs} epochs, {found.tuned.trained / 1e6:.2g} M weights"
+        detail = f"{plan.loss}, " if plan.is_for_retrieval else ""
+        detail += f"{found.tuned.epochs} epochs, {found.tuned.trained / 1e6:.2g} M weights"
         if 0 < found.tuned.at_once < plan.batch_size and (team is None or team.size == 1):
             detail += f", {found.tuned.at_once} pictures in memory at once"
         self._add(plan.method, found.logits, retrieval, detail, seconds)

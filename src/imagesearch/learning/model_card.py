@@ -51,7 +51,7 @@ def model_card(
             f"# {name}",
             "",
             f"{base} for {len(labelled.names)} labels, learnt from {parts.training:,} pictures by"
-            f" `imagesearch train` ({_METHODS[winner.name]}).",
+            f" `imagesearch train` ({_METHODS[winner.name]}; {winner.detail}).",
             "",
             "```python",
             "from transformers import pipeline",

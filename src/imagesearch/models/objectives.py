@@ -23,7 +23,7 @@ Loss = Literal["cross-entropy", "contrastive", "arcface", "proxy-anchor"]
 LOSSES: tuple[Loss, ...] = ("cross-entropy", "contrastive", "arcface", "proxy-anchor")
 # With a vector per class that is trained along: how large its steps are, compared with the network's (Kim et al.).
 PROXY_LOSSES: tuple[Loss, ...] = ("arcface", "proxy-anchor")
-PROXY_RATE = 10
+PROXY_RATE = 100
 # Supervised contrastive: Khosla et al. 2020. ArcFace: Deng et al. 2019. Proxy-anchor: Kim et al. 2020.
 _TEMPERATURE = 0.07
 _ARC_DEGREES, _ARC_SCALE = 28.6, 64
@@ -94,7 +94,7 @@ class SearchedVectors:
 
 
 def class_means(vectors: NDArray[np.float32], codes: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-    """Where proxies begin: the mean direction of each class, a little aside.
+    """Where proxies begin: the mean direction of each class, from what all have in common, a little aside.
 
     Args:
         vectors: shape (n, dim).
@@ -105,8 +105,12 @@ def class_means(vectors: NDArray[np.float32], codes: NDArray[np.int64], count: i
     """
     sums = np.zeros((count, vectors.shape[1]), np.float32)
     np.add.at(sums, codes, unit_vectors(vectors))
+    # What networks end with is often positive, so that all vectors lie near one direction; proxies that do so too
+    # push all pictures away.
+    means = unit_vectors(sums)
+    means = unit_vectors(means - means.mean(axis=0))
     aside = np.random.default_rng(count).standard_normal(sums.shape).astype(np.float32)
-    return np.asarray(unit_vectors(sums) + _APART * unit_vectors(aside), np.float32)
+    return np.asarray(means + _APART * unit_vectors(aside), np.float32)
 
 
 def _make_loss(loss: Loss, proxies: NDArray[np.float32] | None) -> Any:

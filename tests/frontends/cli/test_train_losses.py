@@ -157,10 +157,15 @@ def test_classes_too_small_to_validate_retrieval(run: Run, classes: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "options", [("--method", "lora"), ("--method", "full", "--loss", "arcface")], ids=["lora", "arcface"]
+    ("options", "kills"),
+    [
+        pytest.param(("--method", "lora", "--loss", "arcface"), 1, id="quick"),
+        pytest.param(("--method", "lora"), 3, id="lora", marks=pytest.mark.slow),
+        pytest.param(("--method", "full", "--loss", "arcface"), 3, id="arcface", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_model(
-    classes: Path, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classes: Path, options: tuple[str, ...], kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
     command = [sys.executable, "-m", "imagesearch", "train", str(classes), *options, *map(str, TINY), "--force"]
@@ -174,7 +179,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_model(
     assert start("whole").wait(timeout=100) == 0
     seconds = time.monotonic() - began
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
-    for _ in range(2):
+    for _ in range(kills):
         killed = start("killed")
         with pytest.raises(subprocess.TimeoutExpired):
             killed.wait(random.uniform(0.4, 0.9) * seconds)
