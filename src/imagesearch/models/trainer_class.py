@@ -18,7 +18,7 @@ from imagesearch.errors import ModelError
 from imagesearch.models.hub import first_line
 from imagesearch.models.objectives import PROXY_RATE, label_losses
 from imagesearch.models.processes import Team
-from imagesearch.models.training_batches import BatchSampler
+from imagesearch.models.training_batches import BatchSampler, Loader
 
 # How good vectors, shape (n, dim), are for pictures of these classes, shape (n,): more is better.
 Score = Callable[[NDArray[np.float32], NDArray[np.int64]], float]
@@ -65,21 +65,16 @@ def make_trainer(
     from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
     from safetensors import SafetensorError
     from safetensors.torch import save_model
-    from torch.utils.data import DataLoader
     from transformers import Trainer, default_data_collator
+
+    training, validation = sets
 
     class _Trainer(Trainer):  # type: ignore[misc]
         at_once = 0
 
         def get_train_dataloader(self) -> Any:
             # Not by accelerate, which would fill the last batch up with pictures a second time.
-            return DataLoader(
-                self.train_dataset,
-                batch_sampler=sampler,
-                collate_fn=default_data_collator,
-                num_workers=self.args.dataloader_num_workers,
-                pin_memory=self.args.device.type == "cuda",
-            )
+            return Loader(training, sampler, default_data_collator)
 
         def create_optimizer(self, model: Any = None) -> Any:
             is_new = self.optimizer is None
@@ -194,7 +189,6 @@ def make_trainer(
             right = np.take_along_axis(targets, given.argmax(1)[:, None], 1) > 0
         return {"loss": float(loss), "accuracy": float(right.mean())}
 
-    training, validation = sets
     trainer = _Trainer(module, arguments, train_dataset=training, eval_dataset=validation, compute_metrics=quality)
     return trainer
 

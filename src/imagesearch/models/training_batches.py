@@ -5,12 +5,16 @@ So a run that goes on sees the batches of an unbroken one, and several processes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.errors import ModelError
+from imagesearch.errors import ModelError, PictureError
+from imagesearch.images.pipeline import decode_ahead
+from imagesearch.records import Skipped
 
 Places = NDArray[np.int64]
 
@@ -103,3 +107,44 @@ class BatchSampler:
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self._batches(self._epoch()):
             yield np.array_split(batch, self._processes)[self._rank].tolist()
+
+
+class Loader:
+    """Batches of pictures, read and augmented in threads while the network computes; in place of a ``DataLoader``.
+
+    Attributes:
+        dataset: of the pictures.
+    """
+
+    def __init__(
+        self, dataset: Any, sampler: BatchSampler, collate: Callable[[Sequence[Mapping[str, Any]]], Any]
+    ) -> None:
+        """Load pictures of a data set in a sampler's order.
+
+        Args:
+            dataset: its items are taken in several threads.
+            collate: makes a batch of items.
+        """
+        self.dataset, self._sampler, self._collate = dataset, sampler, collate
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        """One epoch.
+
+        Raises:
+            PictureError: a picture cannot be read.
+        """
+        batches = list(self._sampler)
+        ahead = 2 * max(len(batch) for batch in batches)
+        places = (place for batch in batches for place in batch)
+        with closing(decode_ahead(places, self.dataset.__getitem__, ahead=ahead)) as items:  # type: ignore[type-var]
+            for batch in batches:
+                yield self._collate([_required(next(items)) for _ in batch])
+
+
+def _required(item: Mapping[str, Any] | Skipped) -> Mapping[str, Any]:
+    if isinstance(item, Skipped):
+        raise PictureError(item.path, item.reason, retryable=item.retryable)
+    return item
