@@ -24,7 +24,7 @@ imported, and models and the database opened, when they are first used.
 # "Args:" and the like begin a list; "name: text" within it begins an entry.
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Examples):")
 # Classes whose methods are listed.
-_SERVICES = ("ImageSearch", "Client", "Labelling")
+_SERVICES = ("ImageSearch", "Client", "Labelling", "LabelSession")
 _ENTRY = re.compile(r"([\w, ]+): (.*)")
 
 

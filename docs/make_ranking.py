@@ -5,7 +5,7 @@
 
 ``--copies`` looks for pictures from distorted copies of them. Tables that are not asked for stay as they are. The
 same figures, for one folder and one model: ``imagesearch evaluate DIR --rerank all --model MODEL``, and
-``imagesearch evaluate DIR --copies --rerank feedback --originals 200 --model MODEL``.
+``imagesearch evaluate DIR --copies --originals 200 --model MODEL``.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ TINY = {
     "fine_tuning.py": "--pictures PICTURES --device cpu --repeat 1 --batch 4 --layers 1 --turns 1",
     "gpu.py": "--pictures PICTURES --device cpu --limit 2 --repeat 1 --batch 2 --turns 1",
     "indexing.py": "--pictures PICTURES --turns 1",
+    "labelling.py": "--pictures PICTURES --classes 2 --seeds 1 --batch 1",
+    "learning.py": "--probe 60 8 3 --turns 1",
     "mcp_server.py": "--rows 50 --turns 1",
     "memory.py": "--pictures 4 8 --rows 50 100",
     "near_identical.py": "--pictures PICTURES",
@@ -91,6 +93,26 @@ def test_it_runs_on_little(
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, env=world)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "figures.json").read_text())
+
+
+def test_learning_compares_methods_on_class_folders(pictures: Path, tmp_path: Path) -> None:
+    for number in range(24):
+        place = tmp_path / "classes" / "abc"[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        draw_picture(number).save(place / f"{number}.png")
+    flags = ["--folders", str(tmp_path / "classes"), "--classes", "2", "3", "--method", "probe", "--turns", "1"]
+    command = [sys.executable, str(FOLDER / "learning.py"), *flags, "--probe", "60", "8", "3"]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "figures.json")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "figures.json").read_text())["folders"]
+    assert [(one["pictures"], one["classes"]) for one in found] == [(16, 2), (24, 3)]
+    assert done.stdout.count("| probe | L2 ") == 2
 
 
 def test_everything_keeps_figures_and_writes_tables(

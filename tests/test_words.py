@@ -18,6 +18,7 @@ from imagesearch.models.runtimes import selection
 from imagesearch.models.runtimes.export import is_installed
 from imagesearch.networks import Networks
 from imagesearch.records import Fingerprint
+from imagesearch.search.query import Query, SearchOptions
 
 from .models.conftest import checkpoint, save_checkpoint, save_tokenizer  # noqa: F401 - a fixture
 
@@ -127,3 +128,50 @@ def test_a_model_that_was_given_encodes_texts_itself() -> None:
     networks = Networks(load_config(), Given())  # type: ignore[arg-type]
     (query,) = networks.words(["sunset"], Given.fingerprint)
     assert np.allclose(query.vectors, [[0.6, 0.8]])
+
+
+def test_rankings_look_at_the_labels_of_a_linear_head(tmp_path: Path) -> None:
+    networks = networks_of(save_checkpoint(tmp_path / "m", "vit_labels"), precision="float32", runtime="torch")
+    fingerprint = networks.embedder().fingerprint
+    prototypes = networks.prototypes(fingerprint)
+    assert prototypes is not None
+    assert prototypes.shape == (7, fingerprint.dim)
+    assert np.allclose(np.linalg.norm(prototypes, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov2_labels", "clip"])
+def test_other_models_have_no_labels_to_look_at_and_are_asked_once(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = networks_of(save_checkpoint(tmp_path / "m", family), precision="float32", runtime="torch")
+    fingerprint = networks.embedder().fingerprint
+    if family != "dinov2_labels":  # one look at config.json is enough
+        monkeypatch.setattr(Networks, "_open_head", refuse)
+    assert networks.prototypes(fingerprint) is None
+    monkeypatch.setattr(Networks, "_open_head", refuse)
+    assert networks.prototypes(fingerprint) is None
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("the head is looked for again")
+
+
+@pytest.mark.skipif(not is_installed("openvino"), reason="without it, the bundled model runs in PyTorch")
+def test_the_default_ranking_orders_by_labels(picture_folder: Path, tmp_path: Path) -> None:
+    """The answer of the program is the order of the formula, on what it has stored."""
+    with ImageSearch({"milvus": {"uri": str(tmp_path / "a.db")}}) as images:
+        images.index(picture_folder)
+        collection = images.collection()
+        prototypes = images.networks.prototypes(collection.fingerprint)
+        records, vectors = next(collection.scan_vectors())
+        asked = records[0]
+        (found,) = images.answer([Query.stored(asked.path)], SearchOptions(k=len(records), rerank="labels"))
+        with_words = Query.stored(asked.path) + Query.words("goldfish")
+        (mixed,) = images.answer([with_words], SearchOptions(k=5))
+    assert prototypes is not None
+    assert prototypes.shape == (200, 320)
+    said = vectors.astype(np.float64) @ (prototypes - prototypes.mean(axis=0)).T
+    said /= np.linalg.norm(said, axis=1, keepdims=True)
+    expected = [records[place].path for place in np.argsort(-(said @ said[0]), kind="stable")]
+    assert [hit.path for hit in found.hits] == [asked.path, *(path for path in expected if path != asked.path)]
+    assert len(mixed.hits) == min(5, len(records))

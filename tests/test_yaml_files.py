@@ -47,7 +47,7 @@ def test_every_method_is_a_setting(tmp_path: Path, method: str) -> None:
     write_setting(file, "search", "rerank", method)
     assert load_config(file).search.rerank == method
     before, after = (path.read_text(encoding="utf-8").splitlines() for path in (REPOSITORYS, file))
-    assert sum(old != new for old, new in zip(before, after, strict=True)) == (method != "feedback")
+    assert sum(old != new for old, new in zip(before, after, strict=True)) == (method != "feedback+labels")
 
 
 def test_other_names_are_no_settings() -> None:

@@ -1,5 +1,6 @@
 """What ``import imagesearch`` offers: read by type checkers, and by lazy_loader at run time."""
 
+from .active_labelling import LabelSession
 from .client import Client
 from .config import Config, load_config
 from .errors import (
@@ -22,6 +23,7 @@ from .errors import (
 )
 from .labelling import Labelling
 from .learning.label_quality import LabelQuality
+from .learning.questions import LabelProgress, Question
 from .records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
 from .reports import AnnotateReport, ExtractReport, ForgetReport, IndexReport, OfflineRoot, TransferReport
 from .search.answers import Answer
@@ -43,6 +45,9 @@ __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "LabelOptions",
     "Labelling",
     "LabelQuality",
+    "LabelSession",
+    "Question",
+    "LabelProgress",
     "AnnotateReport",
     "CollectionInfo",
     "ExtractReport",

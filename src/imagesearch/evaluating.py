@@ -279,7 +279,8 @@ def _evaluate_model(
     from imagesearch.learning.outcomes import Plan
 
     collection = images.collection()
-    rows = read_rows(collection, progress)
+    prototypes = images.networks.prototypes(collection.fingerprint)
+    rows = read_rows(collection, progress, prototypes)
     labels = file_labels(request.labels, rows.pictures) if request.labels else folder_labels(rows.pictures)
     is_labelled = request.labels is not None or len({label for label in labels if label is not None}) > 1
     wants_copies = not is_labelled if request.copies is None else request.copies
@@ -287,7 +288,9 @@ def _evaluate_model(
     encoding = _encoding_seconds(images, rows) if wants_copies or re_ranks else None
     costs: dict[str, Cost] = {}
     if re_ranks:
-        costs = measure_costs(collection, _probes(rows, request.seed), request.methods, encoding or 0.0)
+        costs = measure_costs(
+            collection, _probes(rows, request.seed), request.methods, encoding or 0.0, prototypes
+        )
     model = collection.fingerprint.model
     by_labels = by_copies = by_index = None
     if is_labelled:

@@ -57,7 +57,12 @@ class Indexer:
             progress=progress,
         )
         if not options.dry_run:
-            self._collections.refresh_background(database.open(spec))
+            from imagesearch.search.ranking import RECIPES
+
+            collection = database.open(spec)
+            self._collections.refresh_background(collection)
+            if RECIPES[self._config.search.rerank].by_labels:  # so that the first search need not find them
+                self._networks.prototypes(collection.fingerprint)
         return report
 
     def encode_lost(self, name: str, folders: Sequence[str], progress: Progress) -> IndexReport:

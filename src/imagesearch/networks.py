@@ -14,6 +14,9 @@ from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.records import Fingerprint, Progress, no_progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Embedder, Encoder
     from imagesearch.models.heads import Head
@@ -41,6 +44,8 @@ class Networks:
         self._classifier: Classifier | None = None
         self._texts: TextEmbedder | None = None
         self._heads: dict[str, Head] = {}
+        # Poolings for which there is no head.
+        self._headless: set[str] = set()
         # Held while a network is loaded, and never both.
         self._embedder_lock = threading.Lock()
         self._classifier_lock = threading.Lock()
@@ -232,6 +237,30 @@ class Networks:
             if known:
                 return None
         return self._open_head(pooling).labels
+
+    def prototypes(self, fingerprint: Fingerprint) -> NDArray[np.float32] | None:
+        """Directions of the labels of the model's own head among its vectors; None where it has no linear one.
+
+        Found out once per checkpoint and machine, which runs its networks; the bundled model's are known.
+
+        Args:
+            fingerprint: of the collection that is searched.
+
+        Returns:
+            float32, shape (labels, dim), of unit length.
+        """
+        from imagesearch.models.inspection import claims_labels
+
+        pooling = fingerprint.pooling
+        if self._is_given or pooling in self._headless:
+            return None
+        try:
+            if claims_labels(self._checkpoint("features")):
+                return self._open_head(pooling).prototypes
+        except ModelError as error:
+            _log.debug("rankings cannot look at labels: %s", error)
+        self._headless.add(pooling)
+        return None
 
     def has_labels(self) -> bool:
         """Whether pictures can be labelled, as far as is known without loading a network.

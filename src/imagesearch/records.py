@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from imagesearch.errors import PictureError
 
@@ -280,6 +280,20 @@ class Progress(Protocol):
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Report that ``done`` of ``total`` units (None: unknown) of ``stage`` are finished."""
+
+
+@runtime_checkable
+class DescribedProgress(Progress, Protocol):
+    """Progress that has room for a few words on how it goes, such as a loss."""
+
+    def describe(self, stage: str, text: str) -> None:
+        """Show a text beside a stage, in place of an earlier one."""
+
+
+def describe(progress: Progress, stage: str, text: str) -> None:
+    """Say how a stage goes to a front end that has room for it."""
+    if isinstance(progress, DescribedProgress):
+        progress.describe(stage, text)
 
 
 def no_progress(stage: str, done: int, total: int | None) -> None:

@@ -107,8 +107,9 @@ class SearchSettings(Section):
     # The names of search.ranking.METHODS, which a test compares with these.
     rerank: Literal[
         "none", "average", "expand", "feedback", "augment", "reciprocal", "diffuse", "expand+augment",
-        "expand+reciprocal", "expand+diffuse", "feedback+augment", "feedback+reciprocal",
-    ] = "feedback"  # fmt: skip
+        "expand+reciprocal", "expand+diffuse", "feedback+augment", "feedback+reciprocal", "labels",
+        "labels+reciprocal", "feedback+labels", "feedback+labels+reciprocal",
+    ] = "feedback+labels"  # fmt: skip
 
 
 class ServerSettings(Section):
@@ -118,6 +119,7 @@ class ServerSettings(Section):
     port: Annotated[int, Field(strict=True, ge=0, le=65535)] = 8000
     token_file: Path | None = None
     allow_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    allow_labels: bool = False
     proxies: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     max_upload_mb: Annotated[Number, Field(gt=0)] = 25.0
     thumbnail_cache_mb: Annotated[Number, Field(ge=0)] = 500.0

@@ -18,6 +18,7 @@ from imagesearch.errors import UsageError
 from imagesearch.learning.outcomes import MAIN
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
+from imagesearch.models.trained import REPORT, public_name, remember
 from imagesearch.records import Progress, Skipped, no_progress
 from imagesearch.training_vectors import cache_folder, encode_files, read_labelled
 
@@ -26,15 +27,13 @@ if TYPE_CHECKING:
     from imagesearch.learning.label_sets import LabelledPictures
     from imagesearch.learning.match import Terms
     from imagesearch.learning.metrics import Difference
+    from imagesearch.learning.mistakes import Examination
     from imagesearch.learning.probe import Probe
     from imagesearch.learning.splits import SplitReport
     from imagesearch.models.network import LoadedModel
     from imagesearch.models.objectives import Loss
     from imagesearch.models.processes import Team
     from imagesearch.models.trainer import Method, Plan
-
-# In a folder that this module wrote: what it measured. Other folders are never replaced.
-REPORT = "training.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +109,7 @@ class Training:
         histories: losses and accuracy by epoch of what was fine-tuned.
         stopped: why fine-tuning ended early, by method.
         per_class: measures of the best by class, the worst first.
+        examination: what the best says of each picture set aside; not part of :meth:`to_dict`.
         skipped: files that could not be read.
         unlabelled: pictures without a label.
         missing: paths in the file of labels that are no pictures.
@@ -130,6 +130,7 @@ class Training:
     histories: Mapping[str, list[dict[str, float]]]
     stopped: Mapping[str, str]
     per_class: Mapping[str, dict[str, float]]
+    examination: Examination
     skipped: tuple[Skipped, ...]
     unlabelled: int
     missing: tuple[str, ...]
@@ -266,6 +267,7 @@ def _train(config: Config, request: Request, progress: Progress, team: Team) -> 
         histories={name: one.tuned.history for name, one in match.tuned.items()},
         stopped={name: one.tuned.stopped for name, one in match.tuned.items() if one.tuned.stopped},
         per_class=match.per_class(best),
+        examination=match.examination(best),
         skipped=skipped,
         unlabelled=labelled.unlabelled,
         missing=labelled.missing,
@@ -275,6 +277,7 @@ def _train(config: Config, request: Request, progress: Progress, team: Team) -> 
     if found.beats_baseline or request.force:
         found = replace(found, written=True)
         _write(found, labelled, match.network(best, checkpoint), request.seed)
+        remember(out)
     match.forget_checkpoints()
     return found
 
@@ -331,7 +334,7 @@ def _place(config: Config, request: Request) -> Path:
     name = request.out or f"{stem}-{catalogue.slug(config.model.name)}"
     out = Path(os.path.abspath(os.path.expanduser(name)))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not (out / REPORT).is_file():
+        if not (out / REPORT).is_file():  # other folders are never replaced
             raise UsageError(
                 f"{str(out)!r} is there already, and was not made by 'imagesearch train': choose --out"
             )
@@ -353,7 +356,7 @@ def _write(found: Training, labelled: LabelledPictures, network: LoadedModel, se
 
     out = Path(found.out)
     card = model_card(
-        base=found.model,
+        base=public_name(found.model),
         name=out.name,
         labelled=labelled,
         parts=found.split,

@@ -30,7 +30,7 @@ from ..conftest import draw_picture
 
 INFO = CollectionInfo("photos", 1234, Metric.COSINE, "FLAT", Fingerprint("starter", "1", "cls", (64, 64), 320))
 EVIL = "</title><script>alert(1)</script>\"onerror='x' \u202egpj.\x1b[31m&amp;"
-VOID = {"meta", "img", "wbr"}
+VOID = {"meta", "img", "wbr", "br", "source"}
 
 
 class Page(HTMLParser):

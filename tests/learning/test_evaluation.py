@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,13 @@ def collection_of(rows: Rows) -> MemoryCollection:
 def test_exact_rows_give_what_the_collection_without_the_query_gives(metric: Metric, method: str) -> None:
     vectors, _ = clustered(250)
     rows, absent = rows_of(vectors, metric), np.array([3, 77])
+    rows = replace(rows, prototypes=np.random.default_rng(1).normal(size=(9, DIM)).astype(np.float32))
     found = order(RECIPES[method], ExactRows(rows, absent), vectors[absent], 20)
     for query, places in zip(absent.tolist(), found, strict=True):
         kept = [place for place in range(len(vectors)) if place != query]
         others = collection_of(Rows([rows.pictures[place] for place in kept], vectors[kept], metric))
-        expected = [hit.path for hit in rank(method, others, vectors[query : query + 1], 20)[0]]
+        one = vectors[query : query + 1]
+        expected = [hit.path for hit in rank(method, others, one, 20, prototypes=rows.prototypes)[0]]
         assert [rows.pictures[place].path for place in places] == expected
 
 

@@ -207,10 +207,11 @@ class Fixed:
 KNOWN = ("Maltese dog, Maltese", "husky dog", "hotdog, hot dog", "teapot", "tabby, tabby cat")
 
 
-def head(labels: tuple[str, ...], temperature: float = 1.0) -> ChosenLabels:
+def head(labels: tuple[str, ...], temperature: float = 1.0, several: bool = False) -> ChosenLabels:
     shares = np.array([0.1, 0.2, 0.3, 0.15, 0.25])
     preprocessor = Network.__new__(Network)  # never asked
-    classifier = Classifier(preprocessor, Fixed(np.log(shares).tolist()), KNOWN, temperature)  # type: ignore[arg-type]
+    runtime: Any = Fixed(np.log(shares).tolist())
+    classifier = Classifier(preprocessor, runtime, KNOWN, temperature, several)  # type: ignore[arg-type]
     return ChosenLabels(classifier, labels, "mine")
 
 
@@ -229,6 +230,12 @@ def test_a_kind_has_the_sum_of_its_labels() -> None:
 
 def test_what_is_named_more_exactly_does_not_count_twice() -> None:
     assert chosen("dog", "husky", "hot dog") == {"hot dog": 0.5, "husky": round(1 / 3, 5), "dog": round(1 / 6, 5)}
+
+
+def test_of_several_labels_a_kind_is_as_probable_as_its_most_probable_one() -> None:
+    (found,) = head(("dog", "cat"), several=True).predict([np.zeros(1)], top=9)  # type: ignore[list-item]
+    shares = {one.label: one.score for one in found}
+    assert shares == pytest.approx({"dog": 0.3 / 1.3, "cat": 0.25 / 1.25}, abs=1e-6)
 
 
 def test_the_temperature_counts() -> None:

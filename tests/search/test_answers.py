@@ -221,12 +221,12 @@ def test_pictures_have_confidence_and_words_have_none(tmp_path: Path) -> None:
     assert background is not None
     encoder = QueryEncoder(collection, MeanColour, colours, ImageReading())
     asked = [Query.vector(vectors[7]), Query.words("red"), Query.stored("/p/3.jpg") + Query.words("blue")]
-    picture, word, both = answer(collection, encoder, asked, SearchOptions(k=5), background)
+    picture, word, both = answer(collection, encoder, asked, SearchOptions(k=5), background=background)
     assert picture.hits[0].confidence == 1
     assert all(hit.expected is not None and hit.expected >= 0 for hit in picture.hits)
     assert all(hit.expected is None is hit.confidence for hit in (*word.hits, *both.hits))
     sure = SearchOptions(k=60, only_confident=True)
-    certain, nothing = answer(collection, encoder, asked[:2], sure, background)
+    certain, nothing = answer(collection, encoder, asked[:2], sure, background=background)
     assert 1 <= len(certain.hits) < 60
     assert nothing.hits == ()
     assert nothing.best is not None

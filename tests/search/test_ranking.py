@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 
 from imagesearch.errors import UsageError
 from imagesearch.records import Fingerprint, Hit, ImageRecord, Metric
-from imagesearch.search import reordering
-from imagesearch.search.ranking import METHODS, check_method, rank
+from imagesearch.search import ranking, reordering
+from imagesearch.search.ranking import METHODS, RECIPES, check_method
 from imagesearch.stores.base import Collection, CollectionSpec, Ids
 from imagesearch.stores.memory import MemoryDatabase
 
@@ -32,6 +34,18 @@ def collection_of(vectors: np.ndarray, metric: Metric = Metric.COSINE, start: in
     made = MemoryDatabase().create(spec, Fingerprint("toy", "1", "cls", (8, 8), DIM, normalized=False))
     made.upsert([ImageRecord(f"/{number + start:04}.jpg") for number in range(len(vectors))], vectors)
     return made
+
+
+def prototypes_of(classes: int = 4, seed: int = 0) -> np.ndarray:
+    """What a classifier knows: the classes of :func:`clustered`, and some others."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(classes, DIM)) + 1.5
+    rows = np.concatenate([centres, random.normal(size=(12, DIM))])
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+# For every method there are labels that it may look at.
+rank = partial(ranking.rank, prototypes=prototypes_of())
 
 
 def paths(hits: list) -> list[str]:
@@ -119,11 +133,32 @@ def test_every_method_gains_where_classes_are_clusters(method: str, seed: int) -
     collection, queries = collection_of(vectors), vectors[:60]
 
     def precision(name: str) -> float:
-        found = rank(name, collection, queries, 30)
+        found = rank(name, collection, queries, 30, prototypes=prototypes_of(6, seed)[:6])
         right = [labels[int(hit.path[1:5])] == labels[row] for row, hits in enumerate(found) for hit in hits]
         return float(np.mean(right))
 
     assert precision(method) > precision("none")
+
+
+@pytest.mark.parametrize("method", [name for name, recipe in RECIPES.items() if recipe.by_labels])
+@metrics
+def test_without_labels_pictures_are_compared_as_they_are(method: str, metric: Metric) -> None:
+    vectors, _ = clustered(120)
+    collection = collection_of(vectors, metric)
+    plain = "+".join(part for part in method.split("+") if part != "labels") or "none"
+    found = rank(method, collection, vectors[:3], 20, prototypes=None)
+    assert [paths(hits) for hits in found] == [paths(hits) for hits in rank(plain, collection, vectors[:3], 20)]
+
+
+def test_what_matters_to_no_label_does_not_count() -> None:
+    """Moving pictures along a direction that all labels have alike changes no order by labels."""
+    vectors, prototypes = clustered(60)[0].astype(np.float64), prototypes_of().astype(np.float64)
+    _, _, axes = np.linalg.svd(prototypes - prototypes.mean(axis=0))
+    moved = vectors + np.random.default_rng(1).normal(size=(60, 1)) * axes[-1]
+    ours, theirs = (reordering.in_label_space(rows, prototypes) for rows in (vectors, moved))
+    assert np.allclose(ours, theirs)
+    assert np.allclose(np.linalg.norm(ours, axis=1), 1)
+    assert np.allclose(reordering.in_label_space(vectors[7], prototypes), ours[7])
 
 
 @methods

@@ -6,20 +6,18 @@ needed. Names of files are literal text: ``$`` starts no formula, and a characte
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import os
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesearch.errors import UsageError
 from imagesearch.frontends.errors import WrongUsageError
+from imagesearch.frontends.panels import any_characters, fonts
 from imagesearch.frontends.text import METRIC_CAPTIONS, columns, counted, printable, shorten_middle, shortest_names
 from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
@@ -51,20 +49,6 @@ _MARGIN, _CELL, _GAP, _CAPTION, _QUERY, _HEADER = 0.35, 1.75, 0.22, 0.48, 2.6, 0
 _MAX_COLUMNS, _NARROWEST = 5, 7.0
 # And of the labels figure.
 _SIDE, _BARS, _LINE = 3.0, 4.4, 0.56
-
-# Fonts for what matplotlib's own has no glyphs for, where the machine has them.
-_FALLBACK_FONTS = (
-    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Hiragino Sans", "PingFang SC", "Microsoft YaHei"),
-    *(
-        "Yu Gothic",
-        "Malgun Gothic",
-        "WenQuanYi Zen Hei",
-        "Noto Sans Arabic",
-        "Noto Sans Devanagari",
-        "Arial Unicode MS",
-    ),
-    *("Noto Emoji", "Segoe UI Emoji", "Symbola"),
-)
 
 
 def results_figure(
@@ -200,7 +184,7 @@ def save_figure(figure: Figure, name: str | os.PathLike[str]) -> Path:
     path = path if path.suffix else path.with_name(path.name + ".png")
     content = io.BytesIO()
     FigureCanvasAgg(figure)
-    with _any_characters():
+    with any_characters():
         figure.savefig(content, format=kind, dpi=DPI)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +201,7 @@ def show(figure: Figure) -> bool:
         return False
     import matplotlib.pyplot as plt
 
-    with _any_characters():
+    with any_characters():
         try:
             window = plt.figure(figsize=figure.get_size_inches(), dpi=100)
         except Exception:  # noqa: BLE001 - every toolkit has errors of its own for a display that does not answer
@@ -271,14 +255,14 @@ class _Page:
     ) -> None:
         """One line; if it is wider than ``room`` inches it is shortened until it fits."""
         where = (left / self._width, 1 - top / self._height)
-        style = {"size": size, "color": color, "weight": weight, "ha": align, "va": "top", "family": _fonts()}
+        style = {"size": size, "color": color, "weight": weight, "ha": align, "va": "top", "family": fonts()}
         line = printable(text)
         artist = self.figure.text(*where, line, parse_math=False, **style)  # type: ignore[arg-type]
         if room is None:
             return
         # No font is so narrow that more characters than these would fit.
         width = min(columns(line), int(room * 72 / (0.3 * size)))
-        with _any_characters():
+        with any_characters():
             artist.set_text(shorten(line, width))
             while width > 1 and artist.get_window_extent(self._renderer).width > room * DPI:
                 width -= 1
@@ -298,7 +282,7 @@ class _Page:
         if isinstance(picture, Skipped):
             axes.set_facecolor(_EMPTY)
             reason = _wrapped(picture.reason, int(width * 11))
-            style = {"ha": "center", "va": "center", "size": 8, "color": _FAINT, "family": _fonts()}
+            style = {"ha": "center", "va": "center", "size": 8, "color": _FAINT, "family": fonts()}
             axes.text(0.5, 0.5, reason, transform=axes.transAxes, parse_math=False, **style)  # type: ignore[arg-type]
         else:
             axes.imshow(picture, aspect="auto", interpolation="antialiased")
@@ -374,19 +358,3 @@ def _wrapped(text: str, width: int) -> str:
     import textwrap
 
     return "\n".join(textwrap.wrap(printable(text), width)[:6])
-
-
-@lru_cache
-def _fonts() -> list[str]:
-    from matplotlib import font_manager
-
-    there = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in there)]
-
-
-@contextlib.contextmanager
-def _any_characters() -> Iterator[None]:
-    """No word on the terminal about characters that no font has."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"(Glyph|Matplotlib currently does not support) ")
-        yield

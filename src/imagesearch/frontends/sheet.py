@@ -7,20 +7,16 @@ as text. Names link to the files, for whoever has them.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from imagesearch.atomic import replacing
-from imagesearch.errors import UsageError
-from imagesearch.frontends.text import METRIC_CAPTIONS, counted, printable, shortest_names
+from imagesearch.frontends import pages
+from imagesearch.frontends.pages import Thumbnail, breaking, link, picture_box, text
+from imagesearch.frontends.text import METRIC_CAPTIONS, counted, shortest_names
 from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
 from imagesearch.images.sources import ImageSource
@@ -39,56 +35,26 @@ MAX_THUMBNAILS = 2000
 # More names of near-identical pictures than these are counted only.
 _MAX_OTHERS = 50
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --faint: #5b6675; --page: #fff; --card: #f3f5f7;
-  --line: #d9dee5; --accent: #c2410c; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6eaf0; --faint: #9aa5b4; --page: #14181e; --card: #1e242c; --line: #323a45; --accent: #fb923c; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: clamp(1rem, 2.5vw, 4rem); color: var(--ink); background: var(--page);
-  font: clamp(.9375rem, .85rem + .18vw, 1.375rem)/1.45 system-ui, sans-serif; }
-h1, h2, p, ol, ul, figure { margin: 0; }
-h1 { font-size: 1.5em; line-height: 1.2; }
-h2 { font-size: 1.2em; line-height: 1.3; overflow-wrap: anywhere; }
-header p, .note, .about { color: var(--faint); }
+_STYLE = (
+    pages.STYLE
+    + """
+header p, .about { color: var(--faint); }
 section { margin-top: 2.5em; padding-top: 1.5em; border-top: 1px solid var(--line); }
 .about { margin-top: 1em; }
-.note { margin-top: .8em; padding: .6em .9em; border-left: 3px solid var(--accent); background: var(--card); }
 ol, ul.query { display: grid; gap: 1.25em 1em; padding: 0; list-style: none; margin-top: 1.2em;
   grid-template-columns: repeat(auto-fill, minmax(min(max(10.5em, 8vw), calc(50% - .5em)), 1fr)); }
 .query figure { border: 3px solid var(--accent); border-radius: .5em; padding: .3em; }
-figure { display: flex; flex-direction: column; gap: .4em; min-width: 0; }
-.picture { display: flex; align-items: center; justify-content: center; aspect-ratio: 1; overflow: hidden;
-  border-radius: .35em; background: var(--card); }
-.picture img { display: block; width: 100%; height: 100%; object-fit: contain; }
-.missing { padding: .8em; color: var(--faint); font-size: .85em; text-align: center; overflow-wrap: anywhere;
-  border: 1px dashed var(--line); }
 .words { font-size: 1.15em; font-weight: 600; padding: .6em; text-align: center; overflow-wrap: anywhere; }
 .facts { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 .6em;
   font-variant-numeric: tabular-nums; }
 .rank { font-weight: 700; }
 .sure { color: var(--accent); font-weight: 600; }
-.name { font-size: .85em; overflow-wrap: anywhere; }
 .date, details { font-size: .8em; color: var(--faint); }
-a { color: inherit; text-underline-offset: .15em; text-decoration-color: var(--line); }
-a:hover, a:focus { text-decoration-color: currentColor; }
 details ul { padding-left: 1.2em; overflow-wrap: anywhere; }
 summary { cursor: pointer; }
 @media print { section { break-before: auto; } li { break-inside: avoid; } }
 """
-_POLICY = (
-    "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src"
-    f" 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
 )
-
-
-class Thumbnail(NamedTuple):
-    """A small picture as a ``data:`` URI, with its size in pixels."""
-
-    uri: str
-    width: int
-    height: int
 
 
 def contact_sheet(
@@ -114,15 +80,7 @@ def contact_sheet(
     Raises:
         UsageError: it cannot be written.
     """
-    path = Path(destination).expanduser()
-    path = path if path.suffix else path.with_name(f"{path.name}.html")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(_page(answers, info, max_megapixels))
-    except OSError as error:
-        raise UsageError(f"cannot write {os.fspath(path)!r}: {(error.strerror or str(error)).lower()}") from error
-    return path
+    return pages.write(_page(answers, info, max_megapixels), destination)
 
 
 def thumbnail(
@@ -147,7 +105,7 @@ def thumbnail(
     picture.thumbnail((side, side))
     picture.info = {}  # Pillow writes what it finds there, which may tell where a photograph was taken
     kind, data = _encoded(picture)
-    return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *picture.size)
+    return Thumbnail(pages.data_uri(data, kind), *picture.size)
 
 
 def _encoded(picture: Image.Image) -> tuple[str, bytes]:
@@ -163,14 +121,11 @@ def _page(answers: Sequence[Answer], info: CollectionInfo, max_megapixels: float
     """The page, part by part."""
     first = ", ".join(map(_short, answers[0].query.parts)) if answers else ""
     title = f"Pictures like {first}" if len(answers) == 1 else f"{len(answers):,} searches"
+    yield pages.head(title, _STYLE)
     yield (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="referrer" content="no-referrer">\n<title>{_text(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{_text(title)}</h1>\n"
-        f"<p>{counted(info.rows, 'picture')} in collection {_text(info.name)},"
-        f" model {_text(info.fingerprint.model)}; {METRIC_CAPTIONS[info.metric.value]}</p>\n</header>\n<main>\n"
+        f"<header>\n<h1>{text(title)}</h1>\n"
+        f"<p>{counted(info.rows, 'picture')} in collection {text(info.name)},"
+        f" model {text(info.fingerprint.model)}; {METRIC_CAPTIONS[info.metric.value]}</p>\n</header>\n<main>\n"
     )
     thumbnails = _thumbnails(answers, max_megapixels)
     for answer in answers:
@@ -202,13 +157,13 @@ def _section(answer: Answer, thumbnails: Iterator[Thumbnail | Skipped]) -> Itera
         "&minus; " if part.weight < 0 else "+ " if place else "" for place, part in enumerate(answer.query.parts)
     ]
     parts = zip(signs, answer.query.parts, strict=True)
-    heading = " ".join(f"{sign}{_breaking(_short(part))}" for sign, part in parts)
+    heading = " ".join(f"{sign}{breaking(_short(part))}" for sign, part in parts)
     yield f'<section>\n<h2>{heading}</h2>\n<ul class="query">\n'
     for part in answer.query.parts:
         yield f"<li>{_part(part, next(thumbnails) if part.has_picture else None)}</li>\n"
     yield "</ul>\n"
     for remark in answer.meanings:
-        yield f'<p class="note">{_text(remark)}</p>\n'
+        yield f'<p class="note">{text(remark)}</p>\n'
     if not answer.hits:
         yield '<p class="about">Nothing found.</p>\n</section>\n'
         return
@@ -223,10 +178,10 @@ def _part(part: Part, shown: Thumbnail | Skipped | None) -> str:
     role = "Query" if part.weight > 0 else "Not like this"
     role = role if abs(part.weight) == 1 else f"{role}, weight {abs(part.weight):g}"
     if shown is None:
-        box, caption = f'<div class="picture words">{_text(_short(part))}</div>', role
+        box, caption = f'<div class="picture words">{text(_short(part))}</div>', role
     else:
         name = _short(part)
-        box, caption = _box(shown, f"{role}: {name}"), f"{role}: {_breaking(name)}"
+        box, caption = picture_box(shown, f"{role}: {name}"), f"{role}: {breaking(name)}"
     return f'<figure>{box}<figcaption class="name">{caption}</figcaption></figure>'
 
 
@@ -246,17 +201,9 @@ def _hit(hit: Hit, others: Sequence[Hit], name: str, shown: Thumbnail | Skipped)
     label = f"Hit {hit.rank}: {name}, score {hit.score:.3f}"
     folded = _others(others) if others else ""
     return (
-        f"<figure>{_box(shown, label)}<figcaption>{facts}"
-        f'<div class="name">{_link(hit.path, name)}</div>{_date(hit)}{folded}</figcaption></figure>'
+        f"<figure>{picture_box(shown, label)}<figcaption>{facts}"
+        f'<div class="name">{link(hit.path, name)}</div>{_date(hit)}{folded}</figcaption></figure>'
     )
-
-
-def _box(shown: Thumbnail | Skipped, label: str) -> str:
-    """The picture, or why there is none."""
-    if isinstance(shown, Skipped):
-        return f'<div class="picture missing">{_text(shown.reason)}</div>'
-    size = f'width="{shown.width}" height="{shown.height}"'
-    return f'<div class="picture"><img src="{shown.uri}" {size} alt="{_text(label)}"></div>'
 
 
 def _chance(hit: Hit) -> str:
@@ -265,16 +212,10 @@ def _chance(hit: Hit) -> str:
     return f' title="unrelated pictures with such a score, on average: {hit.expected:.2g}"'
 
 
-def _link(path: str, name: str) -> str:
-    if not os.path.isabs(path):
-        return _breaking(name)
-    return f'<a href="{_text(Path(path).as_uri())}" title="{_text(path)}">{_breaking(name)}</a>'
-
-
 def _date(hit: Hit) -> str:
     """When the photograph was taken, or else when the file was last changed, which is said."""
     if hit.picture.taken:
-        return f'<div class="date">{_text(hit.picture.taken[:16].replace("T", " "))}</div>'
+        return f'<div class="date">{text(hit.picture.taken[:16].replace("T", " "))}</div>'
     if not hit.picture.mtime_ns:
         return ""
     changed = datetime.fromtimestamp(hit.picture.mtime_ns // 10**9, timezone.utc)
@@ -283,16 +224,6 @@ def _date(hit: Hit) -> str:
 
 def _others(others: Sequence[Hit]) -> str:
     """The near-identical ones, folded."""
-    items = "".join(f"<li>{_link(hit.path, hit.path)} ({hit.score:.3f})</li>" for hit in others[:_MAX_OTHERS])
+    items = "".join(f"<li>{link(hit.path, hit.path)} ({hit.score:.3f})</li>" for hit in others[:_MAX_OTHERS])
     more = f"<li>and {len(others) - _MAX_OTHERS:,} more</li>" if len(others) > _MAX_OTHERS else ""
     return f"<details><summary>and {len(others):,} nearly the same</summary><ul>{items}{more}</ul></details>"
-
-
-def _breaking(name: str) -> str:
-    """A name that the browser may break where its parts end, not amid a word."""
-    return re.sub(r"(?<=[^\W_])([_.\-/]+)(?=[^\W_])", r"\1<wbr>", _text(name))
-
-
-def _text(text: str) -> str:
-    """Text between tags or in an attribute, whatever a file is called."""
-    return escape(printable(text), quote=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Classes of the table of classes: the worst of many.
 _SHOWN_CLASSES = 10
+# Pairs of classes of the table of confusions.
+_SHOWN_PAIRS = 20
 
 
 def training_tables(found: Training) -> list[Table]:
@@ -50,6 +52,69 @@ def training_tables(found: Training) -> list[Table]:
     sides = {"class": "left", **dict.fromkeys(("pictures", "precision", "recall", "F1"), "right")}
     shown = f"the {len(worst)} worst of {len(found.per_class):,} classes"
     return [methods, Table(f"{found.winner.name}: {shown}", sides, rows)]
+
+
+def report_tables(found: Training) -> list[Table]:
+    """What a page has room for besides: every class, what is confused with what, retrieval before and after."""
+    tables = [_classes(found)]
+    if not found.several:
+        tables.append(_confusions(found))
+    if any(one.retrieval is not None for one in found.contestants):
+        tables.append(_retrieval(found))
+    return tables
+
+
+def _classes(found: Training) -> Table:
+    from imagesearch.learning.mistakes import wilson
+
+    seen = found.examination
+    numbers = {name: number for number, name in enumerate(seen.names)}
+    rows = []
+    for name, measures in found.per_class.items():
+        said, there = seen.predictions[:, numbers[name]], seen.truth[:, numbers[name]]
+        both = int((said & there).sum())
+        intervals = [wilson(both, int(labels.sum())) for labels in (said, there)]
+        precision, recall = (f"{low:.3f} to {high:.3f}" for low, high in intervals)
+        values = (measures["precision"], precision, measures["recall"], recall, measures["F1"])
+        cells = [value if isinstance(value, str) else f"{value:.3f}" for value in values]
+        rows.append([name, f"{measures['pictures']:.0f}", *cells])
+    columns = ["pictures", "precision", "95 %", "recall", "95 % ", "F1"]
+    note = "The worst first, by F1; Wilson intervals. Precision without any picture of that label counts as 0."
+    title = f"{found.winner.name}: {len(rows):,} classes"
+    return Table(title, {"class": "left", **dict.fromkeys(columns, "right")}, rows, note)
+
+
+def _confusions(found: Training) -> Table:
+    from imagesearch.learning.mistakes import confusion_matrix, most_confused
+
+    matrix = confusion_matrix(found.examination)
+    pairs = most_confused(matrix, found.examination.names, _SHOWN_PAIRS)
+    rows = [[one.truth, one.said, f"{one.pictures:,}", f"{one.part:.1%}"] for one in pairs]
+    sides = {"class": "left", "taken for": "left", "pictures": "right", "of the class": "right"}
+    note = "" if rows else "No picture that was set aside has a wrong label."
+    return Table(f"{found.winner.name}: classes that are confused most often", sides, rows, note)
+
+
+def _retrieval(found: Training) -> Table:
+    from imagesearch.learning.metrics import compare
+
+    before = found.contestants[0]
+    rows = []
+    for one in found.contestants:
+        if one.retrieval is None or one.name == "probe":
+            continue
+        cells = ["before", f"{one.retrieval.value:.3f}", _interval(one.retrieval), "", ""]
+        if one is not before:
+            gain = compare(one.average_precisions, before.average_precisions)
+            cells[0] = f"after: {one.name}"
+            cells[3:] = [f"{gain.value:+.3f}", f"{gain.low:+.3f} to {gain.high:+.3f}"]
+        rows.append(cells)
+    columns = ["mAP", "95 %", "gain", "95 % "]
+    note = (
+        "Each picture set aside is asked for the others of its class among these, by the vectors of searches;"
+        " gains are on the same pictures. The probe leaves vectors as they are."
+    )
+    return Table("Retrieval", {"vectors": "left", **dict.fromkeys(columns, "right")}, rows, note)
 
 
 def _row(one: Contestant, gains: bool) -> list[str]:

@@ -18,6 +18,7 @@ from imagesearch.learning.label_sets import LabelledPictures, Membership
 from imagesearch.learning.metrics import Difference, Estimate, Floats
 from imagesearch.learning.outcomes import MAIN, Plan
 from imagesearch.learning.splits import Places, Split
+from imagesearch.models.pooling import unit_vectors
 from imagesearch.records import Metric
 from imagesearch.stores.base import Vectors
 
@@ -50,6 +51,7 @@ class Contestant:
         seconds: it took to train.
         predictions: bool, shape (pictures set aside, classes): the labels it gives.
         average_precisions: of each picture's retrieval; empty where there is none.
+        scores: probabilities, float64, shape (pictures set aside, classes); None for neighbours.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Contestant:
     seconds: float
     predictions: Membership = field(repr=False)
     average_precisions: Floats = field(repr=False)
+    scores: Floats | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without those of single pictures."""
@@ -87,6 +90,7 @@ def measure(
     baseline: Contestant | None = None,
     detail: str = "",
     calibration_error: float | None = None,
+    scores: Floats | None = None,
     seconds: float = 0.0,
     seed: int = 0,
 ) -> Contestant:
@@ -96,6 +100,7 @@ def measure(
         predictions, truth: bool, shape (pictures set aside, classes).
         retrieval: average precision of each picture, see :func:`retrieve`; empty: not measured.
         baseline: what the gain is over.
+        calibration_error, scores: of a classifier that gives probabilities.
         seed: of resampling.
     """
     right = (predictions == truth).all(axis=1).astype(np.float64)
@@ -117,6 +122,7 @@ def measure(
         seconds=seconds,
         predictions=predictions,
         average_precisions=retrieval,
+        scores=scores,
     )
 
 
@@ -138,23 +144,32 @@ def measure_logits(
         logits: shape (pictures set aside, classes).
         several: whether each label is decided by itself.
     """
-    said, scores = predict(logits, several=several), probabilities(logits, several=several)
-    if several:
-        error = expected_calibration_error(scores, truth)
-    else:
-        right = np.asarray((said & truth).any(axis=1))
-        error = expected_calibration_error(scores.max(axis=1), right)
+    scores = probabilities(logits, several=several)
     return measure(
         name,
-        said,
+        predict(logits, several=several),
         truth,
         retrieval=retrieval,
         baseline=baseline,
         detail=detail,
-        calibration_error=error,
+        calibration_error=expected_calibration_error(*stated(scores, truth, several=several)),
+        scores=scores,
         seconds=seconds,
         seed=seed,
     )
+
+
+def stated(scores: Floats, truth: Membership, *, several: bool) -> tuple[Floats, NDArray[np.bool_]]:
+    """What a classifier says how sure it is, and whether it is right: of the first label, or of several of each.
+
+    Args:
+        scores: probabilities, shape (pictures, classes).
+        truth: bool, of the same shape.
+    """
+    if several:
+        return scores.ravel(), truth.ravel()
+    first = scores.argmax(axis=1)
+    return scores.max(axis=1), np.asarray(truth[np.arange(len(first)), first])
 
 
 def predict(logits: NDArray[Any], *, several: bool) -> Membership:
@@ -190,7 +205,7 @@ def _neighbours(queries: Vectors, rows: Vectors, k: int, groups: tuple[Places, P
     Args:
         groups: of queries and rows; of the same group no row is a neighbour.
     """
-    unit_rows, unit_queries = _units(rows), _units(queries)
+    unit_rows, unit_queries = unit_vectors(rows), unit_vectors(queries)
     found = []
     for start in range(0, len(queries), _BLOCK):
         cosines = unit_queries[start : start + _BLOCK] @ unit_rows.T
@@ -202,11 +217,6 @@ def _neighbours(queries: Vectors, rows: Vectors, k: int, groups: tuple[Places, P
         near, values = np.take_along_axis(near, order, axis=1), np.take_along_axis(values, order, axis=1)
         found.append(np.where(np.isfinite(values), near, -1))
     return np.concatenate(found).astype(np.int64)
-
-
-def _units(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def _vote(near: Places, members: Membership, k: int, several: bool) -> Membership:

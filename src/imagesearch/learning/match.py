@@ -18,6 +18,7 @@ from imagesearch.learning.fine_tuned import FineTuned, fine_tune_on
 from imagesearch.learning.label_sets import LabelledPictures
 from imagesearch.learning.logistic import Numbers
 from imagesearch.learning.metrics import Floats
+from imagesearch.learning.mistakes import Examination
 from imagesearch.learning.probe import train_probe
 from imagesearch.learning.splits import find_relations, report_split, split, unrelated
 from imagesearch.models.fine_tuning import Reader
@@ -229,6 +230,13 @@ class Match:
     def per_class(self, place: int) -> Mapping[str, dict[str, float]]:
         """Measures of one contestant by class; see :func:`~imagesearch.learning.contest.per_class`."""
         return contest.per_class(self.contestants[place].predictions, self._truth, self._labelled.names)
+
+    def examination(self, place: int) -> Examination:
+        """What one contestant, other than the neighbours, says of each picture set aside."""
+        one, aside = self.contestants[place], self._parts.held_out.tolist()
+        assert one.scores is not None  # neighbours have none
+        paths = [self._labelled.pictures[number].path for number in aside]
+        return Examination(paths, self._labelled.names, self._truth, one.predictions, one.scores)
 
     def network(self, place: int, checkpoint: Checkpoint) -> LoadedModel:
         """The network of one contestant, but for the neighbours, which have none.

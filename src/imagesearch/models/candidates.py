@@ -60,11 +60,7 @@ class Logits:
     def scores(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities, float32, shape (pictures, labels)."""
         logits = np.float32(self.scale) * cosines + np.float32(self.bias)
-        if not self.each_alone:
-            return probabilities(logits)
-        # Written so that neither end overflows.
-        shares: NDArray[np.float32] = 0.5 * (1 + np.tanh(0.5 * logits))
-        return shares
+        return probabilities(logits, several=self.each_alone)
 
 
 class ZeroShotClassifier:
@@ -122,7 +118,8 @@ class ZeroShotClassifier:
 class ChosenLabels:
     """Labels pictures with some of the labels that a classifier knows, as if there were no others.
 
-    A word that several of them have in common ("dog") has the sum of their probabilities.
+    A word that several of them have in common ("dog") has the sum of their probabilities; where a picture may have
+    several labels, the largest.
 
     Attributes:
         labels: as they were named.
@@ -133,13 +130,13 @@ class ChosenLabels:
 
         Args:
             classifier: the network with its head.
-            labels: two or more.
+            labels: two or more; one is enough where a picture may have several.
             model: what messages call it.
 
         Raises:
             UsageError: it does not know one of them; names the nearest that it knows. Or two mean the same.
         """
-        _require_several(labels, 2)
+        _require_several(labels, 1 if classifier.several else 2)
         self.labels = tuple(labels)
         self._classifier = classifier
         meant = _meant(Vocabulary(classifier.labels), self.labels, model)
@@ -162,8 +159,10 @@ class ChosenLabels:
 
     def predict(self, batch: Sequence[Pixels], top: int = 5) -> list[list[Prediction]]:
         """The most probable labels of preprocessed pictures; see :meth:`Classifier.predict`."""
-        shares = probabilities(self._classifier.logits(batch)[:, self._classes])
-        return most_probable(np.add.reduceat(shares, self._starts, axis=1), self.labels, top)
+        several = self._classifier.several
+        shares = probabilities(self._classifier.logits(batch)[:, self._classes], several=several)
+        together = np.maximum if several else np.add
+        return most_probable(together.reduceat(shares, self._starts, axis=1), self.labels, top)
 
 
 def labels_by_text(checkpoint: Checkpoint) -> bool:

@@ -28,14 +28,21 @@ class Classifier(PictureModel):
     Attributes:
         labels: class names; position is the class's number.
         temperature: what logits are divided by before they become probabilities: see :func:`read_temperature`.
+        several: whether each label is decided by itself, so that none, one or several of them can be probable.
     """
 
     def __init__(
-        self, preprocessor: Preprocessor, runtime: Runtime, labels: Sequence[str], temperature: float = 1.0
+        self,
+        preprocessor: Preprocessor,
+        runtime: Runtime,
+        labels: Sequence[str],
+        temperature: float = 1.0,
+        several: bool = False,
     ) -> None:
         super().__init__(preprocessor, runtime)
         self.labels = tuple(labels)
         self.temperature = temperature
+        self.several = several
 
     @classmethod
     def of_network(cls, network: Network) -> Classifier:
@@ -60,7 +67,8 @@ class Classifier(PictureModel):
         names = network.config.id2label
         labels = [str(names[index]) for index in sorted(names)]
         temperature = read_temperature(network.checkpoint)
-        return cls(network.preprocessor, TorchRuntime(network, logits), labels, temperature)
+        several = gives_several(network.checkpoint)
+        return cls(network.preprocessor, TorchRuntime(network, logits), labels, temperature, several)
 
     def predict(self, batch: Sequence[Pixels], top: int = 5) -> list[list[Prediction]]:
         """The most probable labels of preprocessed images, most probable first.
@@ -72,7 +80,7 @@ class Classifier(PictureModel):
         Raises:
             ModelError: memory does not hold the batch.
         """
-        return most_probable(probabilities(self.logits(batch)), self.labels, top)
+        return most_probable(probabilities(self.logits(batch), several=self.several), self.labels, top)
 
     def logits(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """Logits, divided by the temperature, of preprocessed images: float32, shape (n, classes).
@@ -107,6 +115,22 @@ def read_temperature(checkpoint: Checkpoint) -> float:
     return float(temperature)
 
 
+def gives_several(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint was trained to give pictures several labels, or has a single one: as in Transformers.
+
+    Raises:
+        ModelError: its config.json cannot be read.
+    """
+    try:
+        settings = json.loads((checkpoint.folder / "config.json").read_bytes())
+        names = settings.get("id2label")
+        return settings.get("problem_type") == "multi_label_classification" or (
+            isinstance(names, dict) and len(names) == 1
+        )
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{checkpoint.name}: cannot read its settings: {error}") from error
+
+
 def most_probable(scores: NDArray[np.float32], labels: Sequence[str], top: int) -> list[list[Prediction]]:
     """The labels with the highest scores, shape (n, labels), of each row, highest first; ties in order."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
@@ -116,8 +140,16 @@ def most_probable(scores: NDArray[np.float32], labels: Sequence[str], top: int) 
     ]
 
 
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax of every row: shape (n, classes)."""
+def probabilities(logits: NDArray[np.float32], *, several: bool = False) -> NDArray[np.float32]:
+    """Softmax of every row, or the sigmoid of every number where a picture may have several labels.
+
+    Args:
+        logits: shape (n, classes).
+        several: whether each label is decided by itself.
+    """
+    if several:  # written so that neither end overflows
+        alone: NDArray[np.float32] = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * logits))
+        return alone
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
     return shares

@@ -92,6 +92,11 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     return Checkpoint(name, folder, folder.name)
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a repository of the hub can have this name."""
+    return _HUB_NAME.fullmatch(name) is not None
+
+
 def is_here(name: str) -> bool:
     """Whether a checkpoint can be loaded without the hub: a complete folder, or complete in its cache."""
     path = Path(name)
@@ -219,7 +224,7 @@ def _download(name: str, revision: str | None) -> Path:
     if constants.is_offline_mode():
         raise HubUnreachableError(unreachable.format(why="is switched off (HF_HUB_OFFLINE)"))
     try:
-        info = _in_time(lambda: HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS))
+        info = in_time(lambda: HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS))
         files = [file.rfilename for file in info.siblings or []]
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(_wanted(name, files))))
     except GatedRepoError as error:
@@ -240,8 +245,7 @@ def _download(name: str, revision: str | None) -> Path:
     except TimeoutError as error:
         raise HubUnreachableError(unreachable.format(why="did not answer in time")) from error
     except Exception as error:
-        # The client's own network errors have no common base with ours but their module's name.
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "huggingface_hub"):
+        if not is_of_network(error):
             if isinstance(error, OSError):
                 raise ModelError(
                     f"cannot store {name!r} in the cache {constants.HF_HUB_CACHE!r}: {error.strerror or error};"
@@ -252,7 +256,12 @@ def _download(name: str, revision: str | None) -> Path:
         raise HubUnreachableError(unreachable.format(why=why)) from error
 
 
-def _in_time(ask: Callable[[], T]) -> T:
+def is_of_network(error: BaseException) -> bool:
+    """Whether an error is one of the hub's client, which have no common base but their module's name."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "huggingface_hub")
+
+
+def in_time(ask: Callable[[], T]) -> T:
     """The answer, or :class:`TimeoutError` at the deadline, however the network keeps us waiting."""
     outcome: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 

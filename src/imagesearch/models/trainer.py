@@ -20,7 +20,7 @@ from imagesearch.models.objectives import Loss, is_for_retrieval, make_learner
 from imagesearch.models.processes import FirstProcessError, OtherProcessError, Team
 from imagesearch.models.trainer_class import NoNumberError, Score, make_trainer
 from imagesearch.models.training_batches import BatchSampler, class_batches, shuffled_batches
-from imagesearch.records import PlainValues, Progress
+from imagesearch.records import PlainValues, Progress, describe
 
 Method = Literal["last", "lora", "full"]
 METHODS: tuple[Method, ...] = ("last", "lora", "full")
@@ -283,9 +283,15 @@ def _arguments(folder: Path, plan: Plan, device: str, team: Team) -> Any:
     return arguments
 
 
+# What the Trainer calls what it measures, and what the progress line does.
+_SHOWN = {"loss": "loss", "eval_loss": "validation loss", "eval_accuracy": "accuracy", "eval_mAP": "mAP"}
+
+
 def _watcher(training: Any, progress: Progress) -> Any:
     """Tells the pictures which epoch it is, and the caller how far the training is."""
     from transformers import TrainerCallback
+
+    said_so_far: dict[str, Any] = {}
 
     class _Watcher(TrainerCallback):  # type: ignore[misc]
         def on_epoch_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
@@ -293,6 +299,13 @@ def _watcher(training: Any, progress: Progress) -> Any:
 
         def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             progress("train", state.global_step, state.max_steps)
+
+        def on_log(self, _: Any, state: Any, *__: Any, logs: Any = None, **___: Any) -> None:
+            said = {**said_so_far, **(logs or {})}
+            said_so_far.update(said)
+            shown = [f"{label} {said[name]:.3f}" for name, label in _SHOWN.items() if name in said]
+            if shown and state.epoch is not None:
+                describe(progress, "train", f"epoch {round(state.epoch)}: {', '.join(shown)}")
 
     return _Watcher()
 

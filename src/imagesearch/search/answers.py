@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -84,12 +84,15 @@ def answer(
     encoder: QueryEncoder,
     queries: Sequence[Query],
     options: SearchOptions,
+    *,
     background: Background | None = None,
+    prototypes: Vectors | None = None,
 ) -> list[Answer]:
     """Search for several queries together, which takes far less time per query than one after the other.
 
     Args:
         background: what the collection's pictures score by chance; None: hits have no confidence.
+        prototypes: directions of the model's labels, see :func:`~imagesearch.search.ranking.rank`.
 
     Raises:
         UsageError: an option makes no sense, or a query has nothing to look for.
@@ -103,7 +106,7 @@ def answer(
     encoded = encoder.encode(queries) if queries else []
     good = [vector for vector in encoded if isinstance(vector, QueryVector)]
     among = matching(collection, options.where) if options.where else None
-    lists = _search(collection, good, options, among) if good else []
+    lists = _search(collection, good, options, among, prototypes) if good else []
     if background is not None and any(not vector.has_words for vector in good):
         assessed = iter(assess(background, collection, lists))
         # What words score is of another scale than what pictures score: nothing is known of it.
@@ -120,23 +123,34 @@ def answer(
 
 
 def _search(
-    collection: Collection, queries: Sequence[QueryVector], options: SearchOptions, among: Ids | None
+    collection: Collection,
+    queries: Sequence[QueryVector],
+    options: SearchOptions,
+    among: Ids | None,
+    prototypes: Vectors | None,
 ) -> list[list[Hit]]:
     """The hits of each query, best first; re-ranking all alternatives would take too long."""
     wanted, metric = options.offset + options.k, collection.spec.metric
     if options.gathers:
         wanted = candidates_for(wanted)
-    single = [query for query in queries if len(query.vectors) == 1]
     method = options.rerank or METHODS[0]
-    ranked = iter(rank(method, collection, _stacked(single), wanted, among) if single else ())
+
+    def ranked(chosen: Sequence[QueryVector], labels: Vectors | None) -> Iterator[list[Hit]]:
+        return iter(rank(method, collection, _stacked(chosen), wanted, among, prototypes=labels) if chosen else ())
+
+    single = [query for query in queries if len(query.vectors) == 1]
+    pictures = ranked([query for query in single if not query.has_words], prototypes)
+    # A label is asked for by its prototype already, and by itself: which others a picture is like does not count.
+    words = ranked([query for query in single if query.has_words], None)
     several = [query for query in queries if len(query.vectors) > 1]
     found = iter(collection.search(_stacked(several), wanted, among) if several else ())
-    return [
-        next(ranked)
-        if len(query.vectors) == 1
-        else best_of(itertools.islice(found, len(query.vectors)), metric, wanted)
-        for query in queries
-    ]
+    lists = []
+    for query in queries:
+        if len(query.vectors) > 1:
+            lists.append(best_of(itertools.islice(found, len(query.vectors)), metric, wanted))
+        else:
+            lists.append(next(words if query.has_words else pictures))
+    return lists
 
 
 def _stacked(queries: Sequence[QueryVector]) -> Vectors:

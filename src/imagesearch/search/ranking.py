@@ -27,6 +27,7 @@ from imagesearch.search.reordering import (
     by_score,
     diffused,
     expanded,
+    in_label_space,
     is_copy,
     reciprocal,
     similarities,
@@ -54,11 +55,15 @@ class Recipe:
         expansion: how the query is moved; None: not at all.
         reordering: how the closest candidates are then put in order; ``""``: they stay.
         summary: one line for users.
+        by_labels: whether candidates are compared by what the model's labels say of them, see
+            :func:`~imagesearch.search.reordering.in_label_space`; where the model has none, they are compared as
+            they are.
     """
 
     expansion: Expansion | None
     reordering: Reordering
     summary: str
+    by_labels: bool = False
 
 
 _AVERAGE, _ALPHA = Expansion(3, 0.0), Expansion(3, 3.0)
@@ -81,6 +86,12 @@ RECIPES: dict[str, Recipe] = {
     "expand+diffuse": Recipe(_ALPHA, "diffuse", "expand, then diffuse"),
     "feedback+augment": Recipe(_FEEDBACK, "augment", "feedback, then augment"),
     "feedback+reciprocal": Recipe(_FEEDBACK, "reciprocal", "feedback, then reciprocal"),
+    "labels": Recipe(None, "", "by what the model's labels say of them", by_labels=True),
+    "labels+reciprocal": Recipe(None, "reciprocal", "reciprocal, by what labels say", by_labels=True),
+    "feedback+labels": Recipe(_FEEDBACK, "", "feedback, then by what labels say", by_labels=True),
+    "feedback+labels+reciprocal": Recipe(
+        _FEEDBACK, "reciprocal", "feedback, then reciprocal by what labels say", by_labels=True
+    ),
 }
 
 METHODS: tuple[str, ...] = tuple(RECIPES)
@@ -92,6 +103,10 @@ class Finder(Protocol):
     @property
     def metric(self) -> Metric:
         """How vectors are compared."""
+
+    @property
+    def prototypes(self) -> Floats | None:
+        """Directions of the model's labels, float64, shape (labels, dim); None: it has none."""
 
     def search(self, vectors: Vectors, k: int) -> Sequence[Sequence[int]]:
         """Keys of the k closest rows to each query, closest first.
@@ -116,7 +131,13 @@ class Finder(Protocol):
 
 
 def rank(
-    method: str, collection: Collection, vectors: Vectors, k: int, among: Ids | None = None
+    method: str,
+    collection: Collection,
+    vectors: Vectors,
+    k: int,
+    among: Ids | None = None,
+    *,
+    prototypes: Vectors | None = None,
 ) -> list[list[Hit]]:
     """The k best rows for each query.
 
@@ -126,6 +147,7 @@ def rank(
         vectors: float32, shape (q, dim).
         k: at least 1; a smaller collection gives all of its rows.
         among: ids of the rows that are found and looked at; None: all.
+        prototypes: directions of the model's labels, float32, shape (labels, dim); None: it has none.
 
     Returns:
         For each query its hits. Their order is the method's; their scores are the raw similarities (or
@@ -143,7 +165,7 @@ def rank(
     queries = checked_vectors(vectors, collection.fingerprint.dim, "search")
     found: list[list[Hit]] = []
     for start in range(0, len(queries), _BLOCK):
-        finder = _Rows(collection, among)
+        finder = _Rows(collection, among, prototypes)
         block = queries[start : start + _BLOCK]
         orders = order(RECIPES[method], finder, block, k)
         found += [finder.hits(query, keys) for query, keys in zip(block, orders, strict=True)]
@@ -183,7 +205,8 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
         )
         # Closest to the query as it was, but perhaps not among the first k of the moved one.
         own = [near.copies for near in nearest]
-    most = CANDIDATES if recipe.reordering else 0
+    prototypes = finder.prototypes if recipe.by_labels else None
+    most = CANDIDATES if recipe.reordering or prototypes is not None else 0
     # Of as many rows as are looked at, or wanted, one may be the query's own.
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
     looked_at = _candidates(finder, [keys[: max(most, min(k, _COPIES)) + 1] for keys in found], rows)
@@ -192,7 +215,7 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
         best = near.keys[:most]
         first = list(dict.fromkeys([*copies, *near.copies]))
         if best:
-            scores = _scores(recipe.reordering, query, near.vectors[:most], metric)
+            scores = _scores(recipe.reordering, query, near.vectors[:most], metric, prototypes)
             best = [best[place] for place in by_score(scores).tolist()]
         placed = {*first, *best}
         orders.append([*first, *best, *(key for key in keys if key not in placed)][:k])
@@ -232,9 +255,16 @@ def _candidates(finder: Finder, found: Sequence[Sequence[int]], queries: Floats)
     return sorted_out
 
 
-def _scores(reordering: Reordering, query: Floats, candidates: Floats, metric: Metric) -> Floats:
+def _scores(
+    reordering: Reordering, query: Floats, candidates: Floats, metric: Metric, prototypes: Floats | None
+) -> Floats:
     """Scores of candidates, higher is closer."""
     together = np.concatenate([query[None], candidates])
+    if prototypes is not None:
+        together, metric = in_label_space(together, prototypes), Metric.COSINE
+        query, candidates = together[0], together[1:]
+    if not reordering:
+        return np.asarray(candidates @ query)
     similar = similarities(together, together, metric)
     if reordering == "augment":
         return _AUGMENT(similar, query, candidates)
@@ -302,8 +332,9 @@ def background_of(collection: Collection) -> Background:
 class _Rows:
     """The rows of a collection that pass a filter, as a :class:`Finder`; what was read is not read again."""
 
-    def __init__(self, collection: Collection, among: Ids | None) -> None:
+    def __init__(self, collection: Collection, among: Ids | None, prototypes: Vectors | None) -> None:
         self._collection, self._among = collection, among
+        self.prototypes = None if prototypes is None else prototypes.astype(np.float64)
         self._pictures: dict[int, ImageRecord] = {}
         self._vectors: dict[int, Vectors] = {}
 

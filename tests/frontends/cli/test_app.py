@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import threadpoolctl
 from PIL import Image
 
 from imagesearch import __version__
@@ -85,6 +86,19 @@ class TestLeaving:
         done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout.splitlines()[-1] != "10000"
 
+    @pytest.mark.parametrize(("told", "threads"), [("", "1"), ("2", "2")])
+    def test_numpy_multiplies_in_one_thread_unless_told_otherwise(
+        self, told: str, threads: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not any(one["internal_api"] == "openblas" for one in threadpoolctl.threadpool_info()):
+            pytest.skip("this NumPy multiplies by another library")
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        if told:
+            monkeypatch.setenv("OPENBLAS_NUM_THREADS", told)
+        count = "__import__('numpy'), __import__('threadpoolctl').threadpool_info()[0]['num_threads']"
+        done = self.leave(f"atexit.register(lambda: print(({count})[1]))", "--version")
+        assert done.stdout.endswith(f"\n{threads}\n")
+
     def test_threads_are_waited_for(self) -> None:
         """The thread ends only once the main thread has."""
         work = "threading.Thread(target=lambda: (threading.main_thread().join(), print('done'))).start()"
@@ -133,6 +147,7 @@ COMMANDS = (
         "annotate",
         "forget",
         "evaluate",
+        "label",
         "train",
         "extract",
         "build",

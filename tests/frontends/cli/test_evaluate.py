@@ -40,8 +40,8 @@ class Links(HTMLParser):
         self.opened: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img"):
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "srcset", "href")]
+        if tag not in ("meta", "img", "source"):
             self.opened.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -118,7 +118,7 @@ class TestTuning:
         after = Path("config.yaml").read_text()
         if found["written"] is None:  # whether the gain is sure depends on the machine's arithmetic
             assert after == before
-            assert "search.rerank stays feedback" in done.err
+            assert "search.rerank stays feedback+labels" in done.err
         else:
             line = f"  rerank: {found['choice']['method']}\n"
             assert after == before.replace("search:\n", f"search:\n{line}")

@@ -36,6 +36,7 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "port": (0, 0),
     "token_file": ("/somewhere/token", Path("/somewhere/token")),
     "allow_hosts": (["photos.example"], ("photos.example",)),
+    "allow_labels": (True, True),
     "batch_size": (0, 0),
 }
 

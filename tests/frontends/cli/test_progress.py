@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from imagesearch.frontends.cli.progress import ProgressDisplay
+from imagesearch.records import describe, no_progress
 
 
 class Clock:
@@ -55,3 +56,32 @@ def test_terminals_get_a_bar_that_disappears() -> None:
         progress._bars.refresh()
         assert "3/10" in stream.getvalue()
         assert "Encoding" in stream.getvalue()
+
+
+def test_a_few_words_on_how_it_goes() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with ProgressDisplay(stream, clock) as progress:
+        for done in range(0, 101, 10):
+            progress("train", done, 100)
+            if done == 50:
+                progress.describe("train", "epoch 1: loss 0.512, accuracy 0.700")
+            clock.now += 1
+    assert stream.getvalue().splitlines() == [
+        "Training: 50 of 100 (10.0/s, 0:05 left)",
+        "Training, epoch 1: loss 0.512, accuracy 0.700: 100 of 100 (10.0/s, 0:00 left)",
+    ]
+
+
+def test_words_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with ProgressDisplay(stream) as progress:
+        progress("train", 3, 10)
+        describe(progress, "train", "loss 0.512")
+        assert progress._bars is not None
+        progress._bars.refresh()
+    assert "Training, loss 0.512" in stream.getvalue()
+    describe(no_progress, "train", "nobody listens")

@@ -66,6 +66,24 @@ def test_train_classify_and_search_with_the_result(run: Run, classes: Path) -> N
     assert hit["path"] == str(picture)
 
 
+def test_what_was_trained_is_listed(run: Run, classes: Path) -> None:
+    assert json.loads(run("models", "--trained", "--json").out) == []
+    assert run("train", classes, "--out", "mine", "--force").code == 0
+    (found,) = json.loads(run("models", "--trained", "--json").out)
+    report = json.loads(Path("mine", training.REPORT).read_text())
+    assert found["folder"] == str(Path("mine").absolute())
+    assert (found["base"], found["method"], found["classes"]) == ("starter", "probe", 3)
+    assert found["accuracy"] == report["methods"][1]["accuracy"]["value"]
+    shown = run("models")
+    assert "./mine" in shown.out
+    assert f"{found['accuracy']:.3f}" in shown.out
+    assert all("preset" in one for one in json.loads(run("models", "--json").out))
+    (header, row) = run("models", "--trained", "--csv").out.splitlines()
+    assert header.startswith("folder,base,method")
+    assert row.startswith(found["folder"])
+    assert run("models", "--trained", "--words").code == 2
+
+
 def test_predictions_are_those_of_plain_transformers(run: Run, classes: Path) -> None:
     from transformers import pipeline
 

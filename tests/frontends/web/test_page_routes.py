@@ -88,7 +88,7 @@ def test_file_names_are_text_in_the_page_never_markup(hostile: tuple[Served, dic
         assert page.elements == harmless.elements, name
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs", "/picture/ID"])
+@pytest.mark.parametrize("path", ["/", "/jobs", "/label", "/picture/ID"])
 def test_documents_need_nothing_that_the_security_policy_forbids(gallery: Gallery, path: str) -> None:
     key = gallery.server.get("/api/v1/pictures?limit=1").json()["pictures"][0]["id"]
     reply = gallery.server.get(path.replace("ID", key))
@@ -102,9 +102,13 @@ def test_documents_need_nothing_that_the_security_policy_forbids(gallery: Galler
             assert not value or (value[0] in "/#" and not value.startswith("//")), (tag, value)
 
 
+def test_only_who_has_logged_in_can_log_out(gallery: Gallery) -> None:
+    assert b"/logout" not in gallery.server.get("/").body
+
+
 def test_everything_that_pages_and_modules_refer_to_is_there(gallery: Gallery) -> None:
     wanted = set()
-    for path in ("/", "/jobs"):
+    for path in ("/", "/jobs", "/label"):
         page = gallery.server.get(path).body.decode()
         wanted |= set(re.findall(r'/static/[^"]+', page))
         icons = set(re.findall(r'<use href="#([^"]+)"', page))
@@ -118,7 +122,7 @@ def test_everything_that_pages_and_modules_refer_to_is_there(gallery: Gallery) -
 
 
 def test_modules_name_only_elements_that_a_page_has(gallery: Gallery) -> None:
-    pages = "".join(gallery.server.get(path).body.decode() for path in ("/", "/jobs"))
+    pages = "".join(gallery.server.get(path).body.decode() for path in ("/", "/jobs", "/label"))
     known = set(re.findall(r'\bid="([^"]+)"', pages))
     code = b"".join(one.content for name, one in static_files().items() if name.endswith(".js")).decode()
     made = {one or other for one, other in re.findall(r'\.id = "([^"]+)"|\bid: "([^"]+)"', code)}
@@ -136,7 +140,7 @@ def test_files_with_the_version_in_their_address_are_kept_for_a_year(gallery: Ga
     assert gallery.server.get("/static/old/library.js").headers["cache-control"] == "no-cache"
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs", "/favicon.svg", "/static/old/base.css"])
+@pytest.mark.parametrize("path", ["/", "/jobs", "/label", "/favicon.svg", "/static/old/base.css"])
 def test_what_has_not_changed_is_not_sent_again(gallery: Gallery, path: str) -> None:
     first = gallery.server.get(path)
     assert "no-cache" in first.headers["cache-control"]

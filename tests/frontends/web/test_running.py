@@ -130,3 +130,11 @@ def test_others_need_the_token_that_is_printed(picture_folder: Path, tmp_path: P
         page = server.get("/", {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"})
         assert (page.status, page.headers["location"][:6]) == (303, "/login")
         assert token[1] not in started.log.read_text().replace(token[0], "")
+        login = server.post("/login", {"token": token[1]})
+        cookie = {"Cookie": login.headers["set-cookie"].partition(";")[0]}
+        assert b'action="/logout"' in server.get("/", cookie).body
+        left = server.ask(
+            "POST", "/logout", headers={**cookie, "Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+        )
+        assert (left.status, left.headers["location"]) == (303, "/login")
+        assert server.get("/api/v1/status", cookie).status == 401

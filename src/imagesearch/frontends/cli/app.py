@@ -28,6 +28,7 @@ from imagesearch.frontends.cli.commands import (
     forget,
     index,
     info,
+    label,
     mcp,
     models,
     search,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "evaluate": evaluate.evaluate,
     },
     "Learning": {
+        "label": label.label,
         "train": train.train,
     },
     "Vectors in files": {
@@ -88,6 +90,7 @@ KEPT = {
     "index": _INDEXED,
     "watch": _INDEXED,
     "build": "; what was inserted so far is kept: run the same command again to go on",
+    "label": "; labels given so far are kept: run the same command again to go on",
     "train": "; the vectors of the pictures seen so far are kept: run the same command again to go on",
     "extract": "; features files of an earlier run are as they were",
     "copy": _COPIED,

@@ -139,7 +139,7 @@ FLAGS: dict[str, Flag] = {
         typer.Option(
             None,
             metavar="METHOD",
-            help="How results are put in order: none, expand, feedback, feedback+reciprocal, ... (search.rerank).",
+            help="How results are put in order: none, feedback, feedback+labels, ... (search.rerank).",
             rich_help_panel=_SETTINGS,
         ),
     ),
@@ -194,6 +194,16 @@ FLAGS: dict[str, Flag] = {
             metavar="NAME",
             help="A name under which browsers reach it, such as that of a reverse proxy. Repeatable"
             " (server.allow_hosts).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
+    "allow_labels": Flag(
+        "server.allow_labels",
+        bool,
+        typer.Option(
+            False,
+            "--allow-labels",
+            help="Let everybody who may search also label pictures, on the page /label (server.allow_labels).",
             rich_help_panel=_SETTINGS,
         ),
     ),

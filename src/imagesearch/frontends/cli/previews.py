@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from imagesearch.errors import PictureError
 from imagesearch.frontends.cli.graphics import iterm2, kitty, print_blocks, sixel
 from imagesearch.frontends.text import columns, printable, shorten_middle, shortest_names
 from imagesearch.images.files import MAX_MEGAPIXELS
@@ -25,6 +26,8 @@ KINDS = ("auto", "kitty", "iterm2", "sixel", "blocks")
 
 # Characters of one preview and between two; characters are about twice as high as wide.
 _COLUMNS, _ROWS, _GAP = 20, 10, 2
+# Rows of one large picture at most.
+_MOST_ROWS = 30
 # Pixels of a character, where the terminal does not say; and where a character stands for two.
 _USUAL, _BLOCKS = (10, 20), (1, 2)
 _KONSOLE_WITH_SIXEL = 220400
@@ -84,6 +87,31 @@ def show_previews(
     stream.flush()
 
 
+def show_picture(
+    path: str, stream: TextIO, kind: str, *, rows: int = 0, max_megapixels: float = MAX_MEGAPIXELS
+) -> None:
+    """Print one picture as large as fits into the terminal; a line of text where it cannot be read.
+
+    Args:
+        kind: what :func:`preview_kind` chose.
+        rows: of characters; 0: as many as leave room for some lines of text.
+        max_megapixels: a larger one is not shown.
+    """
+    terminal = shutil.get_terminal_size()
+    rows = rows or max(4, min(_MOST_ROWS, terminal.lines - 8))
+    pixels = _BLOCKS if kind == "blocks" else _pixels_per_character(stream)
+    box = (terminal.columns * pixels[0], rows * pixels[1])
+    try:
+        picture = load_image(path, max_megapixels, max(box))
+    except PictureError as error:
+        stream.write(f"{printable(str(error))}\n")
+        return
+    picture.thumbnail(box)
+    across, down = (max(1, -(-side // pixel)) for side, pixel in zip(picture.size, pixels, strict=True))
+    _draw(picture, across, down, stream, kind)
+    stream.flush()
+
+
 class _Preview(NamedTuple):
     hit: Hit
     name: str
@@ -103,14 +131,17 @@ def _load(hits: Sequence[Hit], pixels: tuple[int, int], max_megapixels: float) -
 
 
 def _show(row: Sequence[_Preview], pixels: tuple[int, int], stream: TextIO, kind: str) -> None:
-    picture = _side_by_side(row, pixels)
-    across = len(row) * (_COLUMNS + _GAP) - _GAP
+    _draw(_side_by_side(row, pixels), len(row) * (_COLUMNS + _GAP) - _GAP, _ROWS, stream, kind)
+
+
+def _draw(picture: Image.Image, across: int, down: int, stream: TextIO, kind: str) -> None:
+    """Print a picture over so many columns and rows of characters."""
     if kind == "blocks":
         print_blocks(picture, stream)
     elif kind == "kitty":
-        stream.write(f"{kitty(picture, across, _ROWS)}\n")
+        stream.write(f"{kitty(picture, across, down)}\n")
     elif kind == "iterm2":
-        stream.write(f"{iterm2(picture, across, _ROWS)}\n")
+        stream.write(f"{iterm2(picture, across, down)}\n")
     else:
         stream.write(f"{sixel(picture)}\n")
 

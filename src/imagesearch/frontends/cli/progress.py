@@ -83,6 +83,7 @@ class ProgressDisplay:
         self._clock = clock
         self._bars: Bars | None = None
         self._tasks: dict[str, Any] = {}
+        self._texts: dict[str, str] = {}
         self._started: dict[str, float] = {}
         self._last_line = 0.0
 
@@ -102,21 +103,31 @@ class ProgressDisplay:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Take a report: see :class:`imagesearch.records.Progress`."""
-        title = _STAGES.get(stage, stage)
+        title = self._title(stage)
         if self._bars is None:
-            self._line(title, done, total)
+            self._line(stage, title, done, total)
             return
         if "" in self._tasks:
             self._bars.remove_task(self._tasks.pop(""))
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(title, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
+        self._bars.update(self._tasks[stage], description=title, completed=done, total=total)
 
-    def _line(self, title: str, done: int, total: int | None) -> None:
+    def describe(self, stage: str, text: str) -> None:
+        """Show a text beside a stage: see :class:`imagesearch.records.DescribedProgress`."""
+        self._texts[stage] = text
+        if self._bars is not None and stage in self._tasks:
+            self._bars.update(self._tasks[stage], description=self._title(stage))
+
+    def _title(self, stage: str) -> str:
+        title = _STAGES.get(stage, stage)
+        return f"{title}, {self._texts[stage]}" if stage in self._texts else title
+
+    def _line(self, stage: str, title: str, done: int, total: int | None) -> None:
         now = self._clock()
-        if title not in self._started:
-            self._started[title] = self._last_line = now
-        began = self._started[title]
+        if stage not in self._started:
+            self._started[stage] = self._last_line = now
+        began = self._started[stage]
         if now - self._last_line < SECONDS_BETWEEN_LINES or not done:
             return
         self._last_line = now

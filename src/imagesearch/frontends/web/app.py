@@ -18,7 +18,7 @@ from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.failures import problem_of
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
-from imagesearch.frontends.web.routes import archive, health, jobs, library, page, pictures, search
+from imagesearch.frontends.web.routes import archive, health, jobs, labels, library, page, pictures, search
 from imagesearch.search.wire import PROBLEM
 
 API = "/api/v1"
@@ -52,7 +52,7 @@ def create_app(backend: Backend) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.backend, app.state.metrics = backend, Metrics(backend)
-    for module in (search, pictures, archive, library, jobs):
+    for module in (search, pictures, archive, library, labels, jobs):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     if tools is not None:

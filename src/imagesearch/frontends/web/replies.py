@@ -262,6 +262,49 @@ class AnnotatedOut(BaseModel):
     columns: list[str]
 
 
+class SuggestionOut(BaseModel):
+    """A label that a picture may have."""
+
+    label: str
+    score: Annotated[float, Field(description="probability among the labels so far, 0 to 1")]
+
+
+class QuestionOut(BaseModel):
+    """A picture to label."""
+
+    id: PictureId
+    path: str
+    copies: Annotated[int, Field(description="files with this content, which share the label")]
+    suggestions: Annotated[list[SuggestionOut], Field(description="most probable first")]
+
+
+class LabelCountOut(BaseModel):
+    """A label, and how many pictures have it."""
+
+    label: str
+    pictures: int
+
+
+class ExpectationOut(BaseModel):
+    """The accuracy to expect when the other pictures are labelled from these."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+class LabellingOut(BaseModel):
+    """What comes next, and how far labelling is."""
+
+    questions: Annotated[list[QuestionOut], Field(description="the most useful first; none: nothing is left")]
+    labels: list[LabelCountOut]
+    pictures: Annotated[int, Field(description="contents of the collection; copies are one")]
+    labelled: int
+    skipped: int
+    expected: Annotated[ExpectationOut | None, Field(description="null while too little is known")]
+    undone: Annotated[bool, Field(description="whether something was taken back")]
+
+
 class JobsOut(BaseModel):
     """Jobs, the newest first."""
 

@@ -63,7 +63,7 @@ class ApiResponse(Response):
         return to_json(content)
 
 
-def _backend(request: Request) -> Backend:
+async def _backend(request: Request) -> Backend:  # not in a thread of its own, as a plain function would be
     backend: Backend = request.app.state.backend
     return backend
 

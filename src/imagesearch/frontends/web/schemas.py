@@ -233,6 +233,19 @@ class ForgetRequest(Model):
     dry_run: Annotated[bool, Field(description="change nothing, and say what would be done")] = False
 
 
+class SkipRequest(Model):
+    """A picture that shall not be asked for."""
+
+    id: PictureId
+    count: Annotated[int, Field(ge=1, le=50, description="questions to answer with")] = 4
+
+
+class GiveLabelRequest(SkipRequest):
+    """What somebody says that a picture shows."""
+
+    label: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class AnnotatedRow(Model):
     """What is said of a picture."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from imagesearch.errors import ModelError
-from imagesearch.models.classifier import Classifier, read_temperature
+from imagesearch.models.classifier import Classifier, gives_several, read_temperature
 from imagesearch.models.devices import choose_device
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint, weights_bytes
@@ -113,9 +113,9 @@ def open_classifier(checkpoint: Checkpoint, options: RuntimeOptions = AUTO) -> C
         ModelError: it cannot be loaded or has no trained head, its calibration is no number, or the runtime or
             device is not there.
     """
-    temperature = read_temperature(checkpoint)
+    temperature, several = read_temperature(checkpoint), gives_several(checkpoint)
     opened = _Selection(Source(checkpoint, "labels", ""), options).open()
-    return Classifier(opened.preprocessor, opened.runtime, opened.description, temperature)
+    return Classifier(opened.preprocessor, opened.runtime, opened.description, temperature, several)
 
 
 def optimize(

@@ -85,7 +85,8 @@ def site(folder: Path, images: ImageSearch, *allowed: Path) -> Iterator[Site]:
 
 def images_in(place: Path, **model: Any) -> ImageSearch:
     """A library with its database in a folder."""
-    return ImageSearch(config_of({"milvus": {"uri": str(place / "pictures.db")}, "model": model}))
+    settings = {"milvus": {"uri": str(place / "pictures.db")}, "model": model, "server": {"allow_labels": True}}
+    return ImageSearch(config_of(settings))
 
 
 def draw_pictures(folder: Path) -> None:

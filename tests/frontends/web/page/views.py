@@ -107,6 +107,18 @@ def keys(page: Page, site: Site) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def labelling(page: Page, _: Site) -> None:
+    page.goto("/label")
+    is_loaded(page.locator("#picture"))
+
+
+def labelling_refused(page: Page, _: Site) -> None:
+    problem = {"title": "Not allowed", "detail": "only the owner may label pictures", "status": 403}
+    page.route("**/api/v1/labelling*", lambda route: route.fulfill(status=403, json=problem))
+    page.goto("/label")
+    expect(page.locator("#state")).to_have_text("only the owner may label pictures")
+
+
 View = Callable[["Page", "Site"], None]
 # And the status that a view's own requests are answered with, where it is about an error.
 VIEWS: dict[str, tuple[View, int | None]] = {
@@ -122,6 +134,8 @@ VIEWS: dict[str, tuple[View, int | None]] = {
     "selected": (selected, None),
     "picture": (picture, None),
     "jobs": (jobs, None),
+    "labelling": (labelling, None),
+    "labelling-refused": (labelling_refused, 403),
     "keys": (keys, None),
 }
 

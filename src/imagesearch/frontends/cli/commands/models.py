@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +13,18 @@ import typer
 from imagesearch.errors import ModelError
 from imagesearch.frontends.cli.commands.index import STARTER_NOTE
 from imagesearch.frontends.cli.options import load_settings, opened, prints
-from imagesearch.frontends.cli.output import Format, note, print_line, print_result, print_results, print_table
+from imagesearch.frontends.cli.output import (
+    Format,
+    note,
+    print_line,
+    print_result,
+    print_results,
+    print_table,
+    quiet_stdout,
+)
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.errors import WrongUsageError
+from imagesearch.models.trained import TrainedModel, trained_models
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,17 +55,62 @@ ListWords = Annotated[
 ]
 OfModel = Annotated[
     str | None,
-    typer.Option("--model", metavar="NAME_OR_FOLDER", help="With --words: of this model, not the configured one."),
+    typer.Option(
+        "--model",
+        metavar="NAME_OR_FOLDER",
+        help="With --words: of this model, not the configured one. With --push-to-hub: the folder to upload.",
+    ),
+]
+PushTo = Annotated[
+    str | None,
+    typer.Option(
+        "--push-to-hub",
+        metavar="REPO",
+        help="Instead, upload the --model FOLDER that 'imagesearch train' wrote to the Hugging Face hub, as"
+        " OWNER/NAME or NAME, private unless --public.",
+    ),
+]
+Public = Annotated[bool, typer.Option("--public", help="With --push-to-hub: a new repository is for everybody.")]
+
+
+Trained = Annotated[
+    bool,
+    typer.Option(
+        "--trained",
+        help="Only what 'imagesearch train' wrote, wherever it is, and what lies in the working directory; also as"
+        " --json or --csv.",
+    ),
 ]
 
 
 @prints(csv=True)
 def models(
-    *, output: Format, optimize: ToOptimize = None, words: ListWords = False, model: OfModel = None
+    *,
+    output: Format,
+    trained: Trained = False,
+    optimize: ToOptimize = None,
+    words: ListWords = False,
+    model: OfModel = None,
+    push_to_hub: PushTo = None,
+    public: Public = False,
 ) -> None:
-    """List the models known by a short name."""
+    """List the models known by a short name, and those that were trained here."""
+    if public and push_to_hub is None:
+        raise WrongUsageError("--public goes with --push-to-hub")
+    if push_to_hub is not None:
+        if trained or words or optimize is not None or output is Format.CSV or model is None:
+            raise WrongUsageError("--push-to-hub goes with --model FOLDER, --public and --json only")
+        _push(model, push_to_hub, public, output)
+        return
+    if trained and (words or optimize is not None):
+        raise WrongUsageError("--trained lists models: leave out --words and --optimize")
+    if trained:
+        _list_trained(output)
+        return
     if model is not None and not words:
-        raise WrongUsageError("--model goes with --words; without it, 'imagesearch models' lists all presets")
+        raise WrongUsageError(
+            "--model goes with --words or --push-to-hub; without them, 'imagesearch models' lists all presets"
+        )
     if words:
         if output is Format.CSV or optimize is not None:
             raise WrongUsageError("--words goes with --model and --json only")
@@ -117,6 +173,63 @@ def _show(presets: Sequence[Preset], out: Console) -> None:
     print_table(out, columns | {"dim": "right", "licence": "fold", "good for": "fold"}, map(_row, presets))
     typer.echo(STARTER_NOTE)
     typer.echo(_ANY_OTHER)
+    if own := trained_models():
+        typer.echo()
+        _show_trained(own, out)
+
+
+class Uploaded:
+    """A model that was uploaded, and where to."""
+
+    def __init__(self, folder: str, address: str) -> None:
+        self.folder = folder
+        self.address = address
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"folder": self.folder, "address": self.address}
+
+
+def _push(folder: str, repository: str, public: bool, output: Format) -> None:
+    from imagesearch.models.publishing import publish
+
+    note(f"uploading {folder}")
+    with quiet_stdout():
+        done = Uploaded(folder, publish(folder, repository, public=public))
+    print_result(done, output, lambda out: print_line(out, ("uploaded to ", ""), (done.address, "bold")))
+
+
+def _list_trained(output: Format) -> None:
+    own = trained_models()
+    if not own:
+        note("nothing was trained yet: imagesearch train FOLDER")
+    columns = tuple(field.name for field in fields(TrainedModel))
+    print_results(own, output, partial(_show_trained, own), columns)
+
+
+def _show_trained(own: Sequence[TrainedModel], out: Console) -> None:
+    if not own:
+        return
+    columns = {"trained here": "fold", "from": "fold", "method": "left", "classes": "right", "pictures": "right"}
+    rows = (
+        (
+            _as_typed(one.folder),
+            _as_typed(one.base),
+            one.method,
+            f"{one.classes:,}",
+            f"{one.pictures:,}",
+            f"{one.accuracy:.3f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+        )
+        for one in own
+    )
+    print_table(out, columns | {"accuracy": "right", "95 %": "right"}, rows)
+
+
+def _as_typed(folder: str) -> str:
+    """What to type for it: below the working directory the rest of its path."""
+    here = os.path.join(os.getcwd(), "")
+    return f".{os.sep}{folder[len(here) :]}" if folder.startswith(here) else folder
 
 
 def _row(preset: Preset) -> tuple[str, ...]:

@@ -33,7 +33,16 @@ Verbose = Annotated[
 
 
 @settings_from(
-    *WHICH_FILES, *COLLECTION, *COMPUTING, "batch_size", "rerank", "host", "port", "token_file", "allow_hosts"
+    *WHICH_FILES,
+    *COLLECTION,
+    *COMPUTING,
+    "batch_size",
+    "rerank",
+    "host",
+    "port",
+    "token_file",
+    "allow_hosts",
+    "allow_labels",
 )
 def serve(*, settings: Config, folders: MayIndex = None, open_page: Open = False, log: Verbose = False) -> None:
     """Show the collection as a web page, with an HTTP API for programs; Ctrl-C ends it.

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagesearch.errors import ImageSearchError
 from imagesearch.frontends.cli.flags import COMPUTING, WHICH_FILES
 from imagesearch.frontends.cli.options import prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result, print_table, quiet_stdout
 from imagesearch.frontends.cli.process import FAILED
 from imagesearch.frontends.cli.progress import ProgressDisplay
+from imagesearch.frontends.errors import WrongUsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +94,24 @@ Force = Annotated[
         help="Write the model although the nearest neighbours do as well, and replace what an earlier run wrote.",
     ),
 ]
+PushTo = Annotated[
+    str | None,
+    typer.Option(
+        "--push-to-hub",
+        metavar="REPO",
+        help="Upload the model to the Hugging Face hub, as OWNER/NAME or NAME, private unless --public. Neither"
+        " pictures nor paths are uploaded, and so not the report.",
+    ),
+]
+Public = Annotated[bool, typer.Option("--public", help="With --push-to-hub: a new repository is for everybody.")]
+Page = Annotated[
+    str | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write the report here, too, even if no model is written. It is in the folder of the model anyway.",
+    ),
+]
 
 
 @prints()
@@ -113,6 +133,9 @@ def train(
     learning_rate: Rate = None,
     seed: Seed = 0,
     force: Force = False,
+    html: Page = None,
+    push_to_hub: PushTo = None,
+    public: Public = False,
 ) -> None:
     """Learn to label pictures from a folder of labelled ones.
 
@@ -120,8 +143,10 @@ def train(
     regularisation and makes its scores true probabilities. With --method the network is fine-tuned too. All are
     measured with pictures that were set aside, none of which is a near copy of one that was learnt from, beside
     labelling by the nearest neighbours, which needs no training. The result is a folder for --model, and for
-    Hugging Face Transformers.
+    Hugging Face Transformers; report.html in it shows figures and the worst mistakes.
     """
+    if public and push_to_hub is None:
+        raise WrongUsageError("--public goes with --push-to-hub")
     with quiet_stdout():
         from imagesearch import training
         from imagesearch.models.processes import launched_team
@@ -144,10 +169,14 @@ def train(
         if not launched_team().is_first:
             _help(settings)
             return
+        repository = None if push_to_hub is None else _check_push(push_to_hub)
         with ProgressDisplay() as progress:
             found = training.train(settings, request, progress)
     print_result(found, output, partial(_show, found))
     _explain(found)
+    _report(found, html, settings)
+    if repository is not None:
+        _push(found, repository, public)
 
 
 def _help(settings: Config) -> None:
@@ -177,6 +206,42 @@ def _show(found: Training, out: Console) -> None:
         if table.note:
             print_line(out, (table.note, "dim"))
         print_line(out, ("", ""))
+
+
+def _report(found: Training, html: str | None, settings: Config) -> None:
+    """Pages and figures, where wanted."""
+    from imagesearch.frontends import training_page
+
+    bound = settings.data.max_megapixels
+    if found.written:
+        note(f"report written to {training_page.write_training(found, bound)}")
+    if html is not None:
+        note(f"report written to {training_page.write_training_page(found, html, bound)}")
+
+
+def _check_push(repository: str) -> str:
+    """The repository with its owner; refused now rather than after the training."""
+    from imagesearch.models.publishing import require_publishable
+
+    return require_publishable(repository)
+
+
+def _push(found: Training, repository: str, public: bool) -> None:
+    from imagesearch.models.publishing import publish
+
+    if not found.written:
+        note("nothing was uploaded, as no model was written")
+        return
+    note(f"uploading to {repository}")
+    try:
+        note(f"uploaded to {publish(found.out, repository, public=public)}")
+    except ImageSearchError:
+        flag = " --public" if public else ""
+        note(
+            f"the model is in {found.out}; upload it later: imagesearch models --push-to-hub {repository}{flag}"
+            f" --model {found.out}"
+        )
+        raise
 
 
 def _explain(found: Training) -> None:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from imagesearch.frontends.web.responses import ServedBy, is_fresh
 from imagesearch.frontends.web.schemas import PictureId
+from imagesearch.frontends.web.security.credentials import session_ids
 from imagesearch.frontends.web.uploads import NotFoundError
 
 if TYPE_CHECKING:
@@ -77,6 +78,12 @@ def show_jobs(request: Request) -> Response:
     return _html(request, "jobs.html", title="Indexing - ImageSearch")
 
 
+@router.get("/label")
+def show_labelling(request: Request) -> Response:
+    """Labelling by hand."""
+    return _html(request, "label.html", title="Labelling - ImageSearch")
+
+
 @router.get("/favicon.svg")
 def show_icon(request: Request) -> Response:
     """The icon."""
@@ -100,7 +107,8 @@ def _static(request: Request, name: str, caching: str) -> Response:
 
 
 def _html(request: Request, template: str, *, title: str, status_code: int = 200) -> Response:
-    text = _templates().get_template(template).render(title=title, static=f"/static/{page_version()}")
+    static, logged_in = f"/static/{page_version()}", bool(session_ids(request.scope))
+    text = _templates().get_template(template).render(title=title, static=static, logged_in=logged_in)
     content = text.encode()
     headers = {"ETag": f'"{_digest(content)}"', "Cache-Control": f"private, {_ASK_AGAIN}"}
     if status_code == 200 and is_fresh(request, headers["ETag"]):

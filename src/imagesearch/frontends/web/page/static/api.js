@@ -89,6 +89,9 @@ export function thumbnailUrl(picture, longest) {
   return `${BASE}/pictures/${picture.id}/thumbnail?size=${size}&v=${encodeURIComponent(picture.content_hash)}`;
 }
 
+/** As large as thumbnails get. @param {string} id */
+export const largeUrl = (id) => `${BASE}/pictures/${id}/thumbnail?size=${SIZES.at(-1)}`;
+
 /** The smallest thumbnail, where no more than the id is known. @param {string} id */
 export const iconUrl = (id) => `${BASE}/pictures/${id}/thumbnail?size=${SIZES[0]}`;
 

@@ -71,7 +71,7 @@ function enter(grid) {
 }
 
 /** @param {EventTarget} target */
-function isTyping(target) {
+export function isTyping(target) {
   if (target instanceof HTMLInputElement) return !["checkbox", "button", "submit"].includes(target.type);
   return target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement;
 }

@@ -1,0 +1,90 @@
+"""Labelling on the page: by keys and by buttons, what is said of it, and that it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ..chromium import in_chromium
+from .complaints import Complaints
+from .site import Site
+from .steps import expect, is_loaded
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = in_chromium
+
+
+@pytest.fixture
+def labelling(page: Page, gallery_site: Site) -> Iterator[Page]:
+    """The page, before anything has a label; afterwards everything is taken back."""
+    page.goto("/label")
+    is_loaded(page.locator("#picture"))
+    yield page
+    while gallery_site.server.post("/api/v1/labelling/undo", {}).json()["undone"]:
+        pass
+    assert not labels_of(gallery_site)
+
+
+def labels_of(site: Site) -> dict[str, str]:
+    return {one["path"]: one["annotations"]["label"] for one in site.pictures() if "label" in one["annotations"]}
+
+
+def test_keys_give_labels(labelling: Page, gallery_site: Site) -> None:
+    page, progress = labelling, labelling.locator("#progress")
+    first = page.locator("#name").text_content()
+    page.keyboard.press("n")
+    page.keyboard.type("round")
+    page.keyboard.press("Enter")
+    expect(progress).to_contain_text("1 of")
+    expect(page.locator("#live")).to_contain_text(f"{first} is round. Next: ")
+    page.keyboard.press("n")
+    page.keyboard.type("square")
+    page.keyboard.press("Enter")
+    expect(progress).to_contain_text("2 of")
+    page.keyboard.press("2")
+    expect(progress).to_contain_text("3 of")
+    page.keyboard.press("Enter")  # the most probable one
+    expect(progress).to_contain_text("4 of")
+    page.keyboard.press("9")  # of no label
+    page.keyboard.press("s")
+    expect(progress).to_contain_text("4 of")
+    expect(progress).to_contain_text("1 skipped")
+    page.keyboard.press("u")
+    expect(progress).not_to_contain_text("skipped")
+    page.keyboard.press("u")
+    expect(progress).to_contain_text("3 of")
+    expect(page.locator("#live")).to_contain_text("Taken back.")
+    assert sorted(labels_of(gallery_site).values()) == ["round", "square", "square"]
+
+
+def test_buttons_keep_the_focus_and_the_expected_accuracy_is_drawn(labelling: Page, gallery_site: Site) -> None:
+    page = labelling
+    for label in ("round", "square"):
+        page.get_by_label("Another label").fill(label)
+        page.get_by_role("button", name="Add").click()
+        expect(page.get_by_role("button", name=label)).to_be_visible()
+    for number in range(3, 9):
+        page.get_by_role("button", name="round" if number % 2 else "square").click()
+        expect(page.locator("#progress")).to_contain_text(f"{number} of")
+    expect(page.get_by_role("button", name="square")).to_be_focused()
+    expect(page.locator("#expected")).to_contain_text("Expected accuracy")
+    expect(page.get_by_role("img", name="Expected accuracy")).to_be_visible()
+    page.reload()
+    expect(page.locator("#progress")).to_contain_text("8 of")
+    assert len(labels_of(gallery_site)) == 8
+
+
+def test_an_error_is_told_and_the_picture_stays(labelling: Page, complaints: Complaints) -> None:
+    page = labelling
+    complaints.expect("status of 503")
+    problem = {"title": "Busy", "detail": "the database cannot be reached", "status": 503}
+    page.route("**/api/v1/labelling/labels", lambda route: route.fulfill(status=503, json=problem))
+    name = page.locator("#name").text_content()
+    page.get_by_label("Another label").fill("cat")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="cannot be reached")).to_be_visible()
+    expect(page.locator("#name")).to_have_text(str(name))

@@ -1,0 +1,102 @@
+"""Labelling over HTTP: who may, what comes next, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesearch import ImageSearch
+from imagesearch.frontends.web.app import create_app
+from imagesearch.frontends.web.backend import Backend
+from imagesearch.records import parse_annotations
+
+from ...conftest import draw_picture
+from .conftest import Gallery, config_of
+from .serving import serving
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Iterator[Gallery]:
+    """Eight pictures behind a server that lets everybody label."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(8):
+        draw_picture(number).save(folder / f"{number}.png")
+    settings = {"milvus": {"uri": str(tmp_path / "few.db")}, "server": {"allow_labels": True}}
+    images = ImageSearch(config_of(settings))
+    images.index(folder)
+    backend = Backend(images, cache=tmp_path / "thumbnails")
+    with serving(create_app(backend)) as server:
+        yield Gallery(server, backend, folder)
+
+
+def kept(few: Gallery) -> dict[str, str]:
+    found = {}
+    for records in few.images.collection().scan():
+        for record in records:
+            if label := parse_annotations(record.annotations).get("label"):
+                found[str(record.id)] = str(label)
+    return found
+
+
+def test_label_skip_and_undo(few: Gallery) -> None:
+    first = few.server.get("/api/v1/labelling").json()
+    assert (len(first["questions"]), first["labels"], first["labelled"]) == (4, [], 0)
+    key, other = (one["id"] for one in first["questions"][:2])
+    second = few.server.post("/api/v1/labelling/labels", {"id": key, "label": " a  cat "}).json()
+    assert second["labels"] == [{"label": "a cat", "pictures": 1}]
+    assert second["questions"][0]["id"] == other
+    assert kept(few) == {key: "a cat"}
+    third = few.server.post("/api/v1/labelling/skips", {"id": other, "count": 50}).json()
+    assert third["skipped"] == 1
+    assert other not in [one["id"] for one in third["questions"]]
+    undone = [few.server.post("/api/v1/labelling/undo", {}).json() for _ in range(3)]
+    assert [one["undone"] for one in undone] == [True, True, False]
+    assert undone[1]["questions"][0]["id"] == key
+    assert kept(few) == {}
+
+
+def test_until_nothing_is_left(few: Gallery) -> None:
+    state = few.server.get("/api/v1/labelling?count=1").json()
+    for number in range(8):
+        order = {"id": state["questions"][0]["id"], "label": "ab"[number % 2], "count": 1}
+        state = few.server.post("/api/v1/labelling/labels", order).json()
+        assert state["labelled"] == number + 1
+    assert state["questions"] == []
+    assert sorted(kept(few).values()) == ["a"] * 4 + ["b"] * 4
+
+
+@pytest.mark.parametrize(
+    ("order", "status"),
+    [
+        ({"id": "1", "label": "cat"}, 404),
+        ({"id": "1", "label": ""}, 422),
+        ({"id": "x", "label": "cat"}, 422),
+        ({"label": "cat"}, 422),
+    ],
+)
+def test_what_makes_no_sense(few: Gallery, order: dict[str, str], status: int) -> None:
+    reply = few.server.post("/api/v1/labelling/labels", order)
+    assert reply.status == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert kept(few) == {}
+
+
+def test_only_whom_the_settings_allow(gallery: Gallery) -> None:
+    for method, path in (("GET", ""), ("POST", "/undo")):
+        reply = gallery.server.ask(method, f"/api/v1/labelling{path}")
+        assert reply.status == 403
+        assert "--allow-labels" in reply.json()["detail"]
+    reply = gallery.server.post("/api/v1/labelling/labels", {"id": "1", "label": "cat"})
+    assert reply.status == 403
+    assert gallery.server.post("/api/v1/labelling/skips", {"id": "1"}).status == 403
+
+
+def test_nothing_indexed(tmp_path: Path) -> None:
+    settings = {"milvus": {"uri": str(tmp_path / "none.db")}, "server": {"allow_labels": True}}
+    backend = Backend(ImageSearch(config_of(settings)), cache=tmp_path / "thumbnails")
+    with serving(create_app(backend)) as server:
+        assert server.get("/api/v1/labelling").status == 409
+        assert server.get("/label").status == 200

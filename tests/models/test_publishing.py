@@ -1,0 +1,242 @@
+"""Uploading what was trained: to a hub on loopback, by the hub's own client in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesearch import load_config, training
+from imagesearch.errors import UsageError
+from imagesearch.models.publishing import require_publishable, shared_files
+
+from ..conftest import draw_picture
+from ..fake_hub import TOKEN, FakeHub
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name nobody shall learn, with class folders, one file that is none, and a model in it."""
+    folder = tmp_path_factory.mktemp("private")
+    for number in range(24):
+        place = folder / "classes" / ("odd" if number % 2 else "even")
+        place.mkdir(parents=True, exist_ok=True)
+        draw_picture(number).save(place / f"{number}.png")
+    shutil.copy(folder / "classes" / "odd" / "1.png", folder / "classes" / "odd" / "copy.png")
+    (folder / "classes" / "odd" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    from imagesearch.models.catalogue import STARTER_FOLDER
+
+    shutil.copytree(STARTER_FOLDER, folder / "base")
+    config = load_config(environ={}, overrides={"model": {"name": str(folder / "base")}})
+    # A private home is that of single tests only; this one is the module's.
+    request = training.Request(str(folder / "classes"), out=str(folder / "model"), force=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("DATA", "CACHE"):
+            patch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
+        found = training.train(config, request)
+    assert found.skipped
+    (folder / "model" / "report.html").write_text("pictures")
+    return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub().running() as running:
+        yield running
+
+
+def imagesearch(*arguments: object, hub: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    # The other protocol, Xet, is the hub's secret; without it the client takes LFS.
+    own = {
+        "HF_ENDPOINT": hub,
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "PYTHONWARNINGS": "error::UserWarning",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "imagesearch", *map(str, arguments)],
+        env=inherited | own | environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def push(private: Path, hub: str, *extra: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return imagesearch(
+        "models", "--model", private / "model", "--push-to-hub", "club/mine", *extra, hub=hub, **environ
+    )
+
+
+def is_private(created: dict[str, object]) -> bool:
+    """Earlier clients say it in another way."""
+    return bool(created.get("private", created.get("visibility") == "private"))
+
+
+def test_what_arrives_is_the_model_and_nothing_private(private: Path, hub: FakeHub) -> None:
+    done = push(private, hub.address)
+    assert done.returncode == 0, done.stderr
+    assert f"uploaded to {hub.address}/club/mine" in done.stdout
+    (created,) = hub.created
+    assert (created["name"], created["organization"]) == ("mine", "club")
+    assert is_private(created)
+    assert hub.message == "Trained by imagesearch"
+    assert set(hub.files) == {
+        *("README.md", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"),
+    }
+    assert hub.files["model.safetensors"] == (private / "model" / "model.safetensors").read_bytes()
+    for name, content in hub.files.items():
+        assert str(private).encode() not in content, name
+        assert b"broken.png" not in content, name
+        assert TOKEN.encode() not in content
+    shared, whole = (
+        json.loads(text) for text in (hub.files["training.json"], (private / "model/training.json").read_bytes())
+    )
+    assert shared["model"] == "base"
+    assert shared["methods"] == whole["methods"]
+    assert shared["split"]["identical"] == 2
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_what_arrived_can_be_used_and_is_listed(private: Path, hub: FakeHub, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    from imagesearch.models.trained import trained_models
+
+    assert push(private, hub.address, "--public").returncode == 0
+    assert not is_private(hub.created[0])
+    (tmp_path / "down").mkdir()
+    for name, content in hub.files.items():
+        (tmp_path / "down" / name).write_bytes(content)
+    picture = str(private / "classes" / "odd" / "1.png")
+    here, there = (
+        pipeline("image-classification", model=str(place), device="cpu")(picture)
+        for place in (private / "model", tmp_path / "down")
+    )
+    assert here == there
+    assert [one.base for one in trained_models(tmp_path)] == ["base"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        ({"whoami": 401}, "refuses the token, which needs"),
+        ({"create": 403}, "refuses the token, which needs"),
+        ({"batch": 400}, "refused: "),
+        ({"storage": 404}, "refused: "),
+    ],
+)
+def test_a_hub_that_refuses(private: Path, hub: FakeHub, refused: dict[str, int], said: str) -> None:
+    hub.refuse = refused
+    done = push(private, hub.address)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("imagesearch: error")]
+    assert f"cannot upload to 'club/mine': the Hugging Face hub ({hub.address}) " in line
+    assert said in line
+    assert "Traceback" not in done.stderr
+    assert TOKEN not in done.stderr
+    assert "signature" not in done.stderr
+    assert hub.files == {}
+
+
+def test_a_hub_that_is_not_there(private: Path) -> None:
+    with socket.socket() as reserved:  # bound and not listening: connections are refused
+        reserved.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        done = push(private, f"http://127.0.0.1:{reserved.getsockname()[1]}")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert "does not answer" in done.stderr
+    assert time.monotonic() - began < 20
+
+
+def test_a_hub_that_is_silent(private: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        began = time.monotonic()
+        done = push(private, f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert "did not answer in time" in done.stderr
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize("repository", ["a/b/c", "", "a b", "--x", "/etc", "club/mine.git"])
+def test_no_name_of_a_repository(repository: str) -> None:
+    with pytest.raises(UsageError, match="is no name of a repository"):
+        require_publishable(repository)
+
+
+class TestBeforeTraining:
+    """An hour of training must not be lost to what could be known before it."""
+
+    def train(self, private: Path, hub: str, repository: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return imagesearch(
+            *("train", private / "classes", "--out", "mine", "--force", "--push-to-hub", repository),
+            hub=hub,
+            **environ,
+        )
+
+    def test_no_token(self, private: Path, hub: FakeHub, tmp_path: Path) -> None:
+        done = self.train(private, hub.address, "club/mine", HF_TOKEN="", HF_HOME=str(tmp_path / "none"))
+        assert done.returncode == 1
+        assert "there is no token" in done.stderr
+        assert hub.asked == []
+
+    def test_switched_off(self, private: Path, hub: FakeHub) -> None:
+        done = self.train(private, hub.address, "club/mine", HF_HUB_OFFLINE="1")
+        assert done.returncode == 1
+        assert "HF_HUB_OFFLINE" in done.stderr
+
+    def test_somebody_elses(self, private: Path, hub: FakeHub) -> None:
+        done = self.train(private, hub.address, "other/mine")
+        assert done.returncode == 1
+        assert "the token is for me, club, not for other" in done.stderr
+        assert hub.created == []
+
+    def test_a_token_that_may_only_read(self, private: Path, hub: FakeHub) -> None:
+        hub.role = "read"
+        done = self.train(private, hub.address, "mine")
+        assert done.returncode == 1
+        assert "the token may only read" in done.stderr
+
+    def test_training_and_uploading(self, private: Path, hub: FakeHub) -> None:
+        done = self.train(private, hub.address, "mine")
+        assert done.returncode == 0, done.stderr
+        assert f"uploaded to {hub.address}/me/mine" in done.stderr
+        assert hub.files["model.safetensors"] == Path("mine/model.safetensors").read_bytes()
+
+    def test_an_upload_that_fails_leaves_the_model_and_says_how_to_go_on(
+        self, private: Path, hub: FakeHub
+    ) -> None:
+        hub.refuse = {"/commit/": 400}
+        done = self.train(private, hub.address, "mine")
+        assert done.returncode == 1
+        assert Path("mine/model.safetensors").is_file()
+        (line,) = [line for line in done.stderr.splitlines() if "upload it later: " in line]
+        hub.refuse = {}
+        later = imagesearch(*line.split("upload it later: imagesearch ")[1].split(), hub=hub.address)
+        assert later.returncode == 0, later.stderr
+        assert "model.safetensors" in hub.files
+
+
+@pytest.mark.parametrize("arguments", [["--public"], ["--trained", "--push-to-hub", "x"], ["--push-to-hub", "x"]])
+def test_flags_that_do_not_go_together(arguments: list[str]) -> None:
+    done = imagesearch("models", *arguments, hub="http://127.0.0.1:9")
+    assert done.returncode == 2
+
+
+def test_a_folder_that_is_no_trained_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no model that 'imagesearch train' wrote"):
+        shared_files(tmp_path)

@@ -1,0 +1,219 @@
+"""Labelling a collection by hand: what is asked, what is kept, and what survives."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from imagesearch import ImageSearch, UsageError
+from imagesearch.active_labelling import LabelSession
+from imagesearch.library.hand_labels import tidy_label
+from imagesearch.records import parse_annotations
+
+from .conftest import draw_picture
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Twelve pictures and a copy of one of them, indexed."""
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    for number in range(12):
+        draw_picture(number).save(folder / ("sub" if number >= 8 else "") / f"{number}.png")
+    shutil.copy(folder / "3.png", folder / "sub" / "copy.png")
+    place = tmp_path / "photos.db"
+    with ImageSearch({"milvus": {"uri": str(place)}}) as images:
+        images.index(folder)
+    return place
+
+
+@pytest.fixture
+def images(database: Path) -> Iterator[ImageSearch]:
+    with ImageSearch({"milvus": {"uri": str(database)}}) as opened:
+        yield opened
+
+
+def annotations(images: ImageSearch) -> dict[str, dict[str, object]]:
+    return {
+        Path(record.path).name: dict(parse_annotations(record.annotations))
+        for records in images.collection().scan()
+        for record in records
+        if record.annotations
+    }
+
+
+def test_labels_are_kept_as_annotate_keeps_them_and_a_later_session_goes_on(images: ImageSearch) -> None:
+    with LabelSession(images, ["even", "odd"]) as session:
+        assert session.progress().pictures == 12
+        for question in session.next(4):
+            session.give(question.id, "even" if int(Path(question.path).stem) % 2 == 0 else "odd")
+        kept = annotations(images)
+    assert len({name for name in kept if name != "copy.png"}) == 4
+    assert all(said.keys() == {"label"} for said in kept.values())
+    with LabelSession(images) as later:
+        assert set(later.labels) == {said["label"] for said in kept.values()}
+        assert later.progress().labelled == 4
+        asked = [Path(question.path).name for question in later.next(100)]
+    assert len(asked) == 8
+    assert not set(asked) & set(kept)
+
+
+def test_copies_share_a_label_and_are_one_question(images: ImageSearch) -> None:
+    with LabelSession(images) as session:
+        question = next(one for one in session.next(100) if Path(one.path).name == "3.png")
+        assert question.copies == 2
+        session.give(question.id, "  a   cat ")
+    assert annotations(images) == {"3.png": {"label": "a cat"}, "copy.png": {"label": "a cat"}}
+
+
+def test_undo_gives_back_what_was_there(images: ImageSearch) -> None:
+    table = Path("table.csv")
+    keys = {Path(record.path).name: record.id for records in images.collection().scan() for record in records}
+    table.write_text("name,rating,label,label_score\n0.png,5,dog,0.75\n1.png,4,,\n")
+    images.annotate(table, "name")
+    before = annotations(images)
+    with LabelSession(images) as session:
+        assert session.progress().labelled == 0  # a model's label is none
+        session.give(keys["0.png"], "cat")
+        session.give(keys["0.png"], "lion")
+        session.skip(keys["1.png"])
+        assert annotations(images)["0.png"] == {"rating": 5, "label": "lion"}
+        assert all(one.id != keys["1.png"] for one in session.next(100))
+        undone = [session.undo() for _ in range(4)]
+        assert [one and one.id for one in undone] == [keys["1.png"], keys["0.png"], keys["0.png"], None]
+        assert session.next()[0].id == keys["0.png"]
+    assert annotations(images) == before
+
+
+def test_undo_leaves_what_somebody_else_said_since(images: ImageSearch) -> None:
+    with LabelSession(images) as session, LabelSession(images) as other:
+        question = session.next()[0]
+        assert other.next()[0] == question
+        session.give(question.id, "cat")
+        with pytest.raises(UsageError, match="'cat' by somebody else meanwhile"):
+            other.give(question.id, "tiger")
+        assert other.next()[0] != question
+        other.give(question.id, "tiger")
+        session.undo()
+    assert annotations(images)[Path(question.path).name] == {"label": "tiger"}
+
+
+def test_only_pictures_below_a_folder(images: ImageSearch, tmp_path: Path) -> None:
+    with LabelSession(images, under=tmp_path / "pictures" / "sub") as session:
+        asked = {Path(one.path).name for one in session.next(100)}
+        assert asked == {"8.png", "9.png", "10.png", "11.png", "copy.png"}
+        outside = next(
+            record.id
+            for records in images.collection().scan()
+            for record in records
+            if record.path.endswith("0.png") and not record.path.endswith("10.png")
+        )
+        with pytest.raises(UsageError, match="no picture"):
+            session.give(outside, "cat")
+    with pytest.raises(UsageError, match="no pictures below"):
+        LabelSession(images, under="elsewhere")
+
+
+def test_suggestions_come_from_what_was_said(images: ImageSearch) -> None:
+    with LabelSession(images, ["a", "b"]) as session:
+        assert session.next()[0].suggestions == ()
+        first, second, *_ = session.next(2)
+        session.give(first.id, "a")
+        session.give(second.id, "b")
+        suggested = session.next()[0].suggestions
+        assert {one.label for one in suggested} == {"a", "b"}
+        assert suggested[0].score >= suggested[1].score
+        assert sum(one.score for one in suggested) == pytest.approx(1, abs=1e-3)
+
+
+def test_labels_of_two_sessions_add_up(database: Path) -> None:
+    """Each in a thread with an ImageSearch of its own, which lets go of the file between two labels."""
+    given: dict[int, str] = {}
+    refused: list[str] = []
+
+    def label(name: str) -> None:
+        with (
+            ImageSearch({"milvus": {"uri": str(database)}}) as images,
+            LabelSession(images, release=True) as session,
+        ):
+            while list(given.values()).count(name) < 4:
+                question = session.next()[0]
+                try:
+                    session.give(question.id, name)
+                except UsageError as error:  # asked of both at once, and the other was first
+                    refused.append(str(error))
+                else:
+                    assert question.id not in given
+                    given[question.id] = name
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(label, ("one", "other")))
+    assert all("by somebody else meanwhile" in text for text in refused)
+    with ImageSearch({"milvus": {"uri": str(database)}}) as images:
+        records, _ = images.collection().fetch(list(given))
+        kept = {record.id: parse_annotations(record.annotations)["label"] for record in records}
+    assert kept == given
+    assert len(given) == 8
+
+
+def test_a_killed_process_loses_nothing(database: Path) -> None:
+    program = f"""
+    import os
+    from imagesearch import ImageSearch
+    from imagesearch.active_labelling import LabelSession
+    images = ImageSearch({{"milvus": {{"uri": {str(database)!r}}}}})
+    session = LabelSession(images)
+    for question in session.next(3):
+        session.give(question.id, "kept")
+    os.kill(os.getpid(), 9)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=60)
+    assert done.returncode != 0
+    with ImageSearch({"milvus": {"uri": str(database)}}) as images, LabelSession(images) as session:
+        assert session.progress().labels == {"kept": 3}
+
+
+def test_the_next_sample_comes_when_one_is_done(images: ImageSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagesearch.active_labelling.MOST", 5)
+    with LabelSession(images) as session:
+        asked = []
+        while found := session.next():
+            asked.append(found[0].id)
+            session.give(found[0].id, str(len(asked) % 2))
+    assert len(set(asked)) == len(asked) == 12
+
+
+def test_files_and_labels(images: ImageSearch) -> None:
+    with LabelSession(images) as session:
+        question = next(one for one in session.next(100) if Path(one.path).name == "3.png")
+        session.give(question.id, "x")
+        assert [(Path(path).name, label) for path, label in session.labelled()] == [
+            ("3.png", "x"),
+            ("copy.png", "x"),
+        ]
+
+
+@pytest.mark.parametrize("label", ["", "  ", "a\x1b[31m", "x" * 201])
+def test_what_is_no_label(label: str) -> None:
+    with pytest.raises(UsageError, match="cannot be a label"):
+        tidy_label(label)
+
+
+def test_an_unknown_picture_changes_nothing(images: ImageSearch) -> None:
+    with LabelSession(images) as session:
+        for act in (lambda: session.give(1, "cat"), lambda: session.skip(1)):
+            with pytest.raises(UsageError, match="no picture 1"):
+                act()
+        assert session.undo() is None
+        gone = session.next()[0]
+        images.collection().delete([gone.id])
+        with pytest.raises(UsageError, match="not in the collection any more"):
+            session.give(gone.id, "cat")
+        assert session.undo() is None
