@@ -8,6 +8,7 @@ FOLDER has a folder of pictures for each checkpoint, of its name; what became of
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def fail(rank: int, checkpoint: str, folder: Path) -> None:
             else:
                 follow(team, work)
     except ImageSearchError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # as the command line does: threads of gloo may abort a process that frees every object
 
 
 def main() -> None:
