@@ -109,7 +109,14 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.trained",
         "models.publishing",
     ),
-    ("models.trainer", "models.fine_tuning"),
+    (
+        "models.training_batches",
+        "models.objectives",
+        "models.processes",
+        "models.trainer_class",
+        "models.trainer",
+        "models.fine_tuning",
+    ),
     (
         "library.features",
         "library.encoding",
@@ -186,6 +193,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "client_queries",
         "client",
         "serving_file",
+        "training_vectors",
         "training",
         "active_labelling",
     ),
@@ -291,8 +299,10 @@ OWNERS = {
     "milvus_lite": "stores.milvus.lite*",
     "faiss": "stores.milvus.codes",
     "pyarrow": "[ls]*.*",
-    "transformers": "models.network models.trainer",
+    "transformers": "models.network models.trainer models.trainer_class",
     "peft": "models.fine_tuning",
+    "accelerate": "models.trainer_class",
+    "pytorch_metric_learning": "models.objectives",
     "huggingface_hub": "models.hub models.publishing",
     "torch": "models.*",
     "openvino": "models.runtimes.openvino",
@@ -317,7 +327,9 @@ OWNERS = {
 }
 
 HEAVY = {
+    "accelerate",
     "peft",
+    "pytorch_metric_learning",
     "torch",
     "transformers",
     "pymilvus",

@@ -1,11 +1,7 @@
-"""Learning to label, from a folder of labelled pictures: split, baseline, probe, and the result as a checkpoint.
-
-Vectors are kept in a database of their own in the user's cache, so that another run encodes only what is new.
-"""
+"""Learning to label from a folder of labelled pictures: split, baseline, probe, and the result as a checkpoint."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,23 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 from imagesearch.config import Config
 from imagesearch.errors import UsageError
+from imagesearch.learning.outcomes import MAIN
 from imagesearch.models import catalogue
 from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.models.trained import REPORT, public_name, remember
-from imagesearch.records import Metric, Progress, Skipped, no_progress
-from imagesearch.service import ImageSearch
-from imagesearch.stores.address import DatabaseAddress
-from imagesearch.stores.base import ConnectionOptions
+from imagesearch.records import Progress, Skipped, no_progress
+from imagesearch.training_vectors import cache_folder, encode_files, read_labelled
 
 if TYPE_CHECKING:
     from imagesearch.learning.contest import Contestant
     from imagesearch.learning.label_sets import LabelledPictures
     from imagesearch.learning.match import Terms
+    from imagesearch.learning.metrics import Difference
     from imagesearch.learning.mistakes import Examination
     from imagesearch.learning.probe import Probe
     from imagesearch.learning.splits import SplitReport
-    from imagesearch.models.embedder import Encoder
     from imagesearch.models.network import LoadedModel
+    from imagesearch.models.objectives import Loss
+    from imagesearch.models.processes import Team
     from imagesearch.models.trainer import Method, Plan
 
 
@@ -52,6 +49,8 @@ class Request:
         balanced: whether rare classes count as much as frequent ones.
         seed: of everything random.
         methods: ways of fine-tuning to compare with the probe, of :data:`~imagesearch.models.trainer.METHODS`.
+        loss: of fine-tuning, of :data:`~imagesearch.models.objectives.LOSSES`. All but the first one train the
+            vectors that are searched, and retrieval decides what is best and whether it is written.
         epochs, batch_size, learning_rate: of fine-tuning; see :class:`~imagesearch.models.trainer.Plan`.
         force: write although the baseline was not beaten, and replace what an earlier run wrote.
     """
@@ -64,6 +63,7 @@ class Request:
     balanced: bool = False
     seed: int = 0
     methods: tuple[str, ...] = ()
+    loss: str = "cross-entropy"
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 0.0
@@ -76,12 +76,14 @@ class Request:
 
         return Terms(self.held_out, self.folds, self.balanced, self.seed)
 
-    def plan(self, method: Method, several: bool) -> Plan:
+    def plan(self, method: Method, loss: Loss, several: bool, pooling: str) -> Plan:
         """How to fine-tune."""
         from imagesearch.models.trainer import Plan
 
         return Plan(
             method=method,
+            loss=loss,
+            pooling=pooling,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -100,7 +102,9 @@ class Training:
         several: whether pictures have several labels.
         split: what was set aside.
         contestants: the baseline first, then the probe, then what was fine-tuned.
-        best: the place of the one that is right most often, not counting the baseline.
+        best: the place of the one that is right most often, not counting the baseline; or whose vectors find
+            best, of those that were trained for retrieval.
+        measure: what decides: ``"accuracy"`` or ``"mAP"``.
         probe: regularisation, temperature and what cross-validation says.
         histories: losses and accuracy by epoch of what was fine-tuned.
         stopped: why fine-tuning ended early, by method.
@@ -121,6 +125,7 @@ class Training:
     split: SplitReport
     contestants: list[Contestant]
     best: int
+    measure: str
     probe: Probe
     histories: Mapping[str, list[dict[str, float]]]
     stopped: Mapping[str, str]
@@ -139,20 +144,33 @@ class Training:
         return self.contestants[self.best]
 
     @property
+    def gain(self) -> Difference | None:
+        """What the winner gains by the measure that decides: in accuracy over the neighbours, or in mAP."""
+        return self.winner.retrieval_gain if self.measure == MAIN else self.winner.gain
+
+    @property
     def beats_baseline(self) -> bool:
-        """Whether the winner is right more often than the nearest neighbours."""
-        gain = self.winner.gain
-        return gain is not None and gain.value > 0
+        """Whether the winner does better than the nearest neighbours, or the untrained model, by the measure."""
+        return self.gain is not None and self.gain.value > 0
 
     @property
     def is_sure(self) -> bool:
         """Whether the whole interval of that gain lies above zero."""
-        gain = self.winner.gain
-        return gain is not None and gain.is_gain
+        return self.gain is not None and self.gain.is_gain
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        names = ("model", "pictures", "classes", "several", "per_class", "histories", "stopped", "unlabelled")
+        names = (
+            "model",
+            "pictures",
+            "classes",
+            "several",
+            "per_class",
+            "histories",
+            "stopped",
+            "unlabelled",
+            "measure",
+        )
         probe = ("l2", "temperature", "losses", "accuracy", "calibration_error", "uncalibrated_error")
         return {
             **{name: getattr(self, name) for name in names},
@@ -182,24 +200,60 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
         ModelError: the model cannot be loaded, or has no place for a head; or fine-tuning failed.
         StoreError: the cache of vectors cannot be used.
     """
+    from imagesearch.models.devices import choose_device
+    from imagesearch.models.processes import joined, leading
+
+    with joined(choose_device(config.model.device)) as team, leading(team):
+        return _train(config, request, progress, team)
+
+
+def help_train(config: Config) -> None:
+    """Take part in a training of several processes, in every process but the first, which calls :func:`train`.
+
+    Args:
+        config: the same as there.
+
+    Raises:
+        ModelError: the first process failed, or this one.
+        PictureError: a picture cannot be read any more.
+    """
+    from imagesearch.images.sources import load_image
+    from imagesearch.learning.fine_tuned import help_fine_tune
+    from imagesearch.models.devices import choose_device
+    from imagesearch.models.processes import joined
+
+    read = partial(load_image, max_megapixels=config.data.max_megapixels)
+    device = config.model.device
+    with joined(choose_device(device)) as team:
+        help_fine_tune(team, partial(_find, config), read=read, device=device)
+
+
+def _train(config: Config, request: Request, progress: Progress, team: Team) -> Training:
     from imagesearch.images.sources import load_image
     from imagesearch.learning.match import Match
+    from imagesearch.models.objectives import is_for_retrieval
 
-    methods = _methods(request)
+    methods, loss = _methods(request), _loss(request)
     out = _place(config, request)
-    checkpoint = find_checkpoint(catalogue.features_checkpoint(config.model.name), config.model.revision)
+    checkpoint = _find(config)
     began = time.monotonic()
-    labelled, skipped, is_searchable = _read(config, request, checkpoint, progress)
+    labelled, skipped, is_searchable = read_labelled(config, request.folder, request.labels, checkpoint, progress)
     encode_seconds = time.monotonic() - began
-    match = Match(labelled, request.terms, is_searchable=is_searchable, progress=progress)
+    for_retrieval = is_for_retrieval(loss)
+    if for_retrieval and labelled.is_multi_label:
+        raise UsageError(f"--loss {loss}: pictures need one label each")
+    read = partial(load_image, max_megapixels=config.data.max_megapixels)
+    encode = partial(encode_files, config, checkpoint, read) if for_retrieval else None
+    match = Match(labelled, request.terms, is_searchable=is_searchable, encode=encode, progress=progress)
     match.add_neighbours()
     match.add_probe()
-    read = partial(load_image, max_megapixels=config.data.max_megapixels)
     for method in methods:
-        plan = request.plan(method, labelled.is_multi_label)
-        match.add_fine_tuned(plan, checkpoint, read=read, folder=_cache(), device=config.model.device)
+        plan = request.plan(method, loss, labelled.is_multi_label, config.model.pooling)
+        match.add_fine_tuned(
+            plan, checkpoint, read=read, folder=cache_folder(), device=config.model.device, team=team
+        )
     contestants = match.contestants
-    best = max(range(1, len(contestants)), key=lambda place: (contestants[place].accuracy.value, -place))
+    best = match.best_for_retrieval() if for_retrieval else match.best_for_labels()
     found = Training(
         model=checkpoint.name,
         pictures=len(labelled.pictures),
@@ -208,6 +262,7 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
         split=match.split_report,
         contestants=contestants,
         best=best,
+        measure=MAIN if for_retrieval else "accuracy",
         probe=match.probe,
         histories={name: one.tuned.history for name, one in match.tuned.items()},
         stopped={name: one.tuned.stopped for name, one in match.tuned.items() if one.tuned.stopped},
@@ -219,29 +274,53 @@ def train(config: Config, request: Request, progress: Progress = no_progress) ->
         encode_seconds=encode_seconds,
         out=str(out),
     )
-    if not (found.beats_baseline or request.force):
-        return found
-    found = replace(found, written=True)
-    _write(found, labelled, match.network(best, checkpoint), request.seed)
-    remember(out)
+    if found.beats_baseline or request.force:
+        found = replace(found, written=True)
+        _write(found, labelled, match.network(best, checkpoint), request.seed)
+        remember(out)
+    match.forget_checkpoints()
     return found
+
+
+def _find(config: Config) -> Checkpoint:
+    return find_checkpoint(catalogue.features_checkpoint(config.model.name), config.model.revision)
+
+
+def _loss(request: Request) -> Loss:
+    """The loss of fine-tuning.
+
+    Raises:
+        UsageError: it is not known.
+    """
+    from imagesearch.models.objectives import LOSSES
+
+    for loss in LOSSES:
+        if request.loss == loss:
+            return loss
+    raise UsageError(f"loss {request.loss!r}: must be one of {', '.join(LOSSES)}")
 
 
 def _methods(request: Request) -> list[Method]:
     """The ways of fine-tuning, in order.
 
     Raises:
-        UsageError: one is not known.
+        UsageError: one is not known, or there is none although a loss was chosen.
         ModelError: a package is missing.
     """
     from imagesearch.models.fine_tuning import require_packages
+    from imagesearch.models.objectives import is_for_retrieval
     from imagesearch.models.trainer import METHODS
 
     if unknown := [name for name in request.methods if name not in METHODS]:
         raise UsageError(f"method {unknown[0]!r}: must be one of probe, {', '.join(METHODS)}, all")
     chosen = [name for name in METHODS if name in request.methods]
+    loss = _loss(request)
+    if is_for_retrieval(loss) and not chosen:
+        raise UsageError(
+            f"--loss {loss} trains the network: say which weights, by --method {', '.join(METHODS)} or all"
+        )
     for method in chosen:
-        require_packages(method)
+        require_packages(method, loss)
     return chosen
 
 
@@ -264,57 +343,6 @@ def _place(config: Config, request: Request) -> Path:
                 f"{str(out)!r} holds an earlier result: choose another --out, or replace it with --force"
             )
     return out
-
-
-def _read(
-    config: Config, request: Request, checkpoint: Checkpoint, progress: Progress
-) -> tuple[LabelledPictures, tuple[Skipped, ...], bool]:
-    """All pictures with vectors and labels, files that cannot be read, and whether searches use these vectors."""
-    from imagesearch.learning.exact import read_rows
-    from imagesearch.learning.label_sets import label_pictures
-
-    update = {"normalize": False, "embedding_dim": None}
-    settings = config.model_copy(update={"model": config.model.model_copy(update=update)})
-    encoder = _head_inputs(settings, checkpoint)
-    with _vectors(settings, request.folder, checkpoint, encoder) as images:
-        report = images.index(request.folder, prune=True, progress=progress)
-        rows = read_rows(images.collection(), progress)
-    return label_pictures(rows.pictures, rows.vectors, request.labels), report.skipped, encoder is None
-
-
-def _head_inputs(config: Config, checkpoint: Checkpoint) -> Encoder | None:
-    """The network that gives what a head is given; None where these are the vectors that are searched."""
-    from imagesearch.models.heads import is_linear
-    from imagesearch.models.new_head import HeadInputs, load_with_new_head
-
-    if is_linear(checkpoint, config.model.pooling):
-        return None
-    loaded = load_with_new_head(checkpoint, ["first", "second"])
-    return HeadInputs(loaded, device=config.model.device, precision=config.model.precision)
-
-
-@contextmanager
-def _vectors(
-    config: Config, folder: str, checkpoint: Checkpoint, encoder: Encoder | None
-) -> Iterator[ImageSearch]:
-    """The cache of vectors of this folder and checkpoint."""
-    whole = os.path.abspath(os.path.expanduser(folder))
-    key = json.dumps([whole, checkpoint.revision, config.model.pooling, encoder is None])
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-    database = DatabaseAddress.parse(str(_cache() / f"{digest}.db")).open(ConnectionOptions())
-    update = {"index_type": "auto", "index_params": {}, "search_params": {}, "metric_type": Metric.COSINE}
-    settings = config.model_copy(update={"milvus": config.milvus.model_copy(update=update)})
-    with ImageSearch(settings, database=database, embedder=encoder) as images:
-        yield images
-
-
-def _cache() -> Path:
-    """Where vectors and unfinished trainings are kept; it may be deleted at any time."""
-    import platformdirs
-
-    place = platformdirs.user_cache_path("imagesearch") / "training"
-    place.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 def _write(found: Training, labelled: LabelledPictures, network: LoadedModel, seed: int) -> None:

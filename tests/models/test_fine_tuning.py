@@ -12,7 +12,7 @@ from PIL import Image
 
 from imagesearch.errors import ModelError
 from imagesearch.models import fine_tuning
-from imagesearch.models.fine_tuning import Examples, augmented, fine_tune, require_packages, run_logits
+from imagesearch.models.fine_tuning import Examples, augmented, fine_tune, require_packages, run_network
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.network import LoadedModel
 from imagesearch.models.new_head import load_with_new_head, set_head, write_checkpoint
@@ -104,7 +104,7 @@ def test_what_is_trained_and_that_the_result_is_an_ordinary_checkpoint(
     paths = examples[1].paths
     with torch.inference_mode():
         theirs = model(**processor([read(path) for path in paths], return_tensors="pt")).logits.numpy()
-    ours, _ = run_logits(loaded, paths, read, device="cpu")
+    ours = run_network(loaded, paths, read, device="cpu").logits
     np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
 
 
@@ -230,6 +230,38 @@ def test_training_ends_when_validation_gets_no_better(
     found = fine_tune(load("resnet"), (training, contrary), read, tmp_path, plan, device="cpu")
     assert found.stopped == "no better for 2 epochs"
     assert found.epochs < 12
+
+
+def test_a_killed_run_has_as_much_patience_as_an_unbroken_one(
+    load: Callable[[str], LoadedModel], examples: tuple[Examples, Examples], tmp_path: Path
+) -> None:
+    training, validation = examples
+    contrary = training, Examples(validation.paths, 1 - validation.targets)
+    plan = plan_of("full", epochs=12, patience=3)
+    whole = fine_tune(load("resnet"), contrary, read, tmp_path / "whole", plan, device="cpu")
+    assert whole.stopped
+    dead = killer(STEPS_PER_EPOCH * (whole.epochs - 1) + 1)
+    with pytest.raises(KilledError):
+        fine_tune(load("resnet"), contrary, read, tmp_path / "killed", plan, device="cpu", progress=dead)
+    resumed = fine_tune(load("resnet"), contrary, read, tmp_path / "killed", plan, device="cpu")
+    assert (resumed.stopped, resumed.epochs) == (whole.stopped, whole.epochs)
+
+
+@pytest.mark.parametrize("epochs", [2, 12])
+def test_a_training_that_is_over_is_not_done_again(
+    epochs: int, load: Callable[[str], LoadedModel], examples: tuple[Examples, Examples], tmp_path: Path
+) -> None:
+    """As when the disk was full when its result was to be written."""
+    training, validation = examples
+    contrary = training, Examples(validation.paths, 1 - validation.targets)
+    one, again, steps = load("resnet"), load("resnet"), list[int]()
+    plan = plan_of("full", epochs=epochs, patience=2)
+    first = fine_tune(one, contrary, read, tmp_path, plan, device="cpu")
+    second = fine_tune(again, contrary, read, tmp_path, plan, device="cpu", progress=lambda *_: steps.append(1))
+    assert not steps
+    assert (first.stopped, first.history) == (second.stopped, second.history)
+    for name, expected in weights_of(one).items():
+        np.testing.assert_array_equal(weights_of(again)[name], expected)
 
 
 def test_augmentation_is_that_of_place_and_epoch() -> None:

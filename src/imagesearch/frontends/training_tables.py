@@ -10,7 +10,7 @@ from imagesearch.frontends.text import counted
 
 if TYPE_CHECKING:
     from imagesearch.learning.contest import Contestant
-    from imagesearch.learning.metrics import Estimate
+    from imagesearch.learning.metrics import Difference, Estimate
     from imagesearch.learning.splits import SplitReport
     from imagesearch.training import Training
 
@@ -32,13 +32,18 @@ def training_tables(found: Training) -> list[Table]:
         "95 % ": "right",
         "ECE": "right",
         "retrieval mAP": "right",
+        "gain in mAP": "right",
+        "95 %  ": "right",
         "seconds": "right",
     }
     title = (
         f"{found.model}: {found.split.held_out:,} pictures set aside, {found.split.training:,} learnt from,"
         f" {found.classes:,} classes"
     )
-    methods = Table(title, columns, [_row(one) for one in found.contestants], _cross_validation(found))
+    gains = any(one.retrieval_gain for one in found.contestants)
+    if not gains:  # vectors are as they were
+        columns = {name: side for name, side in columns.items() if name not in ("gain in mAP", "95 %  ")}
+    methods = Table(title, columns, [_row(one, gains) for one in found.contestants], _cross_validation(found))
     worst = list(found.per_class.items())[:_SHOWN_CLASSES]
     rows = [
         [name, f"{row['pictures']:.0f}", *(f"{row[key]:.3f}" for key in ("precision", "recall", "F1"))]
@@ -112,20 +117,23 @@ def _retrieval(found: Training) -> Table:
     return Table("Retrieval", {"vectors": "left", **dict.fromkeys(columns, "right")}, rows, note)
 
 
-def _row(one: Contestant) -> list[str]:
-    gain = one.gain
+def _row(one: Contestant, gains: bool) -> list[str]:
     return [
         one.name,
         one.detail,
         f"{one.accuracy.value:.3f}",
         _interval(one.accuracy),
         f"{one.macro_f1.value:.3f}",
-        f"{gain.value:+.3f}" if gain else "",
-        f"{gain.low:+.3f} to {gain.high:+.3f}" if gain else "",
+        *_gain(one.gain),
         "" if one.calibration_error is None else f"{one.calibration_error:.3f}",
         "" if one.retrieval is None else f"{one.retrieval.value:.3f}",
+        *(_gain(one.retrieval_gain) if gains else ()),
         f"{one.seconds:.1f}",
     ]
+
+
+def _gain(gain: Difference | None) -> tuple[str, str]:
+    return (f"{gain.value:+.3f}", f"{gain.low:+.3f} to {gain.high:+.3f}") if gain else ("", "")
 
 
 def _interval(value: Estimate) -> str:
@@ -187,18 +195,23 @@ def _some(names: list[str], shown: int = 3) -> str:
 
 def verdict(found: Training) -> str:
     """Whether training was worth it, in a sentence or two."""
-    gain, place = found.winner.gain, found.out
+    gain, place = found.gain, found.out
     name, baseline = found.winner.name, found.contestants[0]
     assert gain is not None  # of the baseline alone there is none
-    interval = f"{gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
+    interval = f"{found.measure} {gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
+    if found.measure == "accuracy":
+        rival = "the nearest neighbours"
+        detailed = f"{rival} ({baseline.detail})"
+    else:
+        rival = detailed = f"the vectors of {found.model}"
     if not found.beats_baseline:
-        said = f"the {name} did not beat the nearest neighbours ({baseline.detail}): accuracy {interval}"
+        said = f"the {name} did not beat {detailed}: {interval}"
         if found.written:
             return f"{said}; written to {place} all the same"
         return f"{said}; nothing was written (--force writes it all the same)"
     if not found.is_sure:
         return (
-            f"the {name} did better than the nearest neighbours, but with so few pictures set aside that is not"
-            f" sure: accuracy {interval}; written to {place}"
+            f"the {name} did better than {rival}, but with so few pictures set aside that is not sure:"
+            f" {interval}; written to {place}"
         )
-    return f"the {name} beats the nearest neighbours: accuracy {interval}; written to {place}"
+    return f"the {name} beats {rival}: {interval}; written to {place}"

@@ -46,6 +46,8 @@ class Contestant:
             the model makes for search; None with several labels, or where no class has two pictures set aside.
         calibration_error: expected calibration error; None for neighbours.
         gain: in accuracy over the baseline, on the same pictures; None for the baseline.
+        retrieval_gain: in mAP over the vectors before training, on the same pictures; None where vectors are the
+            same, or retrieval was not measured.
         seconds: it took to train.
         predictions: bool, shape (pictures set aside, classes): the labels it gives.
         average_precisions: of each picture's retrieval; empty where there is none.
@@ -59,6 +61,7 @@ class Contestant:
     retrieval: Estimate | None
     calibration_error: float | None
     gain: Difference | None
+    retrieval_gain: Difference | None
     seconds: float
     predictions: Membership = field(repr=False)
     average_precisions: Floats = field(repr=False)
@@ -66,7 +69,9 @@ class Contestant:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without those of single pictures."""
-        parts = {name: getattr(self, name) for name in ("accuracy", "macro_f1", "retrieval", "gain")}
+        parts = {
+            name: getattr(self, name) for name in ("accuracy", "macro_f1", "retrieval", "gain", "retrieval_gain")
+        }
         return {
             "name": self.name,
             "detail": self.detail,
@@ -99,9 +104,12 @@ def measure(
         seed: of resampling.
     """
     right = (predictions == truth).all(axis=1).astype(np.float64)
-    gain = None
+    gain = retrieval_gain = None
     if baseline is not None:
         gain = metrics.compare(right, (baseline.predictions == truth).all(axis=1).astype(np.float64), seed=seed)
+        before = baseline.average_precisions
+        if len(retrieval) and len(before) and retrieval is not before:
+            retrieval_gain = metrics.compare(retrieval, before, seed=seed)
     return Contestant(
         name=name,
         detail=detail,
@@ -110,6 +118,7 @@ def measure(
         retrieval=metrics.estimate(retrieval, seed=seed) if len(retrieval) else None,
         calibration_error=calibration_error,
         gain=gain,
+        retrieval_gain=retrieval_gain,
         seconds=seconds,
         predictions=predictions,
         average_precisions=retrieval,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from imagesearch.errors import UsageError
 from imagesearch.learning import contest
 from imagesearch.learning.contest import Contestant
 from imagesearch.learning.fine_tuned import FineTuned, fine_tune_on
@@ -21,8 +25,10 @@ from imagesearch.models.fine_tuning import Reader
 from imagesearch.models.hub import Checkpoint
 from imagesearch.models.network import LoadedModel
 from imagesearch.models.new_head import load_with_new_head, set_head
+from imagesearch.models.processes import Team
 from imagesearch.models.trainer import Plan
 from imagesearch.records import Progress, no_progress
+from imagesearch.stores.base import Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class Match:
         terms: Terms,
         *,
         is_searchable: bool = True,
+        encode: Callable[[Sequence[str]], Vectors] | None = None,
         progress: Progress = no_progress,
     ) -> None:
         """Set pictures aside.
@@ -64,8 +71,9 @@ class Match:
         Args:
             labelled: the pictures.
             terms: how they are split, and more.
-            is_searchable: whether their vectors, which a head is given, are those that are searched; else
-                retrieval is not measured.
+            is_searchable: whether their vectors, which a head is given, are those that are searched.
+            encode: where they are not, makes those of the untrained model, shape (n, dim), of files; None:
+                retrieval is not measured then.
             progress: told of the stages ``"fit"`` and ``"train"``.
 
         Raises:
@@ -82,8 +90,13 @@ class Match:
         self.split_report = report_split(labelled, self._parts, relations, naive)
         self._truth = labelled.members[self._parts.held_out]
         self._retrieve = partial(contest.retrieve, labelled, self._parts, seed=terms.seed)
-        before = self._retrieve(labelled.vectors[self._parts.held_out])
-        self._before = before if is_searchable else before[:0]
+        self._before = np.empty(0)
+        if is_searchable:
+            self._before = self._retrieve(labelled.vectors[self._parts.held_out])
+        elif encode is not None:
+            self._before = self._retrieve(
+                encode([labelled.pictures[place].path for place in self._parts.held_out])
+            )
         self.contestants: list[Contestant] = []
         self.tuned: dict[str, FineTuned] = {}
 
@@ -126,12 +139,20 @@ class Match:
         self._add("probe", logits, self._before, f"L2 {self.probe.l2:g}", seconds)
 
     def add_fine_tuned(
-        self, plan: Plan, checkpoint: Checkpoint, *, read: Reader, folder: Path, device: str = "auto"
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        *,
+        read: Reader,
+        folder: Path,
+        device: str = "auto",
+        team: Team | None = None,
     ) -> None:
         """The network trained further, beginning with the probe.
 
         Args:
-            plan, checkpoint, read, folder, device: see :func:`~imagesearch.learning.fine_tuned.fine_tune_on`.
+            plan, checkpoint, read, folder, device, team: see
+                :func:`~imagesearch.learning.fine_tuned.fine_tune_on`.
 
         Raises:
             ModelError, PictureError, UsageError: see there.
@@ -149,11 +170,16 @@ class Match:
             balanced=self._terms.balanced,
             device=device,
             progress=self._progress,
+            team=team,
         )
         seconds = time.monotonic() - began
         self.tuned[plan.method] = found
-        retrieval = self._retrieve(found.vectors) if self._is_searchable else self._before
-        detail = f"{found.tuned.epochs} epochs, {found.tuned.trained / 1e6:.2g} M weights"
+        vectors = found.inputs if self._is_searchable else found.vectors
+        retrieval = self._before if vectors is None else self._retrieve(vectors)
+        detail = f"{plan.loss}, " if plan.is_for_retrieval else ""
+        detail += f"{found.tuned.epochs} epochs, {found.tuned.trained / 1e6:.2g} M weights"
+        if 0 < found.tuned.at_once < plan.batch_size and (team is None or team.size == 1):
+            detail += f", {found.tuned.at_once} pictures in memory at once"
         self._add(plan.method, found.logits, retrieval, detail, seconds)
 
     def _add(self, name: str, logits: Numbers, retrieval: Floats, detail: str, seconds: float) -> None:
@@ -169,6 +195,37 @@ class Match:
             seed=self._terms.seed,
         )
         self.contestants.append(measured)
+
+    def best_for_labels(self) -> int:
+        """The place of the contestant that is right most often, not counting the neighbours."""
+        return max(range(1, len(self.contestants)), key=lambda place: (self._accuracy(place), -place))
+
+    def best_for_retrieval(self) -> int:
+        """The place of the one whose vectors find best, of those whose vectors were trained.
+
+        Raises:
+            UsageError: retrieval cannot be measured.
+        """
+        found = {
+            place: one.retrieval.value
+            for place, one in enumerate(self.contestants)
+            if one.name in self.tuned and one.retrieval is not None
+        }
+        if not found:
+            raise UsageError(
+                "retrieval cannot be measured: at least two classes are needed among the pictures set aside, and"
+                " two pictures of one of them (--held-out)"
+            )
+        return max(found, key=lambda place: (found[place], -place))
+
+    def _accuracy(self, place: int) -> float:
+        return self.contestants[place].accuracy.value
+
+    def forget_checkpoints(self) -> None:
+        """Remove the checkpoints of trainings that came to their end; those that were interrupted may go on."""
+        for one in self.tuned.values():
+            if one.tuned.stopped != "interrupted":
+                shutil.rmtree(one.folder, ignore_errors=True)
 
     def per_class(self, place: int) -> Mapping[str, dict[str, float]]:
         """Measures of one contestant by class; see :func:`~imagesearch.learning.contest.per_class`."""

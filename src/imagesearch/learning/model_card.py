@@ -51,7 +51,7 @@ def model_card(
             f"# {name}",
             "",
             f"{base} for {len(labelled.names)} labels, learnt from {parts.training:,} pictures by"
-            f" `imagesearch train` ({_METHODS[winner.name]}).",
+            f" `imagesearch train` ({_METHODS[winner.name]}; {winner.detail}).",
             "",
             "```python",
             "from transformers import pipeline",
@@ -118,12 +118,19 @@ def _pictures(labelled: LabelledPictures, parts: SplitReport) -> list[str]:
 
 
 def _measures(contestants: Sequence[Contestant]) -> list[str]:
-    lines = ["| method | accuracy | macro F1 | gain over " + BASELINE + " |", "|---|---|---|---|"]
+    columns = ["method", "accuracy", "macro F1", f"gain over {BASELINE}", "retrieval mAP", "gain in mAP"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for one in contestants:
-        values = [f"{part.value:.3f} ({part.low:.3f} to {part.high:.3f})" for part in (one.accuracy, one.macro_f1)]
-        gain = one.gain
-        values.append(f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})" if gain else "")
-        lines.append(f"| {one.name} | " + " | ".join(values) + " |")
+        gains = [
+            f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})" if gain else ""
+            for gain in (one.gain, one.retrieval_gain)
+        ]
+        values = [
+            f"{part.value:.3f} ({part.low:.3f} to {part.high:.3f})" if part else ""
+            for part in (one.accuracy, one.macro_f1, one.retrieval)
+        ]
+        cells = [one.name, *values[:2], gains[0], values[2], gains[1]]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

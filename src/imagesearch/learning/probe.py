@@ -113,6 +113,35 @@ def fit_linear(
     return Linear(weights, fitted.bias - weights @ mean)
 
 
+def fit_validated(
+    training: tuple[Vectors, Membership],
+    validation: tuple[Vectors, Membership],
+    *,
+    importance: NDArray[np.float64] | None = None,
+) -> tuple[Linear, float]:
+    """A calibrated head on vectors of a network that was trained with some of the pictures.
+
+    Of these it knows too well where they belong. So the others choose the regularisation and the temperature.
+
+    Args:
+        training: vectors and labels of pictures that the network was trained with, to fit to.
+        validation: of pictures that it was not trained with.
+        importance: weight of each picture to fit to.
+
+    Returns:
+        From vectors to calibrated logits, and the strength of regularisation.
+    """
+    fits: dict[float, Linear] = {}
+
+    def loss(l2: float) -> float:
+        fits[l2] = fit_linear(*training, l2, importance=importance)
+        return log_loss(fits[l2].logits(validation[0]), validation[1])
+
+    l2 = _downhill(loss)
+    temperature = np.float32(best_temperature(fits[l2].logits(validation[0]), validation[1]))
+    return Linear(fits[l2].weights / temperature, fits[l2].bias / temperature), l2
+
+
 def _standard(vectors: Vectors) -> tuple[Vectors, Vectors]:
     """What to subtract from each number of a vector and to divide it by; 1 where it never differs."""
     spread = vectors.std(axis=0, dtype=np.float64)

@@ -23,8 +23,11 @@ from imagesearch.errors import ModelError
 from imagesearch.models.devices import choose_device
 from imagesearch.models.network import LoadedModel, find_preprocessor
 from imagesearch.models.new_head import find_head
+from imagesearch.models.objectives import PROXY_LOSSES, Loss, SearchedVectors, class_means, is_for_retrieval
 from imagesearch.models.preprocessing import PillowPreprocessor, Pixels
+from imagesearch.models.processes import Team
 from imagesearch.models.trainer import Method, Plan, run
+from imagesearch.models.trainer_class import Score
 from imagesearch.records import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ Reader = Callable[[str], "Image.Image"]
 _LORA_RANK, _LORA_ALPHA, _LORA_DROPOUT = 8, 16, 0.05
 # Augmentation: the least part of a picture that is cut out, and how far brightness and contrast go.
 _LEAST_AREA, _JITTER = 0.5, 0.2
+# Pictures that a network is run on at once.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,6 +57,11 @@ class Examples:
     targets: NDArray[np.float32]
     importance: NDArray[np.float32] | None = None
 
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The number of each picture's class, int64, shape (n,)."""
+        return np.asarray(self.targets.argmax(axis=1), np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
@@ -61,8 +71,9 @@ class Tuned:
         loaded: the network, with the weights of the best epoch; LoRA's additions are part of them.
         trained: how many weights were trained.
         epochs: how many were finished.
-        history: for each epoch training loss, validation loss and accuracy.
+        history: for each epoch training loss, validation loss and accuracy; or training loss and ``mAP``.
         stopped: why it ended early, or empty.
+        at_once: how many pictures of a batch memory held at once.
     """
 
     loaded: LoadedModel
@@ -70,16 +81,21 @@ class Tuned:
     epochs: int
     history: list[dict[str, float]] = field(default_factory=list)
     stopped: str = ""
+    at_once: int = 0
 
 
-def require_packages(method: Method) -> None:
-    """Make sure that what the method needs is installed.
+def require_packages(method: Method, loss: Loss = "cross-entropy") -> None:
+    """Make sure that what the method and the loss need is installed.
 
     Raises:
         ModelError: says what to install.
     """
-    needed = ["accelerate", *(["peft"] if method == "lora" else [])]
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+    needed = ["accelerate"]
+    if method == "lora":
+        needed.append("peft")
+    if is_for_retrieval(loss):
+        needed.append("pytorch-metric-learning")
+    if missing := [name for name in needed if importlib.util.find_spec(name.replace("-", "_")) is None]:
         raise ModelError(f"fine-tuning needs other packages: pip install {' '.join(missing)}")
 
 
@@ -92,8 +108,10 @@ def fine_tune(
     *,
     device: str = "auto",
     progress: Progress = no_progress,
+    score: Score | None = None,
+    team: Team | None = None,
 ) -> Tuned:
-    """Train a network; the weights of the epoch with the least validation loss count.
+    """Train a network; the weights of the epoch with the least validation loss, or the highest score, count.
 
     Args:
         loaded: from :func:`~imagesearch.models.new_head.load_with_new_head`, its head set; changed in place.
@@ -104,24 +122,49 @@ def fine_tune(
         plan: how.
         device: the setting ``model.device``.
         progress: told of the stage ``"train"``: steps.
+        score: for a loss for retrieval: how good vectors of pictures to validate with are, given their classes.
+        team: the processes that train together, all of which call this with the same arguments.
 
     Raises:
-        ModelError: a package is missing, the network has no blocks, or the loss was no number in the first epoch.
+        ModelError: a package is missing, the network has no blocks, the loss was no number in the first epoch, or
+            a checkpoint cannot be written.
         PictureError: a picture cannot be read any more.
     """
-    require_packages(plan.method)
+    require_packages(plan.method, plan.loss)
     model = loaded.model
+    proxies = _proxies(loaded, examples[0], read, plan, device)
     _seed(plan.seed)
-    _choose_weights(loaded, plan.method)
+    _choose_weights(loaded, plan.method, learns_head=not plan.is_for_retrieval)
     _freeze_statistics(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     training, validation = (_Pictures(loaded, part, read, plan.seed) for part in examples)
     training.augments = True
-    done = run(loaded, (training, validation), folder, plan, device=choose_device(device), progress=progress)
+    done = run(
+        loaded,
+        (training, validation),
+        folder,
+        plan,
+        device=choose_device(device),
+        progress=progress,
+        score=score,
+        proxies=proxies,
+        team=team,
+    )
     if plan.method == "lora":
         _merge_lora(model)
     model.eval().requires_grad_(True)
-    return Tuned(loaded, trained, len(done.history), done.history, done.stopped)
+    return Tuned(loaded, trained, len(done.history), done.history, done.stopped, done.at_once)
+
+
+def _proxies(
+    loaded: LoadedModel, training: Examples, read: Reader, plan: Plan, device: str
+) -> NDArray[np.float32] | None:
+    """Where a loss's vectors of classes begin: where the network sees the classes now."""
+    if plan.loss not in PROXY_LOSSES:
+        return None
+    vectors = run_network(loaded, training.paths, read, device=device, pooling=plan.pooling).vectors
+    assert vectors is not None
+    return class_means(vectors, training.codes, training.targets.shape[1])
 
 
 def _seed(seed: int) -> None:
@@ -131,8 +174,8 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _choose_weights(loaded: LoadedModel, method: Method) -> None:
-    """Let only the method's weights and the head be trained."""
+def _choose_weights(loaded: LoadedModel, method: Method, *, learns_head: bool) -> None:
+    """Let only the method's weights be trained, and the head, or all but the head."""
     model, (name, head) = loaded.model, find_head(loaded)
     model.requires_grad_(method == "full")
     if method == "lora":
@@ -140,7 +183,7 @@ def _choose_weights(loaded: LoadedModel, method: Method) -> None:
     elif method == "last":
         for module in _from_last_block(loaded):
             module.requires_grad_(True)
-    head.requires_grad_(True)
+    head.requires_grad_(learns_head)
 
 
 def _from_last_block(loaded: LoadedModel) -> Iterator[Any]:
@@ -223,6 +266,16 @@ class _Pictures:
         self._preprocessor = find_preprocessor(loaded.checkpoint)
         self.augments, self.epoch = False, 0
 
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The number of each picture's class, shape (n,)."""
+        return self._examples.codes
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether rare classes count as much as frequent ones."""
+        return self._examples.importance is not None
+
     def __len__(self) -> int:
         return len(self._examples.paths)
 
@@ -265,10 +318,33 @@ def augmented(image: Image.Image, random: np.random.Generator) -> Image.Image:
     return ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(brightness)).enhance(contrast)
 
 
-def run_logits(
-    loaded: LoadedModel, paths: Sequence[str], read: Reader, *, device: str = "auto"
-) -> tuple[Any, Any]:
-    """Logits and inputs of the head of pictures as they are: float32, shapes (n, classes) and (n, dim)."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Outputs:
+    """What a network gives of n pictures as they are.
+
+    Attributes:
+        logits: float32, shape (n, classes).
+        inputs: what its head is given, float32, shape (n, dim of the head).
+        vectors: what is searched, float32, shape (n, dim), of any length; None if nobody asked for them.
+    """
+
+    logits: NDArray[np.float32]
+    inputs: NDArray[np.float32]
+    vectors: NDArray[np.float32] | None
+
+
+def run_network(
+    loaded: LoadedModel, paths: Sequence[str], read: Reader, *, device: str = "auto", pooling: str | None = None
+) -> Outputs:
+    """Run a network with a head on pictures, in evaluation mode and float32.
+
+    Args:
+        pooling: the setting ``model.pooling``: how the vectors that are searched are made; None: they are not.
+
+    Raises:
+        ModelError: the network's vectors cannot be told from its head.
+        PictureError: a picture cannot be read.
+    """
     import torch
 
     pictures = _Pictures(loaded, Examples(paths, np.zeros((len(paths), 1), np.float32)), read, 0)
@@ -276,14 +352,22 @@ def run_logits(
     _, head = find_head(loaded)
     given: list[torch.Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].float().cpu()))
-    logits = []
+    searched = None if pooling is None else SearchedVectors(loaded, pooling)
+    logits, vectors = [], []
     model = loaded.model.eval().to(where)
     try:
         with torch.inference_mode():
-            for start in range(0, len(paths), 64):
-                batch = [pictures[place]["pixel_values"] for place in range(start, min(start + 64, len(paths)))]
-                logits.append(model(pixel_values=torch.from_numpy(np.stack(batch)).to(where)).logits.float().cpu())
+            for start in range(0, len(paths), _AT_ONCE):
+                places = range(start, min(start + _AT_ONCE, len(paths)))
+                batch = np.stack([pictures[place]["pixel_values"] for place in places])
+                logits.append(model(pixel_values=torch.from_numpy(batch).to(where)).logits.float().cpu())
+                if searched is not None:
+                    vectors.append(searched.take().float().cpu())
     finally:
         handle.remove()
+        if searched is not None:
+            searched.close()
         model.to("cpu")
-    return torch.cat(logits).numpy(), torch.cat(given).numpy()
+    return Outputs(
+        torch.cat(logits).numpy(), torch.cat(given).numpy(), torch.cat(vectors).numpy() if vectors else None
+    )

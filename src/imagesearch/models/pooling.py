@@ -49,16 +49,28 @@ def pooled(network: Network, pooling: str) -> Callable[[torch.Tensor], torch.Ten
         if pooling == TEXT_SPACE:
             return features_of(model.get_image_features(pixel_values=pixels))
         # Models with a text tower want texts too; their image tower alone does not.
-        output = getattr(model, "vision_model", model)(pixel_values=pixels)
-        if pooling == "pooler":
-            return _of_output(output, "pooler_output", network).flatten(1)
-        states = _of_output(output, "last_hidden_state", network)
-        if pooling == "cls":
-            return states.select(1, 0)
-        # (n, channels, height, width) from convolutional networks, (n, tokens, channels) from transformers
-        return states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)
+        return pool(getattr(model, "vision_model", model)(pixel_values=pixels), pooling, network.checkpoint.name)
 
     return compute
+
+
+def pool(output: Any, pooling: str, name: str) -> torch.Tensor:
+    """Vectors, shape (n, dim), of a backbone's output.
+
+    Args:
+        pooling: ``"pooler"``, ``"cls"`` or ``"mean"``.
+        name: of the checkpoint, for messages.
+
+    Raises:
+        ModelError: the output lacks what the pooling needs.
+    """
+    if pooling == "pooler":
+        return _of_output(output, "pooler_output", name).flatten(1)
+    states = _of_output(output, "last_hidden_state", name)
+    if pooling == "cls":
+        return states.select(1, 0)
+    # (n, channels, height, width) from convolutional networks, (n, tokens, channels) from transformers
+    return states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)
 
 
 def resolve_pooling(network: Network, pooling: str) -> str:
@@ -83,7 +95,7 @@ def choose_pooling(network: Network) -> str:
         return TEXT_SPACE
     if not network.missing and _has_pooler(network):
         return "pooler"
-    return "cls" if _has_class_token(network.model) else "mean"
+    return "cls" if has_class_token(network.model) else "mean"
 
 
 def _check_weights(network: Network) -> None:
@@ -104,7 +116,7 @@ def _check_pooling(network: Network, pooling: str) -> str:
         raise ModelError(f"model.pooling = 'pooler': {name} has no trained pooler (allowed: auto, cls, mean)")
     if pooling == "pooler" and hasattr(network.model, "get_image_features"):
         return TEXT_SPACE
-    if pooling == "cls" and not _has_class_token(network.model):
+    if pooling == "cls" and not has_class_token(network.model):
         raise ModelError(f"model.pooling = 'cls': {name} has no class token (allowed: auto, pooler, mean)")
     return pooling
 
@@ -118,12 +130,13 @@ def _has_pooler(network: Network) -> bool:
         )
 
 
-def _has_class_token(model: Any) -> bool:
+def has_class_token(model: Any) -> bool:
+    """Whether a backbone has a token for the whole picture."""
     return any(name.rsplit(".", 1)[-1] in ("cls_token", "class_embedding") for name, _ in model.named_parameters())
 
 
-def _of_output(output: Any, field: str, network: Network) -> torch.Tensor:
+def _of_output(output: Any, field: str, name: str) -> torch.Tensor:
     value: torch.Tensor | None = getattr(output, field, None)
     if value is None:
-        raise ModelError(f"{network.checkpoint.name} gives no {field}; choose another model.pooling")
+        raise ModelError(f"{name} gives no {field}; choose another model.pooling")
     return value

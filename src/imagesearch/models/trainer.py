@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
 from imagesearch.models.network import LoadedModel, quiet_transformers
+from imagesearch.models.objectives import Loss, is_for_retrieval, make_learner
+from imagesearch.models.processes import FirstProcessError, OtherProcessError, Team
+from imagesearch.models.trainer_class import NoNumberError, Score, make_trainer
+from imagesearch.models.training_batches import BatchSampler, class_batches, shuffled_batches
 from imagesearch.records import PlainValues, Progress, describe
 
 Method = Literal["last", "lora", "full"]
@@ -20,6 +29,9 @@ METHODS: tuple[Method, ...] = ("last", "lora", "full")
 _RATES: dict[Method, float] = {"last": 1e-4, "lora": 5e-4, "full": 5e-5}
 # Warming up takes this part of all steps.
 _WEIGHT_DECAY, _WARM_UP, _LARGEST_GRADIENT = 0.05, 0.1, 1.0
+# What the Trainer logs, and what it is called here; an epoch counts once it was validated.
+_LOGGED = {"loss": "loss", "eval_loss": "validation_loss", "eval_accuracy": "accuracy", "eval_mAP": "mAP"}
+_VALIDATED = {"validation_loss", "mAP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +42,29 @@ class Plan(PlainValues):
         method: which weights: those of the last block, low-rank additions to all layers (LoRA, Hu et al. 2021), or
             all; and always the head's.
         epochs: at most so many passes over the pictures.
-        batch_size: pictures per step.
+        loss: what becomes smaller; see :data:`~imagesearch.models.objectives.LOSSES`.
+        batch_size: pictures per step, of all processes together.
         learning_rate: the largest; 0: as is usual for the method.
-        patience: epochs without a better validation loss after which to stop.
+        patience: epochs without a better validation loss (of a loss for retrieval: mAP) after which to stop.
         several: whether pictures may have several labels.
+        pooling: the setting ``model.pooling``: which vectors a loss for retrieval acts on.
         seed: of order, augmentation and new weights.
     """
 
     method: Method = "last"
+    loss: Loss = "cross-entropy"
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 0.0
     patience: int = 3
     several: bool = False
+    pooling: str = "auto"
     seed: int = 0
+
+    @property
+    def is_for_retrieval(self) -> bool:
+        """Whether the vectors that are searched are trained, and not the labels."""
+        return is_for_retrieval(self.loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +72,14 @@ class Done:
     """What the Trainer did.
 
     Attributes:
-        history: for each epoch training loss, validation loss and accuracy.
+        history: for each epoch training loss, validation loss and accuracy; or training loss and ``mAP``.
         stopped: why it ended early, or empty.
+        at_once: how many pictures of a batch memory held at once.
     """
 
     history: list[dict[str, float]]
     stopped: str
-
-
-class _NoNumberError(Exception):
-    """The loss is no number.
-
-    Attributes:
-        step: where.
-    """
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss was no number at step {step}")
-        self.step = step
+    at_once: int
 
 
 def run(
@@ -79,6 +90,9 @@ def run(
     *,
     device: str,
     progress: Progress,
+    score: Score | None = None,
+    proxies: NDArray[np.float32] | None = None,
+    team: Team | None = None,
 ) -> Done:
     """Train; afterwards the model has the weights of the best epoch.
 
@@ -90,37 +104,129 @@ def run(
         plan: how.
         device: the device that was chosen.
         progress: told of the stage ``"train"``: steps.
+        score: of vectors of pictures to validate with, which a loss for retrieval makes larger.
+        proxies: where those of the loss begin, shape (classes, dim); None for a loss without.
+        team: the processes that train together, all of which call this.
 
     Raises:
-        ModelError: the loss was no number before the first epoch was over.
+        ModelError: the loss was no number before the first epoch was over, a checkpoint cannot be written, memory
+            does not hold a single picture, or another process ended.
         KeyboardInterrupt: before the first epoch was over.
     """
-    from transformers import EarlyStoppingCallback, PrinterCallback
+    from transformers import PrinterCallback
 
-    trainer = _make_trainer(loaded, sets, folder, plan, device)
+    team = team or Team()
+    module = loaded.model
+    if score is not None:
+        module = make_learner(loaded, plan.loss, pooling=plan.pooling, proxies=proxies, gather=team.rows)
+    batches = _batch_sampler(sets[0], plan, team)
+    arguments = _arguments(folder, plan, device, team)
+    trainer = make_trainer(module, arguments, sets, batches, several=plan.several, score=score, team=team)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=plan.patience))
+    trainer.add_callback(_patience(plan))
     trainer.add_callback(_watcher(sets[0], progress))
     folder.mkdir(parents=True, exist_ok=True)
+    last = team.hand_out(_last_whole(folder) if team.is_first else None)
+    try:
+        stopped = "" if _is_over(trainer, last, plan) else _train(trainer, last, team)
+    finally:
+        if score is not None:
+            module.searched.close()
+    history = _history(trainer.state.log_history)
+    if not stopped and trainer.state.epoch is not None and trainer.state.epoch < plan.epochs:
+        stopped = f"no better for {plan.patience} epochs"
+    return Done(history, stopped, trainer.at_once)
+
+
+def _is_over(trainer: Any, last: str | None, plan: Plan) -> bool:
+    """Whether a checkpoint is of a training that came to its end; then its best epoch is loaded."""
+    from transformers import TrainerState
+
+    if last is None:
+        return False
+    state = TrainerState.load_from_json(str(Path(last) / "trainer_state.json"))
+    is_over = round(state.epoch or 0) >= plan.epochs or _is_stale(state, plan.patience)
+    if is_over and Path(state.best_model_checkpoint or "").is_dir():
+        trainer.state = state
+        trainer._load_best_model()
+        return True
+    return False
+
+
+def _is_stale(state: Any, patience: int) -> bool:
+    """Whether the last so many epochs were no better than one before."""
+    epochs = (state.global_step - (state.best_global_step or 0)) * state.epoch / state.global_step
+    return bool(round(epochs) >= patience)
+
+
+def _patience(plan: Plan) -> Any:
+    """Ends training when epochs get no better.
+
+    Transformers' own ``EarlyStoppingCallback`` counts anew in a run that goes on.
+    """
+    from transformers import TrainerCallback
+
+    class _Patience(TrainerCallback):  # type: ignore[misc]
+        def on_save(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+            if _is_stale(state, plan.patience):
+                control.should_training_stop = True
+
+    return _Patience()
+
+
+def _train(trainer: Any, last: str | None, team: Team) -> str:
+    """Train from a checkpoint on; why it ended early, or nothing.
+
+    Raises:
+        ModelError, KeyboardInterrupt: see :func:`run`.
+    """
     stopped = ""
     try:
-        with quiet_transformers():
-            trainer.train(resume_from_checkpoint=_last_whole(folder))
+        with quiet_transformers(), _together(team):
+            trainer.train(resume_from_checkpoint=last)
     except KeyboardInterrupt:
+        if team.size > 1:  # the others may be anywhere
+            raise
         stopped = "interrupted"
-    except _NoNumberError as error:
+    except NoNumberError as error:
         stopped = str(error)
     if stopped:
         best = trainer.state.best_model_checkpoint
         if best is None and stopped == "interrupted":
             raise KeyboardInterrupt
         if best is None:
-            raise ModelError(f"{stopped}, before the first epoch was over: lower the learning rate")
+            kind = ModelError if team.is_first else FirstProcessError
+            raise kind(f"{stopped}, before the first epoch was over: lower the learning rate")
         trainer._load_best_model()
-    history = _history(trainer.state.log_history)
-    if not stopped and trainer.state.epoch is not None and trainer.state.epoch < plan.epochs:
-        stopped = f"no better for {plan.patience} epochs"
-    return Done(history, stopped)
+    return stopped
+
+
+@contextmanager
+def _together(team: Team) -> Iterator[None]:
+    """A block that all processes are in at the same time, and leave together unless one of them fails.
+
+    Raises:
+        OtherProcessError: another one failed.
+    """
+    team.is_training = team.size > 1
+    try:
+        yield
+    except NoNumberError:
+        team.is_training = False
+        raise
+    except RuntimeError as error:
+        if team.size == 1:
+            raise
+        raise OtherProcessError("another process of this training ended: see its message") from error
+    team.is_training = False
+
+
+def _batch_sampler(training: Any, plan: Plan, team: Team) -> BatchSampler:
+    if plan.is_for_retrieval:
+        batches = partial(class_batches, training.codes, plan.batch_size, plan.seed, balanced=training.is_balanced)
+    else:
+        batches = partial(shuffled_batches, len(training), plan.batch_size, plan.seed)
+    return BatchSampler(batches, lambda: training.epoch, rank=team.rank, processes=team.size)
 
 
 def _last_whole(folder: Path) -> str | None:
@@ -128,21 +234,24 @@ def _last_whole(folder: Path) -> str | None:
     from transformers.trainer_utils import get_last_checkpoint
 
     while (last := get_last_checkpoint(str(folder))) is not None:
-        if (Path(last) / "trainer_state.json").is_file():
+        try:  # it is written last
+            json.loads((Path(last) / "trainer_state.json").read_bytes())
             return str(last)
-        shutil.rmtree(last)
+        except (OSError, ValueError):
+            shutil.rmtree(last)
     return None
 
 
-def _arguments(folder: Path, plan: Plan, device: str) -> Any:
+def _arguments(folder: Path, plan: Plan, device: str, team: Team) -> Any:
     import torch
     from transformers import TrainingArguments
 
-    return TrainingArguments(
+    share = -(-plan.batch_size // team.size)
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=plan.epochs,
-        per_device_train_batch_size=plan.batch_size,
-        per_device_eval_batch_size=2 * plan.batch_size,
+        per_device_train_batch_size=share,
+        per_device_eval_batch_size=2 * share,
         learning_rate=plan.learning_rate or _RATES[plan.method],
         lr_scheduler_type="cosine",
         warmup_steps=_WARM_UP,
@@ -152,8 +261,8 @@ def _arguments(folder: Path, plan: Plan, device: str) -> Any:
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
+        metric_for_best_model="eval_mAP" if plan.is_for_retrieval else "eval_loss",
+        greater_is_better=plan.is_for_retrieval,
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
         seed=plan.seed,
@@ -164,64 +273,14 @@ def _arguments(folder: Path, plan: Plan, device: str) -> Any:
         disable_tqdm=True,
         remove_unused_columns=False,
         label_names=["labels"],
+        # Which weights a network has no use for (tokens of masks) is found out once, and stays so.
+        ddp_find_unused_parameters=False,
+        ddp_static_graph=True,
     )
-
-
-def _make_trainer(loaded: LoadedModel, sets: tuple[Any, Any], folder: Path, plan: Plan, device: str) -> Any:
-    import torch
-    from safetensors.torch import save_model
-    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-    from transformers import Trainer
-
-    class _Trainer(Trainer):  # type: ignore[misc]
-        """With targets per label, a weight per picture, and an end where the loss is no number."""
-
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-            importance, targets = inputs.pop("importance"), inputs.pop("labels")
-            outputs = model(**inputs)
-            logits = outputs.logits.float()
-            if plan.several:
-                losses = binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
-            else:
-                losses = cross_entropy(logits, targets, reduction="none")
-            loss = (losses * importance).sum() / importance.sum()
-            if model.training and not torch.isfinite(loss):
-                raise _NoNumberError(self.state.global_step + 1)
-            return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
-
-        def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
-            targets = inputs["labels"]
-            with torch.no_grad():
-                loss, outputs = self.compute_loss(model, self._prepare_inputs(dict(inputs)), return_outputs=True)
-            return loss.detach(), outputs["logits"].detach(), targets
-
-        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
-            # Trainer writes weights by the names that checkpoints have, and reads them by those that modules have,
-            # which differ for ViT and others: it would go on with none of them, and say so in a warning only.
-            place = Path(output_dir or self.args.output_dir)
-            place.mkdir(parents=True, exist_ok=True)
-            save_model(self.accelerator.unwrap_model(self.model), str(place / "model.safetensors"))
-
-        def _issue_warnings_after_load(self, load_result: Any) -> None:
-            if wrong := [*load_result.missing_keys, *load_result.unexpected_keys]:
-                raise ModelError(
-                    f"a checkpoint in {self.args.output_dir} is of another network ({wrong[0]}): delete it"
-                )
-
-    def accuracy(found: Any) -> dict[str, float]:
-        logits, targets = found.predictions, found.label_ids
-        if plan.several:
-            return {"accuracy": float(((logits > 0) == (targets > 0)).all(axis=1).mean())}
-        return {"accuracy": float((np.take_along_axis(targets, logits.argmax(1)[:, None], 1) > 0).mean())}
-
-    training, validation = sets
-    return _Trainer(
-        loaded.model,
-        _arguments(folder, plan, device),
-        train_dataset=training,
-        eval_dataset=validation,
-        compute_metrics=accuracy,
-    )
+    # One process has one GPU; several are used by several processes, which Trainer's DataParallel is slower than.
+    assert arguments.device
+    vars(arguments)["_n_gpu"] = min(arguments.n_gpu, 1)
+    return arguments
 
 
 # What the Trainer calls what it measures, and what the progress line does.
@@ -252,11 +311,11 @@ def _watcher(training: Any, progress: Progress) -> Any:
 
 
 def _history(log: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Training loss, validation loss and accuracy of each epoch."""
+    """Training loss, validation loss and accuracy of each epoch; or training loss and mAP."""
     epochs: dict[int, dict[str, float]] = {}
     for entry in log:
         row = epochs.setdefault(round(entry["epoch"]), {"epoch": float(round(entry["epoch"]))})
-        for name, known in (("loss", "loss"), ("eval_loss", "validation_loss"), ("eval_accuracy", "accuracy")):
+        for name, known in _LOGGED.items():
             if name in entry:
                 row[known] = float(entry[name])
-    return [row for _, row in sorted(epochs.items()) if "validation_loss" in row]
+    return [row for _, row in sorted(epochs.items()) if _VALIDATED & row.keys()]

@@ -12,6 +12,7 @@ from imagesearch.errors import ImageSearchError
 from imagesearch.frontends.cli.flags import COMPUTING, WHICH_FILES
 from imagesearch.frontends.cli.options import prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result, print_table, quiet_stdout
+from imagesearch.frontends.cli.process import FAILED
 from imagesearch.frontends.cli.progress import ProgressDisplay
 from imagesearch.frontends.errors import WrongUsageError
 
@@ -60,10 +61,27 @@ Methods = Annotated[
         show_default=False,
     ),
 ]
+Loss = Annotated[
+    str,
+    typer.Option(
+        metavar="LOSS",
+        help="What fine-tuning minimises: cross-entropy, to label; or contrastive, arcface or proxy-anchor, so"
+        " that searches find pictures of the same class. Then retrieval decides what is best.",
+    ),
+]
 Epochs = Annotated[
     int, typer.Option(metavar="N", min=1, help="Passes over the pictures at most (not of the probe).")
 ]
-TrainBatch = Annotated[int, typer.Option("--train-batch", metavar="N", min=1, help="Pictures per training step.")]
+TrainBatch = Annotated[
+    int,
+    typer.Option(
+        "--train-batch",
+        metavar="N",
+        min=1,
+        help="Pictures per training step, of all processes together. Where memory does not hold them, they are"
+        " worked through in parts.",
+    ),
+]
 Rate = Annotated[
     float | None,
     typer.Option("--learning-rate", metavar="RATE", help="The largest. Default: as is usual for the method."),
@@ -109,6 +127,7 @@ def train(
     folds: Folds = 5,
     balanced: Balanced = False,
     method: Methods = None,
+    loss: Loss = "cross-entropy",
     epochs: Epochs = 10,
     train_batch: TrainBatch = 32,
     learning_rate: Rate = None,
@@ -130,6 +149,7 @@ def train(
         raise WrongUsageError("--public goes with --push-to-hub")
     with quiet_stdout():
         from imagesearch import training
+        from imagesearch.models.processes import launched_team
 
         request = training.Request(
             folder=folder,
@@ -139,12 +159,16 @@ def train(
             folds=folds,
             balanced=balanced,
             methods=_fine_tuning(method or []),
+            loss=loss,
             epochs=epochs,
             batch_size=train_batch,
             learning_rate=learning_rate or 0.0,
             seed=seed,
             force=force,
         )
+        if not launched_team().is_first:
+            _help(settings)
+            return
         repository = None if push_to_hub is None else _check_push(push_to_hub)
         with ProgressDisplay() as progress:
             found = training.train(settings, request, progress)
@@ -153,6 +177,17 @@ def train(
     _report(found, html, settings)
     if repository is not None:
         _push(found, repository, public)
+
+
+def _help(settings: Config) -> None:
+    """Train along with the first of several processes, which says everything there is to say."""
+    from imagesearch import training
+    from imagesearch.models.processes import FirstProcessError, OtherProcessError
+
+    try:
+        training.help_train(settings)
+    except (FirstProcessError, OtherProcessError) as error:
+        raise typer.Exit(FAILED) from error
 
 
 def _fine_tuning(methods: Sequence[str]) -> tuple[str, ...]:
