@@ -241,7 +241,7 @@ class Networks:
     def prototypes(self, fingerprint: Fingerprint) -> NDArray[np.float32] | None:
         """Directions of the labels of the model's own head among its vectors, for rankings.
 
-        None where it has no linear head, or one of too few labels (:attr:`imagesearch.models.heads.Head.can_rank`).
+        None where it has no linear head, or too few labels (:attr:`imagesearch.models.heads.Head.can_rank`).
 
         Found out once per checkpoint and machine, which runs its networks; the bundled model's are known.
 
