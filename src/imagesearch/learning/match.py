@@ -177,7 +177,8 @@ class Match:
         vectors = found.inputs if self._is_searchable else found.vectors
         retrieval = self._before if vectors is None else self._retrieve(vectors)
         detail = f"{plan.loss}, " if plan.is_for_retrieval else ""
-        detail += f"{found.tuned.epochs} epochs, {found.tuned.trained / 1e6:.2g} M weights"
+        epochs = f"{found.tuned.epochs} epoch{'s' * (found.tuned.epochs != 1)}"
+        detail += f"{epochs}, {found.tuned.trained / 1e6:.2g} M weights"
         if 0 < found.tuned.at_once < plan.batch_size and (team is None or team.size == 1):
             detail += f", {found.tuned.at_once} pictures in memory at once"
         self._add(plan.method, found.logits, retrieval, detail, seconds)
