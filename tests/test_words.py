@@ -178,6 +178,7 @@ def test_the_default_ranking_orders_by_labels(picture_folder: Path, tmp_path: Pa
     assert prototypes.shape == (200, 320)
     said = vectors.astype(np.float64) @ (prototypes - prototypes.mean(axis=0)).T
     said /= np.linalg.norm(said, axis=1, keepdims=True)
-    expected = [records[place].path for place in np.argsort(-(said @ said[0]), kind="stable")]
+    closeness = said @ said[0] + vectors @ vectors[0]
+    expected = [records[place].path for place in np.argsort(-closeness, kind="stable")]
     assert [hit.path for hit in found.hits] == [asked.path, *(path for path in expected if path != asked.path)]
     assert len(mixed.hits) == min(5, len(records))

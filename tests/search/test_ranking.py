@@ -150,15 +150,17 @@ def test_without_labels_pictures_are_compared_as_they_are(method: str, metric: M
     assert [paths(hits) for hits in found] == [paths(hits) for hits in rank(plain, collection, vectors[:3], 20)]
 
 
-def test_what_matters_to_no_label_does_not_count() -> None:
-    """Moving pictures along a direction that all labels have alike changes no order by labels."""
+def test_labels_count_as_much_as_the_vector_itself() -> None:
+    """What lies along a direction that all labels have alike is seen by the vector alone."""
     vectors, prototypes = clustered(60)[0].astype(np.float64), prototypes_of().astype(np.float64)
     _, _, axes = np.linalg.svd(prototypes - prototypes.mean(axis=0))
     moved = vectors + np.random.default_rng(1).normal(size=(60, 1)) * axes[-1]
-    ours, theirs = (reordering.in_label_space(rows, prototypes) for rows in (vectors, moved))
-    assert np.allclose(ours, theirs)
-    assert np.allclose(np.linalg.norm(ours, axis=1), 1)
-    assert np.allclose(reordering.in_label_space(vectors[7], prototypes), ours[7])
+    ours, theirs = (reordering.with_labels(rows, prototypes) for rows in (vectors, moved))
+    assert np.allclose(ours[:, DIM:], theirs[:, DIM:])
+    assert not np.allclose(ours[:, :DIM], theirs[:, :DIM])
+    for part in (ours[:, :DIM], ours[:, DIM:]):
+        assert np.allclose(np.linalg.norm(part, axis=1), 0.5**0.5)
+    assert np.allclose(ours[:, :DIM] * 2**0.5, reordering.as_compared(vectors, Metric.COSINE))
 
 
 @methods

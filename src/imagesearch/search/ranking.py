@@ -27,10 +27,10 @@ from imagesearch.search.reordering import (
     by_score,
     diffused,
     expanded,
-    in_label_space,
     is_copy,
     reciprocal,
     similarities,
+    with_labels,
 )
 from imagesearch.stores.base import Collection, Ids, Vectors, check_k, checked_vectors, tidy_score
 
@@ -55,9 +55,8 @@ class Recipe:
         expansion: how the query is moved; None: not at all.
         reordering: how the closest candidates are then put in order; ``""``: they stay.
         summary: one line for users.
-        by_labels: whether candidates are compared by what the model's labels say of them, see
-            :func:`~imagesearch.search.reordering.in_label_space`; where the model has none, they are compared as
-            they are.
+        by_labels: whether candidates are compared by what the model's labels say of them, too, see
+            :func:`~imagesearch.search.reordering.with_labels`; where the model has none, as they are.
     """
 
     expansion: Expansion | None
@@ -86,11 +85,11 @@ RECIPES: dict[str, Recipe] = {
     "expand+diffuse": Recipe(_ALPHA, "diffuse", "expand, then diffuse"),
     "feedback+augment": Recipe(_FEEDBACK, "augment", "feedback, then augment"),
     "feedback+reciprocal": Recipe(_FEEDBACK, "reciprocal", "feedback, then reciprocal"),
-    "labels": Recipe(None, "", "by what the model's labels say of them", by_labels=True),
-    "labels+reciprocal": Recipe(None, "reciprocal", "reciprocal, by what labels say", by_labels=True),
-    "feedback+labels": Recipe(_FEEDBACK, "", "feedback, then by what labels say", by_labels=True),
+    "labels": Recipe(None, "", "by distance and by what the model's labels say", by_labels=True),
+    "labels+reciprocal": Recipe(None, "reciprocal", "reciprocal, by distance and labels", by_labels=True),
+    "feedback+labels": Recipe(_FEEDBACK, "", "feedback, then by distance and labels", by_labels=True),
     "feedback+labels+reciprocal": Recipe(
-        _FEEDBACK, "reciprocal", "feedback, then reciprocal by what labels say", by_labels=True
+        _FEEDBACK, "reciprocal", "feedback, then reciprocal by both", by_labels=True
     ),
 }
 
@@ -261,7 +260,7 @@ def _scores(
     """Scores of candidates, higher is closer."""
     together = np.concatenate([query[None], candidates])
     if prototypes is not None:
-        together, metric = in_label_space(together, prototypes), Metric.COSINE
+        together, metric = with_labels(together, prototypes), Metric.COSINE
         query, candidates = together[0], together[1:]
     if not reordering:
         return np.asarray(candidates @ query)

@@ -90,23 +90,24 @@ def similarities(rows: Floats, others: Floats, metric: Metric) -> Floats:
     return np.asarray(rows @ others.T)
 
 
-def in_label_space(vectors: Floats, prototypes: Floats) -> Floats:
-    """What a classifier makes of vectors: how much more each label is meant than all of them together.
+def with_labels(vectors: Floats, prototypes: Floats) -> Floats:
+    """Vectors beside what a classifier makes of them: how much more each label is meant than all of them together.
 
     Pictures of classes that nobody trained on are told apart by how much of each known class they have (query by
     semantic example: Rasiwasia, Moreno & Vasconcelos, "Bridging the gap: query by semantic example", IEEE
     Transactions on Multimedia 2007; classemes: Torresani, Szummer & Fitzgibbon, "Efficient object category
-    recognition using classemes", ECCV 2010). What matters to no label, such as how bright a picture is, is gone.
+    recognition using classemes", ECCV 2010). There, what matters to no label, such as how bright a picture is, is
+    gone; the vector itself keeps it, for pictures of which the labels know nothing.
 
     Args:
-        vectors: shape (n, dim), or (dim,).
+        vectors: shape (n, dim).
         prototypes: directions of the labels, shape (labels, dim): see :class:`imagesearch.models.heads.Head`.
 
     Returns:
-        Unit vectors, shape (n, labels) or (labels,), to be compared by cosine.
+        Unit vectors, shape (n, dim + labels), whose cosine is the mean of both cosines.
     """
     said = vectors @ (prototypes - prototypes.mean(axis=0)).T
-    return _unit(said) if said.ndim == 2 else _unit(said[None])[0]
+    return _unit(np.hstack([_unit(vectors), _unit(said)]))
 
 
 def is_copy(query: Floats, candidates: Floats) -> NDArray[np.bool_]:
