@@ -117,6 +117,18 @@ def test_equal_pictures_are_neighbours_in_the_order_of_their_paths(method: str, 
     assert numbers[::2] == [number - 1 for number in numbers[1::2]]
 
 
+@pytest.mark.parametrize("method", [name for name, one in RECIPES.items() if one.reordering or one.by_labels])
+@metrics
+def test_nearly_equal_pictures_come_first_by_distance(method: str, metric: Metric) -> None:
+    """Among many pictures of one kind, and with labels that would have others before them."""
+    vectors, _ = clustered(120, classes=1)
+    random = np.random.default_rng(2)
+    changed = vectors[0] + np.array([[0.01], [0.03], [0.08]]) * random.normal(size=(3, DIM))
+    collection = collection_of(np.concatenate([vectors[1:], changed.astype(np.float32)]), metric)
+    (hits,) = rank(method, collection, vectors[:1], 5)
+    assert paths(hits)[:3] == ["/0119.jpg", "/0120.jpg", "/0121.jpg"]
+
+
 @methods
 def test_zero_vectors_are_found_too(method: str) -> None:
     vectors, _ = clustered(30)

@@ -4,6 +4,9 @@ A method is a :class:`Recipe`: how the query is moved before it is searched with
 candidates are put in order. Every method looks at :data:`CANDIDATES` rows at most, whatever ``k`` is; beyond
 them the order is that of the search.
 
+What is nearly the same picture as the query (a cosine of .97 or more) is put in order by distance alone, before
+all other candidates: whoever has a small or a cropped copy wants to see the original.
+
 Copies of the query, rows with the same vector, come first and take no part otherwise: a picture that is in the
 collection gets the same answer, besides itself, as it got before it was indexed.
 """
@@ -38,6 +41,8 @@ Reordering = Literal["", "augment", "reciprocal", "diffuse"]
 
 # Rows that a method with re-ranking looks at.
 CANDIDATES = 200
+# The similarity from which on pictures are nearly the same with every model: see grouping.near_identical.
+_NEARLY_EQUAL = 0.97
 # Rows beyond a query's neighbours that are read, as some of the first may be copies of it.
 _SPARE = 5
 # Rows whose mean stands for the collection's, and rows that they are chosen from: reading more takes longer.
@@ -210,11 +215,14 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
     looked_at = _candidates(finder, [keys[: max(most, min(k, _COPIES)) + 1] for keys in found], rows)
     orders = []
-    for query, keys, near, copies in zip(moved, found, looked_at, own, strict=True):
+    for row, query, keys, near, copies in zip(rows, moved, found, looked_at, own, strict=True):
         best = near.keys[:most]
         first = list(dict.fromkeys([*copies, *near.copies]))
         if best:
-            scores = _scores(recipe.reordering, query, near.vectors[:most], metric, prototypes)
+            candidates = near.vectors[:most]
+            scores = _scores(recipe.reordering, query, candidates, metric, prototypes)
+            similar = similarities(row[None], candidates, metric)[0]
+            scores = np.where(similar >= _NEARLY_EQUAL, scores.max() + similar, scores)
             best = [best[place] for place in by_score(scores).tolist()]
         placed = {*first, *best}
         orders.append([*first, *best, *(key for key in keys if key not in placed)][:k])
