@@ -7,15 +7,16 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
-from imagesearch import ImageSearch, UsageError
+from imagesearch import ImageSearch, UsageError, active_labelling
 from imagesearch.active_labelling import LabelSession
-from imagesearch.library.hand_labels import tidy_label
-from imagesearch.records import parse_annotations
+from imagesearch.library.annotations import Annotations, annotate
+from imagesearch.library.hand_labels import labelled, tidy_label
+from imagesearch.records import ImageRecord, parse_annotations
 
 from .conftest import draw_picture
 
@@ -97,7 +98,7 @@ def test_undo_leaves_what_somebody_else_said_since(images: ImageSearch) -> None:
         question = session.next()[0]
         assert other.next()[0] == question
         session.give(question.id, "cat")
-        with pytest.raises(UsageError, match="'cat' by somebody else meanwhile"):
+        with pytest.raises(UsageError, match="somebody else has labelled it 'cat'"):
             other.give(question.id, "tiger")
         assert other.next()[0] != question
         other.give(question.id, "tiger")
@@ -155,7 +156,7 @@ def test_labels_of_two_sessions_add_up(database: Path) -> None:
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(label, ("one", "other")))
-    assert all("by somebody else meanwhile" in text for text in refused)
+    assert all("somebody else has labelled it" in text for text in refused)
     with ImageSearch({"milvus": {"uri": str(database)}}) as images:
         records, _ = images.collection().fetch(list(given))
         kept = {record.id: parse_annotations(record.annotations)["label"] for record in records}
@@ -214,6 +215,69 @@ def test_an_unknown_picture_changes_nothing(images: ImageSearch) -> None:
         assert session.undo() is None
         gone = session.next()[0]
         images.collection().delete([gone.id])
-        with pytest.raises(UsageError, match="not in the collection any more"):
+        with pytest.raises(UsageError, match="in the collection any more"):
             session.give(gone.id, "cat")
         assert session.undo() is None
+
+
+def test_pictures_come_and_go_meanwhile(images: ImageSearch, tmp_path: Path) -> None:
+    """Those that are gone are not asked for, and a copy with an earlier path is one more of the same content."""
+    folder = tmp_path / "pictures"
+    with LabelSession(images) as session:
+        question = session.next()[0]
+        skipped = next(one for one in session.next(3) if one != question)
+        session.skip(skipped.id)
+        (folder / "7.png").unlink()
+        shutil.copy(question.path, folder / "0-copy.png")
+        draw_picture(50).save(folder / "new.png")
+        images.index(folder, prune=True)
+        asked = session.next(100)
+        names = {Path(one.path).name for one in asked}
+        assert "new.png" in names
+        assert "7.png" not in names
+        assert skipped.path not in {one.path for one in asked}
+        assert next(one.copies for one in asked if Path(one.path).name == "0-copy.png") == 2
+        assert session.progress().pictures == 12
+
+
+def test_what_is_gone_can_be_taken_back_no_more_but_what_was_before_can(images: ImageSearch) -> None:
+    with LabelSession(images) as session:
+        first, second, third = session.next(3)
+        session.give(first.id, "cat")
+        session.give(second.id, "dog")
+        session.skip(third.id)
+        images.collection().delete([second.id, third.id])
+        session.next(100)
+        for _ in range(2):
+            with pytest.raises(UsageError, match="in the collection any more"):
+                session.undo()
+        undone = session.undo()
+        assert undone is not None
+        assert undone.id == first.id
+        assert session.undo() is None
+    assert not any(annotations(images).values())
+
+
+def test_folders_are_known_by_links_to_them(images: ImageSearch, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "pictures" / "sub")
+    with LabelSession(images, under=tmp_path / "link") as session:
+        assert session.progress().pictures == 5
+
+
+def test_nothing_that_is_written_meanwhile_is_lost(images: ImageSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations come while a label is given: between reading the row and writing it."""
+    collection = images.collection()
+    with LabelSession(images) as session, ThreadPoolExecutor(1) as thread:
+        question = session.next()[0]
+        tables: list[Future[object]] = []
+
+        def rate(record: ImageRecord, label: str) -> ImageRecord:
+            table = Annotations("", {question.path: {"rating": 5}}, ("rating",))
+            tables.append(thread.submit(annotate, collection, table))
+            wait(tables, timeout=0.3)
+            return labelled(record, label)
+
+        monkeypatch.setattr(active_labelling, "labelled", rate)
+        session.give(question.id, "cat")
+        tables[0].result()
+    assert annotations(images)[Path(question.path).name] == {"label": "cat", "rating": 5}

@@ -118,6 +118,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "models.fine_tuning",
     ),
     (
+        "library.exclusive",
         "library.features",
         "library.encoding",
         "library.extraction",

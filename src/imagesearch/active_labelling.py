@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from imagesearch.errors import StoreLockedError, UsageError
+from imagesearch.errors import LabelledMeanwhileError, UsageError
 from imagesearch.learning.questions import LabelProgress, Question
 from imagesearch.library.annotations import require_annotations
 from imagesearch.library.hand_labels import (
@@ -25,11 +24,13 @@ from imagesearch.library.hand_labels import (
     change,
     given_label,
     labelled,
+    patiently,
     read_contents,
     restored,
     tidy_label,
 )
 from imagesearch.records import ImageRecord, Prediction, parse_annotations
+from imagesearch.search.filters import is_below
 from imagesearch.service import ImageSearch
 from imagesearch.stores.base import Collection
 from imagesearch.stores.columns import ID
@@ -42,8 +43,6 @@ MOST = 10_000
 # Pictures chosen at a time, before what was said of them is learnt from.
 BATCH = 10
 _MOST_SUGGESTIONS = 5
-# How long another process may hold the database, in seconds.
-_PATIENCE = 15.0
 # What is read must not change until it is written; sessions of one process may share an opened database.
 _USING = threading.RLock()
 
@@ -92,7 +91,8 @@ class LabelSession:
             StoreError: the database fails.
         """
         self._images, self._release = images, release
-        self._under = None if under is None else os.path.abspath(os.path.expanduser(os.fspath(under)))
+        self._under = None if under is None else os.fspath(under)
+        self._is_under = (lambda _: True) if self._under is None else is_below([self._under])
         self._lock = threading.RLock()
         self._labels: dict[str, None] = dict.fromkeys(map(tidy_label, labels))
         self._pictures: dict[int, Content] = {}
@@ -139,23 +139,29 @@ class LabelSession:
                     self._refill(collection, max(count, BATCH))
             return self._questions(self._queue[:count])
 
-    def give(self, key: int, label: str) -> None:
+    def give(self, key: int, label: str, *, only_if_unlabelled: bool = False) -> None:
         """Label a picture and those with the same content; a label that it has is replaced.
 
         But not one of another process that this session did not know of: the first call is refused, and makes it
         known; a second one replaces it.
 
+        Args:
+            only_if_unlabelled: refuse to replace another label, whoever gave it.
+
         Raises:
-            UsageError: the picture is not in the collection (any more), somebody else labelled it, or the label is
-                empty.
+            LabelledMeanwhileError: somebody else labelled it.
+            UsageError: the picture is not in the collection (any more), or the label is empty.
             StoreError: the database fails; nothing was changed.
         """
         label = tidy_label(label)
         with self._lock:
-            picture, first = self._picture(key)
+            _, first = self._picture(key)
             with self._collection() as collection:
-                if (other := self._news(collection, [first])) and other[0] != label:
-                    raise UsageError(f"{picture.path} was labelled {other[0]!r} by somebody else meanwhile")
+                news = self._news(collection, [first])
+                picture, first = self._picture(key)
+                other = picture.label if news or only_if_unlabelled else None
+                if other not in (None, label):
+                    raise LabelledMeanwhileError(f"{picture.path}: somebody else has labelled it {other!r}")
                 former = change(collection, picture.ids, lambda record: labelled(record, label))
                 self._changed = True
             self._history.append(_Step("label", first, label, former))
@@ -175,30 +181,40 @@ class LabelSession:
             self._skipped[first] = None
             self._forget(first)
 
-    def undo(self) -> Question | None:
+    def undo(self, key: int | None = None) -> Question | None:
         """Take back the last label or skip of this session; the picture is the next again. None: nothing is left.
 
         A label that somebody else changed since stays as it is now.
 
+        Args:
+            key: of the picture that it was of, so that nobody takes back what somebody else said; None: any.
+
         Raises:
+            LabelledMeanwhileError: the last one was of another picture; nothing was changed.
+            UsageError: the picture is not in the collection any more; the one before is the last now.
             StoreError: the database fails; nothing was changed.
         """
         with self._lock:
             if not self._history:
                 return None
             step = self._history[-1]
-            if step.kind == "skip":
-                self._skipped.pop(step.id, None)
-            else:
-                with self._collection() as collection:
-                    change(collection, list(step.former), partial(_undone, step))
-                    self._changed = True
-                former = given_label(next(iter(step.former.values())))
-                self._remember(step.id, former)
+            if key not in (None, step.id):
+                raise LabelledMeanwhileError("somebody else labelled another picture since")
+            try:
+                _, first = self._picture(step.id)
+                if step.kind == "label":
+                    with self._collection() as collection:
+                        change(collection, list(step.former), partial(_undone, step))
+                        self._changed = True
+                    self._remember(first, given_label(next(iter(step.former.values()))))
+            except UsageError:
+                self._history.pop()
+                raise
             self._history.pop()
+            self._skipped.pop(first, None)
             self._known = None
-            self._queue = [step.id, *(key for key in self._queue if key != step.id)]
-            return self._questions([step.id])[0]
+            self._queue = [first, *(other for other in self._queue if other != first)]
+            return self._questions([first])[0]
 
     def progress(self) -> LabelProgress:
         """How far it is, and what accuracy to expect."""
@@ -250,7 +266,7 @@ class LabelSession:
     def _collection(self) -> Iterator[Collection]:
         """The collection, once no other process holds the database; one session of this process at a time."""
         with _USING:
-            collection = _patiently(self._images.collection)
+            collection = patiently(self._images.collection)
             try:
                 yield collection
             finally:
@@ -261,8 +277,13 @@ class LabelSession:
         """Read which pictures there are and what labels they have; those of other processes are among them."""
         pictures = read_contents(collection, self._is_under)
         if pictures != self._pictures:
+            if pictures.keys() != self._pictures.keys():  # what is compared is no longer what is there
+                self._pool, self._rows = None, []
+                self._sampled.clear()
             self._pictures, self._known = pictures, None
             self._first_of = {key: first for first, one in pictures.items() for key in one.ids}
+            still = (self._first_of.get(key) for key in self._skipped)
+            self._skipped = dict.fromkeys(key for key in still if key is not None)
             there = sorted({one.label for one in pictures.values() if one.label is not None} - self._labels.keys())
             self._labels.update(dict.fromkeys(there))
             self._queue = [key for key in self._queue if key in pictures and pictures[key].label is None]
@@ -271,16 +292,18 @@ class LabelSession:
         """Labels that somebody else gave these pictures since they were read; they are not asked for."""
         keys = {key: first for first in firsts for key in self._pictures[first].ids}
         found: list[str] = []
-        for record in collection.fetch(list(keys))[0] if keys else ():
-            first, label = keys[record.id], given_label(parse_annotations(record.annotations))
+        records = collection.fetch(list(keys))[0] if keys else []
+        if len(records) < len(keys):  # files were removed since
+            self._read(collection)
+        for record in records:
+            if record.id not in self._first_of:
+                continue
+            first, label = self._first_of[record.id], given_label(parse_annotations(record.annotations))
             if label is not None and label != self._pictures[first].label:
                 self._labels.setdefault(label)
                 self._remember(first, label)
                 found.append(label)
         return found
-
-    def _is_under(self, path: str) -> bool:
-        return self._under is None or path == self._under or path.startswith(self._under.rstrip(os.sep) + os.sep)
 
     # --- what comes next ---
 
@@ -354,7 +377,9 @@ class LabelSession:
     def _picture(self, key: int) -> tuple[Content, int]:
         first = self._first_of.get(key)
         if first is None:
-            raise UsageError(f"there is no picture {key} in the collection, or none that is to be labelled here")
+            raise UsageError(
+                f"there is no picture {key} in the collection any more, or none that is to be labelled here"
+            )
         return self._pictures[first], first
 
     def _remember(self, key: int, label: str | None) -> None:
@@ -369,19 +394,3 @@ class LabelSession:
 
 def _undone(step: _Step, record: ImageRecord) -> ImageRecord:
     return restored(record, step.label, step.former[record.id])
-
-
-def _patiently(open_collection: Callable[[], Collection]) -> Collection:
-    """Wait while another process holds the database for a moment.
-
-    Raises:
-        StoreLockedError: it does not let go.
-    """
-    end = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return open_collection()
-        except StoreLockedError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)

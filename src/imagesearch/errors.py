@@ -5,6 +5,7 @@
     ImageSearchError
     ├── ConfigError              a setting is unknown, of the wrong type, or impossible
     ├── UsageError               an argument makes no sense (k = 0, a folder where a file belongs)
+    │   └── LabelledMeanwhileError   somebody else labelled pictures meanwhile, unseen
     ├── PictureError             one picture cannot be read; carries the reason
     ├── FeaturesError            a features file and its paths file do not belong together
     ├── TransferError            an export file cannot be written or read, or does not fit
@@ -36,6 +37,10 @@ class ConfigError(ImageSearchError):
 
 class UsageError(ImageSearchError):
     """An argument makes no sense, whatever the data."""
+
+
+class LabelledMeanwhileError(UsageError):
+    """Somebody else labelled pictures in the meantime, and whoever asks has not seen it."""
 
 
 class PictureError(ImageSearchError):

@@ -17,6 +17,7 @@ from typing import Any
 
 from imagesearch.errors import UsageError
 from imagesearch.images.find import reason_of
+from imagesearch.library.exclusive import changing
 from imagesearch.records import ImageRecord, Progress, no_progress, parse_annotations
 from imagesearch.reports import AnnotateReport
 from imagesearch.stores.base import Collection
@@ -96,8 +97,9 @@ def _write(collection: Collection, found: Sequence[tuple[int, Row]], progress: P
     values, done = dict(found), 0
     ids = iter(values)
     while part := list(islice(ids, _ROWS_PER_WRITE)):
-        records, vectors = collection.fetch(part)
-        collection.upsert([with_annotations(record, values[record.id]) for record in records], vectors)
+        with changing(collection):
+            records, vectors = collection.fetch(part)
+            collection.upsert([with_annotations(record, values[record.id]) for record in records], vectors)
         done += len(part)
         progress("annotate", done, len(values))
     if not collection.index_is_current():

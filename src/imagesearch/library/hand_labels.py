@@ -6,18 +6,22 @@ here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imagesearch.errors import UsageError
+from imagesearch.errors import StoreLockedError, UsageError
 from imagesearch.library.annotations import with_annotations
+from imagesearch.library.exclusive import changing
 from imagesearch.library.stored_labels import LABEL, SCORE
 from imagesearch.records import ImageRecord, parse_annotations
 from imagesearch.stores.base import Collection
 from imagesearch.stores.columns import ID
 
 _LONGEST_LABEL = 200
+# How long another process may hold the database, in seconds.
+_PATIENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,11 @@ def change(
         UsageError: none of them is there any more.
         StoreError: the database fails.
     """
-    records, vectors = collection.fetch(list(keys))
-    if not records:
-        raise UsageError("this picture is not in the collection any more")
-    collection.upsert([changed(record) for record in records], vectors)
+    with changing(collection):
+        records, vectors = collection.fetch(list(keys))
+        if not records:
+            raise UsageError("this picture is not in the collection any more")
+        collection.upsert([changed(record) for record in records], vectors)
     return {record.id: parse_annotations(record.annotations) for record in records}
 
 
@@ -109,3 +114,19 @@ def restored(record: ImageRecord, label: str, former: Mapping[str, Any]) -> Imag
         return record
     before = {name: former[name] for name in (LABEL, SCORE) if name in former}
     return with_annotations(record, before, without=(LABEL, SCORE))
+
+
+def patiently(open_collection: Callable[[], Collection]) -> Collection:
+    """Wait while another process holds the database for a moment.
+
+    Raises:
+        StoreLockedError: it does not let go.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return open_collection()
+        except StoreLockedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from imagesearch.images.find import FoundFile, Walk
 from imagesearch.images.pipeline import batches
 from imagesearch.library.encoding import ReadOptions, encode_files
+from imagesearch.library.exclusive import changing
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.plan import KeptVector, Plan, RefreshOptions, Tried, make_plan
 from imagesearch.models.embedder import Encoder
@@ -116,7 +117,8 @@ class _Refresh:
         # Before rows are removed: vectors may be kept from them.
         files = [*self._keep_vectors(plan.keep), *plan.encode]
         if plan.remove:
-            self.collection.delete(plan.remove)
+            with changing(self.collection):
+                self.collection.delete(plan.remove)
         if files:
             self._encode(files, plan.outdated, embedder(len(files)))
         self.ledger.save()
@@ -131,13 +133,13 @@ class _Refresh:
             vectors = sources.read(batch)
             known = [kept for kept in batch if kept.origin in vectors]
             left += [kept.file for kept in batch if kept.origin not in vectors]
-            # Removed first: if we are killed between the two, the image is encoded again. The other way round a
-            # row of the old path could stay for ever, below a folder that is never indexed again.
-            self.collection.delete([key for kept in batch for key in kept.replaces])
-            if known:
-                self.collection.upsert(
-                    [kept.record for kept in known], np.stack([vectors[kept.origin] for kept in known])
-                )
+            with changing(self.collection):
+                records = self._as_annotated_now(known)
+                # Removed first: if we are killed between the two, the image is encoded again. The other way round
+                # a row of the old path could stay for ever, below a folder that is never indexed again.
+                self.collection.delete([key for kept in batch for key in kept.replaces])
+                if known:
+                    self.collection.upsert(records, np.stack([vectors[kept.origin] for kept in known]))
             self.ledger.remove(kept.record.path for kept in known)
         self.done.reused -= len(left)
         return left
@@ -147,12 +149,23 @@ class _Refresh:
         done = 0
         for batch in encode_files(files, embedder, self.reading):
             if batch.records:
-                self.collection.upsert(self._annotated(batch.records, outdated), batch.vectors)
+                with changing(self.collection):
+                    self.collection.upsert(self._annotated(batch.records, outdated), batch.vectors)
                 self.ledger.remove(record.path for record in batch.records)
             self.done.encoded += len(batch.records)
             self._skip(batch.skipped, outdated)
             done += len(batch.records) + len(batch.skipped)
             self.progress("encode", done, len(files))
+
+    def _as_annotated_now(self, known: Sequence[KeptVector]) -> list[ImageRecord]:
+        """The records to write, with what was said of their pictures since the plan was made."""
+        rows = self.collection.fetch(sorted({kept.origin[0] for kept in known}))[0] if known else []
+        now = {(row.id, row.content_hash): row.annotations for row in rows}
+        records = []
+        for kept in known:
+            there = now.get(kept.origin, kept.record.annotations)
+            records.append(replace(kept.record, annotations=there))
+        return records
 
     def _annotated(self, records: Sequence[ImageRecord], outdated: frozenset[int]) -> list[ImageRecord]:
         """The records with what was said of the same files before they changed."""

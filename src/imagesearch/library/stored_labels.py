@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from imagesearch.library.annotations import require_annotations, with_annotations
+from imagesearch.library.exclusive import changing
 from imagesearch.records import ImageRecord, Prediction, parse_annotations
 from imagesearch.reports import StoreReport
 from imagesearch.stores.base import Collection
@@ -66,17 +67,18 @@ class LabelStore:
             StoreError: the database fails.
         """
         waiting, self._waiting = self._waiting, []
-        records, vectors = self._collection.fetch([key for keys, _ in waiting for key in keys])
-        places = {record.id: place for place, record in enumerate(records)}
-        changed: dict[int, ImageRecord] = {}
-        for keys, label in waiting:
-            place = next((places[key] for key in keys if key in places), None)
-            if place is None:
-                self._missing += 1
-            elif (record := self._labelled(records[place], label)) is not None:
-                changed[place] = record
-        if changed:
-            self._collection.upsert(list(changed.values()), vectors[list(changed)])
+        with changing(self._collection):
+            records, vectors = self._collection.fetch([key for keys, _ in waiting for key in keys])
+            places = {record.id: place for place, record in enumerate(records)}
+            changed: dict[int, ImageRecord] = {}
+            for keys, label in waiting:
+                place = next((places[key] for key in keys if key in places), None)
+                if place is None:
+                    self._missing += 1
+                elif (record := self._labelled(records[place], label)) is not None:
+                    changed[place] = record
+            if changed:
+                self._collection.upsert(list(changed.values()), vectors[list(changed)])
 
     def _labelled(self, record: ImageRecord, label: Prediction | None) -> ImageRecord | None:
         """The record with its label; None if it stays as it is."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -103,7 +103,7 @@ class Filter:
         """Which rows match, of the conditions besides the expression."""
         masks: list[Mask] = []
         if self.under:
-            masks.append(_each(columns["path"], _is_below(self.under)))
+            masks.append(_each(columns["path"], is_below(self.under)))
         if self.formats:
             endings = _endings(self.formats)
             masks.append(_each(columns["path"], lambda path: os.path.splitext(path)[1][1:].lower() in endings))
@@ -248,7 +248,8 @@ def _each(values: Any, holds: Any) -> Mask:
     return np.fromiter(map(holds, values), bool, len(values))
 
 
-def _is_below(folders: Sequence[str]) -> Any:
+def is_below(folders: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a path is one of these folders, or lies below one of them, whatever links lead there."""
     places = {os.path.abspath(os.path.expanduser(folder)) for folder in folders}
     places |= {os.path.realpath(place) for place in places}  # folders are indexed without links
     starts = tuple(place.rstrip(os.sep) + os.sep for place in places)

@@ -53,6 +53,11 @@ def test_lines_are_answers_and_a_later_run_goes_on(answer: Answer, run: Run) -> 
     assert len(json.loads(found.out)) == 3
 
 
+def test_keys_mean_what_is_shown_also_where_labels_are_called_like_keys(answer: Answer) -> None:
+    answer("1\ns\n2\n=1\nq\n", "--labels", "0,1,s")
+    assert json.loads(answer("", "--json").out)["labels"] == {"0": 1, "1": 2}
+
+
 def test_what_stands_for_nothing_is_asked_again(answer: Answer) -> None:
     done = answer("x\n\nu\ncat\nq\n", "--labels", "cat")
     assert "'x' stands for no label here" in done.out

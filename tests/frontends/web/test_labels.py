@@ -68,6 +68,21 @@ def test_until_nothing_is_left(few: Gallery) -> None:
     assert sorted(kept(few).values()) == ["a"] * 4 + ["b"] * 4
 
 
+def test_nobody_replaces_or_takes_back_unseen_what_somebody_else_said(few: Gallery) -> None:
+    mine, other = (one["id"] for one in few.server.get("/api/v1/labelling").json()["questions"][:2])
+    assert few.server.post("/api/v1/labelling/labels", {"id": mine, "label": "cat"}).status == 200
+    refused = few.server.post("/api/v1/labelling/labels", {"id": mine, "label": "dog"})
+    assert refused.status == 409
+    assert "somebody else has labelled it 'cat'" in refused.json()["detail"]
+    assert few.server.post("/api/v1/labelling/labels", {"id": other, "label": "dog"}).status == 200
+    assert few.server.post(f"/api/v1/labelling/undo?picture={mine}", {}).status == 409
+    assert kept(few) == {mine: "cat", other: "dog"}
+    replaced = few.server.post("/api/v1/labelling/labels", {"id": mine, "label": "dog", "replace": True})
+    assert replaced.status == 200
+    assert few.server.post(f"/api/v1/labelling/undo?picture={mine}", {}).status == 200
+    assert kept(few) == {mine: "cat", other: "dog"}
+
+
 @pytest.mark.parametrize(
     ("order", "status"),
     [
@@ -89,6 +104,7 @@ def test_only_whom_the_settings_allow(gallery: Gallery) -> None:
         reply = gallery.server.ask(method, f"/api/v1/labelling{path}")
         assert reply.status == 403
         assert "--allow-labels" in reply.json()["detail"]
+        assert reply.json()["type"].endswith("labels-not-allowed")
     reply = gallery.server.post("/api/v1/labelling/labels", {"id": "1", "label": "cat"})
     assert reply.status == 403
     assert gallery.server.post("/api/v1/labelling/skips", {"id": "1"}).status == 403

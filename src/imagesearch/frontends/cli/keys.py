@@ -42,8 +42,9 @@ class Keys:
         """A line, echoed; empty if it ends early."""
         self._write(prompt)
         line: list[str] = []
-        while (key := self.key()) not in (None, ENTER):
-            assert key is not None
+        while (key := self.key()) != ENTER:
+            if key is None:
+                return ""
             if key in _BACKSPACE:
                 if line:
                     line.pop()

@@ -118,7 +118,7 @@ class Dialogue:
             return
         if answer == ENTER and question.suggestions:
             self._give(question, question.suggestions[0].label)
-        elif answer.startswith("=") or answer in labels:
+        elif answer.startswith("="):
             self._give(question, tidy_label(answer.removeprefix("=")))
         elif answer in keys_of(labels):
             self._give(question, keys_of(labels)[answer])

@@ -7,6 +7,7 @@ from imagesearch.errors import (
     ConfigError,
     HubUnreachableError,
     ImageSearchError,
+    LabelledMeanwhileError,
     ModelError,
     ModelMismatchError,
     PictureError,
@@ -24,11 +25,17 @@ class ForbiddenError(UsageError):
     """Whoever asked may not do this."""
 
 
+class LabelsForbiddenError(ForbiddenError):
+    """Whoever asked may not label pictures."""
+
+
 # Status and title. The most specific class that fits counts.
 _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     BusyError: (503, "Too busy"),
     NotFoundError: (404, "Not found"),
     ForbiddenError: (403, "This folder may not be indexed from here"),
+    LabelsForbiddenError: (403, "Pictures may not be labelled from here"),
+    LabelledMeanwhileError: (409, "Somebody else has labelled pictures meanwhile"),
     PictureError: (422, "The picture cannot be read"),
     UsageError: (422, "The request makes no sense"),
     CollectionNotFoundError: (409, "Nothing has been indexed yet"),
@@ -40,7 +47,13 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ImageSearchError: (503, "The request failed"),
 }
 # Of errors that only a server knows. Names are never renamed, because programs tell problems apart by them.
-_OWN = {BusyError: "busy", NotFoundError: "not-found", ForbiddenError: "folder-not-allowed"}
+_OWN = {
+    BusyError: "busy",
+    NotFoundError: "not-found",
+    ForbiddenError: "folder-not-allowed",
+    LabelsForbiddenError: "labels-not-allowed",
+    LabelledMeanwhileError: "labelled-meanwhile",
+}
 _RETRY_LATER = (("Retry-After", "1"),)
 
 

@@ -244,6 +244,7 @@ class GiveLabelRequest(SkipRequest):
     """What somebody says that a picture shows."""
 
     label: Annotated[str, Field(min_length=1, max_length=200)]
+    replace: Annotated[bool, Field(description="also another label that the picture has")] = False
 
 
 class AnnotatedRow(Model):

@@ -11,10 +11,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from imagesearch.frontends.web.backend import Backend
-from imagesearch.frontends.web.failures import ForbiddenError
+from imagesearch.frontends.web.failures import LabelsForbiddenError
 from imagesearch.frontends.web.replies import LabellingOut
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_owner, problems
-from imagesearch.frontends.web.schemas import GiveLabelRequest, SkipRequest
+from imagesearch.frontends.web.schemas import GiveLabelRequest, PictureId, SkipRequest
 from imagesearch.frontends.web.uploads import NotFoundError
 
 router = APIRouter(prefix="/labelling", tags=["labelling"])
@@ -37,7 +37,7 @@ def give_label(order: GiveLabelRequest, request: Request, backend: ServedBy) -> 
     """Label a picture, and all files with the same content; it is in the database when this answers."""
     _require_right(request, backend)
     session = backend.label_session()
-    session.give(_known(backend, order.id), order.label)
+    session.give(_known(backend, order.id), order.label, only_if_unlabelled=not order.replace)
     backend.browser.forget_orders()  # filters may refer to it
     return _state(backend, order.count)
 
@@ -51,10 +51,15 @@ def skip_picture(order: SkipRequest, request: Request, backend: ServedBy) -> Res
 
 
 @router.post("/undo", response_model=LabellingOut, responses=problems(404, 409))
-def undo_last(request: Request, backend: ServedBy, count: Annotated[int, Query(ge=1, le=50)] = _USUAL) -> Response:
+def undo_last(
+    request: Request,
+    backend: ServedBy,
+    count: Annotated[int, Query(ge=1, le=50)] = _USUAL,
+    picture: Annotated[PictureId | None, Query(description="only if the last one was of this picture")] = None,
+) -> Response:
     """Take back the last label or skip since the server was started; its picture is the next one again."""
     _require_right(request, backend)
-    undone = backend.label_session().undo() is not None
+    undone = backend.label_session().undo(None if picture is None else int(picture)) is not None
     backend.browser.forget_orders()
     return _state(backend, count, undone=undone)
 
@@ -80,7 +85,7 @@ def _known(backend: Backend, key: str) -> int:
 
 def _require_right(request: Request, backend: Backend) -> None:
     if not (backend.settings.allow_labels or is_owner(request)):
-        raise ForbiddenError(
+        raise LabelsForbiddenError(
             "only the owner of the database may label pictures: start the server with 'imagesearch serve"
             " --allow-labels' to let everybody who may use it"
         )

@@ -19,6 +19,8 @@ const AHEAD = 4;
 /** @type {?State} */
 let state = null;
 let isBusy = false;
+/** Pictures that were labelled or skipped here, the last one at the end. @type {string[]} */
+const answered = [];
 /** What accuracy was expected after how many labels. @type {Map<number, number>} */
 const curve = new Map();
 
@@ -109,6 +111,7 @@ async function apply(change, said) {
   try {
     const next = await change();
     show(next);
+    byId("new-label").value = "";
     const following = next.questions[0] ? ` Next: ${fileName(next.questions[0].path)}.` : "";
     byId("live").textContent = said(next) + following;
   } catch (error) {
@@ -125,7 +128,7 @@ function give(label) {
   if (!question) return;
   const order = { id: question.id, label, count: AHEAD };
   apply(
-    () => post("/labelling/labels", order),
+    () => answering(question.id, post("/labelling/labels", order)),
     () => `${fileName(question.path)} is ${label}.`,
   );
 }
@@ -135,18 +138,27 @@ function skip() {
   if (!question) return;
   const order = { id: question.id, count: AHEAD };
   apply(
-    () => post("/labelling/skips", order),
+    () => answering(question.id, post("/labelling/skips", order)),
     () => "Skipped.",
   );
 }
 
+/** @param {string} id @param {Promise<State>} answer */
+async function answering(id, answer) {
+  const next = await answer;
+  answered.push(id);
+  return next;
+}
+
 function undo() {
+  const last = answered.at(-1);
+  if (last === undefined) {
+    toast("There is nothing to take back.");
+    return;
+  }
   apply(
-    () => post(`/labelling/undo?count=${AHEAD}`, {}),
-    ({ undone }) => {
-      if (!undone) toast("There is nothing to take back.");
-      return undone ? "Taken back." : "There is nothing to take back.";
-    },
+    () => post(`/labelling/undo?count=${AHEAD}&picture=${last}`, {}).finally(() => answered.pop()),
+    ({ undone }) => (undone ? "Taken back." : "There is nothing to take back."),
   );
 }
 
@@ -161,7 +173,6 @@ byId("new").addEventListener("submit", (event) => {
   event.preventDefault();
   const label = byId("new-label").value.trim();
   if (!label) return;
-  byId("new-label").value = "";
   byId("main").focus();
   give(label);
 });
@@ -173,6 +184,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
+  if (event.repeat) return; // a key that is held down answers once
   const key = event.key.toLowerCase();
   const place = KEYS.indexOf(key);
   const likely = state?.questions[0]?.suggestions[0]?.label;
