@@ -278,7 +278,7 @@ def _train(config: Config, request: Request, progress: Progress, team: Team) -> 
         found = replace(found, written=True)
         _write(found, labelled, match.network(best, checkpoint), request.seed)
         remember(out)
-    match.forget_checkpoints()
+        match.forget_checkpoints()  # without a result they stay, for --force
     return found
 
 

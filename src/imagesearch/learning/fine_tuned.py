@@ -199,4 +199,6 @@ def _digest(examples: tuple[Examples, Examples], checkpoint: Checkpoint, plan: P
     digest = hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8)
     for part in examples:
         digest.update(part.targets.tobytes())
+        if part.importance is not None:
+            digest.update(part.importance.tobytes())
     return digest.hexdigest()

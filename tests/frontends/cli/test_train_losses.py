@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from PIL import Image
 from safetensors.numpy import load_file
 
+from imagesearch import training
 from imagesearch.images import sources
 
 from ...conftest import REPOSITORY, draw_picture
@@ -83,6 +85,29 @@ def test_what_does_not_find_better_is_not_written(run: Run, classes: Path) -> No
     assert not report["written"]
     assert "did not beat the vectors of starter: mAP -" in done.err
     assert not Path("mine").exists()
+
+
+def test_force_writes_what_was_trained_before_without_training_again(
+    run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And --balanced is another training, which begins anew."""
+    command = ("train", classes, "--method", "full", *TINY, "--learning-rate", 1e-9, "--out", "mine")
+    monkeypatch.setattr(training.Training, "beats_baseline", False)
+    assert "--force" in run(*command).err
+    assert not Path("mine").exists()
+    steps: list[int] = []
+
+    def count(self: Any, *given: Any, **options: Any) -> Any:
+        steps.append(1)
+        return step(self, *given, **options)
+
+    step = transformers.Trainer.training_step
+    monkeypatch.setattr(transformers.Trainer, "training_step", count)
+    assert run(*command, "--force").code == 0
+    assert (Path("mine") / "model.safetensors").is_file()
+    assert steps == []
+    assert run(*command, "--force", "--balanced").code == 0
+    assert steps
 
 
 def test_weights_that_are_no_numbers_after_the_last_step(run: Run, classes: Path) -> None:
