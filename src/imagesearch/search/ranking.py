@@ -39,8 +39,9 @@ from imagesearch.stores.base import Collection, Ids, Vectors, check_k, checked_v
 
 Reordering = Literal["", "augment", "reciprocal", "diffuse"]
 
-# Rows that a method with re-ranking looks at.
-CANDIDATES = 200
+# Rows that a method with re-ranking looks at; and one that compares each by itself: further ones gain less than
+# reading them costs.
+CANDIDATES, COMPARED_ALONE = 200, 50
 # The similarity from which on pictures are nearly the same with every model: see grouping.near_identical.
 _NEARLY_EQUAL = 0.97
 # Rows beyond a query's neighbours that are read, as some of the first may be copies of it.
@@ -210,7 +211,7 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
         # Closest to the query as it was, but perhaps not among the first k of the moved one.
         own = [near.copies for near in nearest]
     prototypes = finder.prototypes if recipe.by_labels else None
-    most = CANDIDATES if recipe.reordering or prototypes is not None else 0
+    most = CANDIDATES if recipe.reordering else COMPARED_ALONE if prototypes is not None else 0
     # Of as many rows as are looked at, or wanted, one may be the query's own.
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
     looked_at = _candidates(finder, [keys[: max(most, min(k, _COPIES)) + 1] for keys in found], rows)
