@@ -1,7 +1,7 @@
 """What each of several processes does in ``test_processes.py``: train tiny networks together.
 
     torchrun --nproc-per-node 2 -m tests.models.team_worker FOLDER CHECKPOINT...
-    torchrun --nproc-per-node 2 -m tests.models.team_worker --fail RANK CHECKPOINT PICTURES
+    torchrun --nproc-per-node 2 -m tests.models.team_worker --fail RANK HOW CHECKPOINT PICTURES
 
 FOLDER has a folder of pictures for each checkpoint, of its name; what became of them is written to FOLDER.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from imagesearch.errors import ImageSearchError, PictureError
+from imagesearch.errors import ImageSearchError, ModelError, PictureError
 from imagesearch.learning.fine_tuned import mean_average_precision
 from imagesearch.models.fine_tuning import Examples, Tuned, fine_tune, run_network
 from imagesearch.models.hub import find_checkpoint
@@ -73,18 +73,25 @@ def gathered(team: Team) -> tuple[np.ndarray, np.ndarray]:
     return rows.detach().numpy(), own.grad.numpy()
 
 
-def fail(rank: int, checkpoint: str, folder: Path) -> None:
-    """Train until a picture is gone for the process of that rank."""
+def fail(rank: int, how: str, checkpoint: str, folder: Path) -> None:
+    """Train until the process of that rank fails: to load the network, or to read a picture in the middle."""
     count = 0
+    errors: dict[str, Exception] = {
+        "load": ModelError("damaged"),
+        "picture": PictureError("x.png", "No such file or directory"),
+        "bug": RuntimeError("a bug"),
+    }
 
     def read_or_fail(path: str) -> Image.Image:
         nonlocal count
         count += 1
         if team.rank == rank and count > TRAINED:
-            raise PictureError(path, "No such file or directory")
+            raise errors[how]
         return read(path)
 
     def work(_: object = None) -> None:
+        if team.rank == rank and how == "load":
+            raise errors[how]
         loaded = load_with_new_head(find_checkpoint(checkpoint), ["a", "b", "c"])
         plan = Plan(method="full", epochs=5, batch_size=12)
         fine_tune(loaded, examples(folder), read_or_fail, folder / "failed", plan, device="cpu", team=team)
@@ -97,14 +104,14 @@ def fail(rank: int, checkpoint: str, folder: Path) -> None:
                     work()
             else:
                 follow(team, work)
-    except ImageSearchError as error:
+    except (ImageSearchError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # as the command line does: threads of gloo may abort a process that frees every object
 
 
 def main() -> None:
     if sys.argv[1] == "--fail":
-        fail(int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+        fail(int(sys.argv[2]), sys.argv[3], sys.argv[4], Path(sys.argv[5]))
     folder, *checkpoints = sys.argv[1:]
     with joined("cpu") as team:
         rows, gradient = gathered(team)

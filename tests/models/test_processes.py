@@ -72,14 +72,18 @@ def test_rows_of_all_processes_and_their_derivatives(trained_together: Path) -> 
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_that_fails_ends_the_others(folder: Path, rank: int) -> None:
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [("load", "ModelError: damaged"), ("picture", "PictureError: 'x.png'"), ("bug", "RuntimeError: a bug")],
+)
+def test_one_that_fails_says_why_and_ends_the_others(folder: Path, rank: int, how: str, error: str) -> None:
     """Without a launcher, which would end them itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     family = folder / "checkpoints" / "vit_labels"
-    command = [sys.executable, "-m", "tests.models.team_worker", "--fail", str(rank), str(family)]
+    command = [sys.executable, "-m", "tests.models.team_worker", "--fail", str(rank), how, str(family)]
     started = [
         subprocess.Popen(
             [*command, str(folder / "vit_labels")],
@@ -92,8 +96,10 @@ def test_one_that_fails_ends_the_others(folder: Path, rank: int) -> None:
     ]
     said = [process.communicate(timeout=100)[1] for process in started]
     assert [process.returncode for process in started] == [1, 1]
-    assert "PictureError" in said[rank]
-    assert "OtherProcessError: another process of this training ended" in said[1 - rank]
+    assert error in said[rank]
+    is_told = how == "load" and rank == 0  # before they train, the others wait for the first one
+    other = "FirstProcessError" if is_told else "OtherProcessError: another process of this training ended"
+    assert other in said[1 - rank]
     assert "Traceback" not in "".join(said)
 
 

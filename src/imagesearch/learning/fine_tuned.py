@@ -134,6 +134,7 @@ def help_fine_tune(team: Team, find: Callable[[], Checkpoint], *, read: Reader, 
 
     Raises:
         FirstProcessError: the first process failed.
+        OtherProcessError: another one ended.
         ModelError, PictureError: see :func:`~imagesearch.models.fine_tuning.fine_tune`.
     """
     follow(team, lambda task: _carry_out(task, find(), read, device=device, progress=no_progress, team=team))

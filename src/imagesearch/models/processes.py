@@ -31,6 +31,10 @@ class OtherProcessError(ModelError):
     """Another process ended while this one needed it."""
 
 
+class SharedError(ModelError):
+    """All processes failed in the same way, and the first one says how."""
+
+
 @dataclass(slots=True)
 class Team:
     """The processes that train together, and which of them this one is.
@@ -51,13 +55,21 @@ class Team:
         return self.rank == 0
 
     def hand_out(self, value: Any = None) -> Any:
-        """The first process's value, in all of them; each has to call this, and waits for the first one."""
+        """The first process's value, in all of them; each has to call this, and waits for the first one.
+
+        Raises:
+            FirstProcessError: the first process failed meanwhile; in the others.
+            OtherProcessError: another one ended.
+        """
         if self.size == 1:
             return value
         import torch.distributed
 
         box = [value]
-        torch.distributed.broadcast_object_list(box, src=0)
+        with needing_others():
+            torch.distributed.broadcast_object_list(box, src=0)
+        if isinstance(box[0], FirstProcessError) and not self.is_first:
+            raise box[0]
         return box[0]
 
     def total(self, numbers: torch.Tensor) -> torch.Tensor:
@@ -139,13 +151,36 @@ def joined(device: str) -> Iterator[Team]:
 
 
 @contextlib.contextmanager
+def needing_others() -> Iterator[None]:
+    """A block that other processes take part in; this one's own errors stay as they are.
+
+    Raises:
+        OtherProcessError: another one ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_of_connection(error):
+            raise
+        raise OtherProcessError("another process of this training ended: see its message") from error
+
+
+def _is_of_connection(error: RuntimeError) -> bool:
+    """Whether processes could not reach each other. Gloo has no class of errors, but names its source files."""
+    import torch.distributed
+
+    return isinstance(error, torch.distributed.DistError) or "gloo/" in str(error)
+
+
+@contextlib.contextmanager
 def leading(team: Team) -> Iterator[None]:
     """In the first process: the others are told when there is nothing left to do, or that it failed."""
     try:
         yield
     except BaseException:
         if not team.is_training:
-            team.hand_out(FirstProcessError("the first process failed"))
+            with contextlib.suppress(OtherProcessError):  # that has ended, and need not be told
+                team.hand_out(FirstProcessError("the first process failed"))
         raise
     team.hand_out(None)
 
@@ -155,9 +190,8 @@ def follow(team: Team, work: Callable[[Any], object]) -> None:
 
     Raises:
         FirstProcessError: it failed.
+        OtherProcessError: another one ended.
     """
     while (task := team.hand_out()) is not None:
-        if isinstance(task, FirstProcessError):
-            raise task
-        with contextlib.suppress(FirstProcessError):  # in all of them, and the first one tells what comes of it
+        with contextlib.suppress(SharedError):  # the first one tells what comes of it
             work(task)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import ModelError
 from imagesearch.models.network import LoadedModel, quiet_transformers
 from imagesearch.models.objectives import Loss, is_for_retrieval, make_learner
-from imagesearch.models.processes import FirstProcessError, OtherProcessError, Team
+from imagesearch.models.processes import SharedError, Team, needing_others
 from imagesearch.models.trainer_class import NoNumberError, Score, make_trainer
 from imagesearch.models.training_batches import BatchSampler, class_batches, shuffled_batches
 from imagesearch.records import PlainValues, Progress, describe
@@ -195,7 +195,7 @@ def _train(trainer: Any, last: str | None, team: Team) -> str:
         if best is None and stopped == "interrupted":
             raise KeyboardInterrupt
         if best is None:
-            kind = ModelError if team.is_first else FirstProcessError
+            kind = ModelError if team.is_first else SharedError
             raise kind(f"{stopped}, before the first epoch was over: lower the learning rate")
         trainer._load_best_model()
     return stopped
@@ -210,14 +210,11 @@ def _together(team: Team) -> Iterator[None]:
     """
     team.is_training = team.size > 1
     try:
-        yield
+        with needing_others():
+            yield
     except NoNumberError:
         team.is_training = False
         raise
-    except RuntimeError as error:
-        if team.size == 1:
-            raise
-        raise OtherProcessError("another process of this training ended: see its message") from error
     team.is_training = False
 
 
