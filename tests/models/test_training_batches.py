@@ -76,3 +76,18 @@ def test_processes_share_the_batches_of_one(processes: int) -> None:
 def test_more_processes_than_pictures_are_refused() -> None:
     with pytest.raises(ModelError, match="start fewer processes"):
         BatchSampler(lambda epoch: shuffled_batches(9, 4, 0, epoch), lambda: 0, processes=4)
+
+
+def test_small_batches_of_later_epochs_are_refused_beforehand() -> None:
+    """Of pictures that are alone in their class some epoch may make a batch of one, and the first one need not."""
+    codes = np.repeat(np.arange(5), [1, 1, 8, 8, 1])
+
+    def batches(epoch: int) -> list[np.ndarray]:
+        return class_batches(codes, 8, 0, epoch)
+
+    smallest = [min(len(batch) for batch in batches(epoch)) for epoch in range(6)]
+    assert smallest[0] > 1
+    assert min(smallest) == 1
+    assert len(BatchSampler(batches, lambda: 0, epochs=1, processes=2)) == len(batches(0))
+    with pytest.raises(ModelError, match="2 processes share batches of 1 pictures: start fewer processes"):
+        BatchSampler(batches, lambda: 0, epochs=6, processes=2)

@@ -79,6 +79,7 @@ class BatchSampler:
         batches: Callable[[int], list[Places]],
         epoch: Callable[[], int],
         *,
+        epochs: int = 1,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -87,18 +88,21 @@ class BatchSampler:
         Args:
             batches: those of an epoch, as many in each.
             epoch: which one it is.
+            epochs: how many there will be; sizes of batches may differ between them.
             rank, processes: which process this is, and of how many.
 
         Raises:
             ModelError: some batch has fewer pictures than there are processes.
         """
         self._batches, self._epoch, self._rank, self._processes = batches, epoch, rank, processes
-        first = batches(0)
-        self._count = len(first)
-        if min(len(batch) for batch in first) < processes:
+        self._count = len(batches(0))
+        if processes == 1:
+            return
+        smallest = min(len(batch) for number in range(epochs) for batch in batches(number))
+        if smallest < processes:
             raise ModelError(
-                f"{processes} processes share batches of {min(len(batch) for batch in first)} pictures: start"
-                " fewer processes, or choose a larger --train-batch"
+                f"{processes} processes share batches of {smallest} pictures: start fewer processes, or choose a"
+                " larger --train-batch"
             )
 
     def __len__(self) -> int:
