@@ -20,6 +20,7 @@ class FakeHub:
     Attributes:
         files: contents by name, after a commit.
         created: what was asked when the repository was made.
+        private: whether a repository is, by its name; those that are not there are missing.
         asked: method and path of all requests.
         refuse: part of a path -> HTTP status.
         role: of the token.
@@ -28,6 +29,7 @@ class FakeHub:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.created: list[dict[str, Any]] = []
+        self.private: dict[str, bool] = {}
         self.asked: list[str] = []
         self.message = ""
         self.refuse: dict[str, int] = {}
@@ -98,9 +100,9 @@ class FakeHub:
             access = {"accessToken": {"role": self.role}}
             return 200, {"name": "me", "orgs": [{"name": "club"}], "auth": access}
         if path == "/api/repos/create":
-            self.created.append(json.loads(body))
-            said = self.created[-1]
-            return 200, {"url": f"{self.address}/{said.get('organization') or 'me'}/{said['name']}"}
+            return self._create(json.loads(body))
+        if (name := path.removeprefix("/api/models/")) in self.private:
+            return 200, {"id": name, "private": self.private[name]}
         if path == "/api/validate-yaml":
             assert json.loads(body)["content"].startswith("---\n")
             return 200, {}
@@ -112,6 +114,15 @@ class FakeHub:
             self._commit([json.loads(line) for line in body.splitlines()])
             return 200, {"commitUrl": f"{self.address}/me/x/commit/1", "commitOid": "1" * 40, "success": True}
         return 404, {"error": path}
+
+    def _create(self, said: dict[str, Any]) -> tuple[int, Any]:
+        name = f"{said.get('organization') or 'me'}/{said['name']}"
+        if name in self.private:
+            return 409, {"error": "You already created this model repo", "url": f"{self.address}/{name}"}
+        self.created.append(said)
+        # Earlier clients say it in another way.
+        self.private[name] = bool(said.get("private", said.get("visibility") == "private"))
+        return 200, {"url": f"{self.address}/{name}"}
 
     def _mode(self, one: dict[str, Any]) -> dict[str, Any]:
         mode = "lfs" if one["path"].endswith(".safetensors") else "regular"

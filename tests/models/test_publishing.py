@@ -16,7 +16,7 @@ import pytest
 
 from imagesearch import load_config, training
 from imagesearch.errors import UsageError
-from imagesearch.models.publishing import require_publishable, shared_files
+from imagesearch.models.publishing import prepare_repository, shared_files
 
 from ..conftest import draw_picture
 from ..fake_hub import TOKEN, FakeHub
@@ -78,18 +78,13 @@ def push(private: Path, hub: str, *extra: str, **environ: str) -> subprocess.Com
     )
 
 
-def is_private(created: dict[str, object]) -> bool:
-    """Earlier clients say it in another way."""
-    return bool(created.get("private", created.get("visibility") == "private"))
-
-
 def test_what_arrives_is_the_model_and_nothing_private(private: Path, hub: FakeHub) -> None:
     done = push(private, hub.address)
     assert done.returncode == 0, done.stderr
     assert f"uploaded to {hub.address}/club/mine" in done.stdout
     (created,) = hub.created
     assert (created["name"], created["organization"]) == ("mine", "club")
-    assert is_private(created)
+    assert hub.private == {"club/mine": True}
     assert hub.message == "Trained by imagesearch"
     assert set(hub.files) == {
         *("README.md", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"),
@@ -106,6 +101,18 @@ def test_what_arrives_is_the_model_and_nothing_private(private: Path, hub: FakeH
     assert shared["methods"] == whole["methods"]
     assert shared["split"]["identical"] == 2
     assert TOKEN not in done.stdout + done.stderr
+    assert b"base_model" not in hub.files["README.md"]  # a folder of this machine is none of the hub's
+
+
+def test_a_repository_that_everybody_sees_only_if_wanted(private: Path, hub: FakeHub) -> None:
+    hub.private["club/mine"] = False
+    done = push(private, hub.address)
+    assert done.returncode == 1
+    assert "'club/mine': it is there already, and everybody sees it; add --public" in done.stderr
+    assert hub.files == {}
+    assert push(private, hub.address, "--public").returncode == 0
+    assert "model.safetensors" in hub.files
+    assert hub.created == []
 
 
 def test_what_arrived_can_be_used_and_is_listed(private: Path, hub: FakeHub, tmp_path: Path) -> None:
@@ -114,7 +121,7 @@ def test_what_arrived_can_be_used_and_is_listed(private: Path, hub: FakeHub, tmp
     from imagesearch.models.trained import trained_models
 
     assert push(private, hub.address, "--public").returncode == 0
-    assert not is_private(hub.created[0])
+    assert hub.private == {"club/mine": False}
     (tmp_path / "down").mkdir()
     for name, content in hub.files.items():
         (tmp_path / "down" / name).write_bytes(content)
@@ -175,7 +182,7 @@ def test_a_hub_that_is_silent(private: Path) -> None:
 @pytest.mark.parametrize("repository", ["a/b/c", "", "a b", "--x", "/etc", "club/mine.git"])
 def test_no_name_of_a_repository(repository: str) -> None:
     with pytest.raises(UsageError, match="is no name of a repository"):
-        require_publishable(repository)
+        prepare_repository(repository)
 
 
 class TestBeforeTraining:
@@ -210,6 +217,14 @@ class TestBeforeTraining:
         done = self.train(private, hub.address, "mine")
         assert done.returncode == 1
         assert "the token may only read" in done.stderr
+
+    def test_a_token_that_must_not_make_it(self, private: Path, hub: FakeHub) -> None:
+        """Fine-grained ones do not say what they may do."""
+        hub.role, hub.refuse = "fineGrained", {"create": 403}
+        done = self.train(private, hub.address, "mine")
+        assert done.returncode == 1
+        assert "refuses the token, which needs the right to write there" in done.stderr
+        assert not Path("mine").exists()
 
     def test_training_and_uploading(self, private: Path, hub: FakeHub) -> None:
         done = self.train(private, hub.address, "mine")

@@ -35,7 +35,7 @@ def model_card(
     """The card, as Markdown with the Hugging Face hub's header.
 
     Args:
-        base: the checkpoint that was trained further.
+        base: the checkpoint that was trained further: of the hub ``"owner/name"``.
         name: of the new one.
         labelled: the pictures.
         parts: what was learnt from, and what was set aside.
@@ -88,7 +88,8 @@ def _header(base: str, name: str, winner: Contestant) -> list[str]:
         "---",
         "library_name: transformers",
         "pipeline_tag: image-classification",
-        f"base_model: {json.dumps(base)}",
+        # The hub takes it for a repository there, which other checkpoints are not.
+        *([f"base_model: {json.dumps(base)}"] if "/" in base else []),
         "tags: [imagesearch]",
         "model-index:",
         f"- name: {json.dumps(name)}",

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,21 @@ _SHARED = (
 _SHARED_SPLIT = ("training", "held_out", "identical", "near_identical", "burst", "leaking", "single", "unmeasured")
 
 
-def require_publishable(repository: str) -> str:
-    """Make sure, before hours of training, that a model can be uploaded afterwards.
+def prepare_repository(repository: str, *, public: bool = False) -> str:
+    """Make the repository if it is not there, before hours of training, as nothing else tells whether one may.
 
     Args:
         repository: ``"owner/name"``, or a name of one's own.
+        public: whether everybody may see it; one that is there stays as it is.
 
     Returns:
         The repository with its owner.
 
     Raises:
-        UsageError: this is no name of a repository, there is no token, or it must not write there.
-        HubUnreachableError: the hub does not answer.
+        UsageError: this is no name of a repository, there is no token, or it must not make one there; or everybody
+            sees one that is there, and ``public`` is False.
+        ModelError: the hub refused.
+        HubUnreachableError: it does not answer.
     """
     from huggingface_hub import HfApi, constants, get_token
 
@@ -57,36 +61,43 @@ def require_publishable(repository: str) -> str:
         raise UsageError(f"cannot upload to {repository!r}: the token is for {known}, not for {owner}")
     if ((said.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
         raise UsageError(f"cannot upload to {repository!r}: the token may only read; it needs the right to write")
-    return f"{owner or user}/{name}"
+    whole = f"{owner or user}/{name}"
+    with _translated(whole):
+        in_time(partial(HfApi().create_repo, whole, private=not public, exist_ok=True))
+        is_public = not in_time(partial(HfApi().model_info, whole)).private
+    if is_public and not public:
+        raise UsageError(
+            f"cannot upload to {whole!r}: it is there already, and everybody sees it; add --public if that is wanted"
+        )
+    return whole
 
 
 def publish(folder: str | os.PathLike[str], repository: str, *, public: bool = False) -> str:
-    """Upload a trained model: weights, settings, model card and figures, but not its report with pictures.
+    """Upload a trained model: weights, settings, model card and measures, but not its report with pictures.
 
     What is there already is overwritten, in one commit.
 
     Args:
         folder: that ``imagesearch train`` wrote.
         repository: ``"owner/name"``, or a name of one's own; made if it is not there.
-        public: whether everybody may see a repository that is made; one that is there stays as it is.
+        public: whether everybody may see it; one that is there stays as it is.
 
     Returns:
         The address of the model's page.
 
     Raises:
-        UsageError: see :func:`require_publishable`; or the folder holds no trained model.
+        UsageError: see :func:`prepare_repository`; or the folder holds no trained model.
         ModelError: the hub refused.
         HubUnreachableError: it does not answer.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
 
     files = shared_files(Path(folder).expanduser())
-    whole = require_publishable(repository)
+    whole = prepare_repository(repository, public=public)
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     with _translated(whole), _silence():
-        address = HfApi().create_repo(whole, private=not public, exist_ok=True)
         HfApi().create_commit(whole, operations, commit_message="Trained by imagesearch")
-    return str(address)
+    return f"{constants.ENDPOINT}/{whole}"
 
 
 def shared_files(folder: Path) -> dict[str, bytes | Path]:

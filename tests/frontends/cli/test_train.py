@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,9 +112,16 @@ def test_the_card_and_the_report(run: Run, classes: Path) -> None:
     import yaml
 
     header = yaml.safe_load(card.split("---")[1])
-    assert header["base_model"] == "starter"
+    assert "base_model" not in header
     assert header["pipeline_tag"] == "image-classification"
     assert r"blue <b>\|x" in card
+
+
+def test_the_card_names_a_base_of_the_hub(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = training._find
+    monkeypatch.setattr(training, "_find", lambda config: replace(find(config), name="me/base"))
+    assert run("train", classes, "--out", "mine", "--force").code == 0
+    assert 'base_model: "me/base"' in Path("mine", "README.md").read_text(encoding="utf-8").splitlines()
 
 
 def test_again_nothing_is_encoded_and_the_result_is_the_same(

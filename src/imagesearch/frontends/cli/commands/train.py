@@ -169,7 +169,7 @@ def train(
         if not launched_team().is_first:
             _help(settings)
             return
-        repository = None if push_to_hub is None else _check_push(push_to_hub)
+        repository = None if push_to_hub is None else _check_push(push_to_hub, public)
         with ProgressDisplay() as progress:
             found = training.train(settings, request, progress)
     print_result(found, output, partial(_show, found))
@@ -219,11 +219,11 @@ def _report(found: Training, html: str | None, settings: Config) -> None:
         note(f"report written to {training_page.write_training_page(found, html, bound)}")
 
 
-def _check_push(repository: str) -> str:
+def _check_push(repository: str, public: bool) -> str:
     """The repository with its owner; refused now rather than after the training."""
-    from imagesearch.models.publishing import require_publishable
+    from imagesearch.models.publishing import prepare_repository
 
-    return require_publishable(repository)
+    return prepare_repository(repository, public=public)
 
 
 def _push(found: Training, repository: str, public: bool) -> None:
