@@ -32,7 +32,9 @@ from numpy.typing import NDArray
 from imagesearch.learning.calibration import best_temperature, probabilities
 from imagesearch.learning.label_sets import Membership
 from imagesearch.learning.logistic import Linear, LogisticRegression
+from imagesearch.learning.probe import standard_of
 from imagesearch.learning.splits import Places, folds
+from imagesearch.models.pooling import unit_vectors
 from imagesearch.records import PlainValues
 from imagesearch.search.grouping import near_identical
 from imagesearch.stores.base import Vectors
@@ -126,13 +128,13 @@ class ActivePool:
         """
         self.size = len(vectors)
         self._random = np.random.default_rng(seed)
-        self._units = _units(vectors)
+        self._units = unit_vectors(vectors)
         self._bound = near_identical(vectors) if bound is None else bound
-        self._mean, self._scale = _standard_of(vectors)
+        self._mean, self._scale = standard_of(vectors)
         self._standard = np.asarray((vectors - self._mean) / self._scale, np.float32)
         chosen = self._random.choice(self.size, min(self.size, _REFERENCES), replace=False)
         self._references = np.sort(chosen)
-        directions = _units(self._standard)
+        directions = unit_vectors(self._standard)
         cosines = directions @ directions[self._references].T
         self._kernel = np.exp((cosines - 1) / np.float32(_WIDTH))
         # What is near to a picture that was labelled or skipped, as far as that is known.
@@ -290,15 +292,3 @@ class ActivePool:
             tried |= outside
         tried &= members.sum(axis=0)[members.argmax(axis=1)] > 1
         return best_temperature(logits[tried], members[tried]) if tried.sum() > 1 else 1.0
-
-
-def _units(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
-
-
-def _standard_of(vectors: Vectors) -> tuple[Vectors, Vectors]:
-    """What to subtract from each number of a vector and to divide it by; 1 where it never differs."""
-    spread = vectors.std(axis=0, dtype=np.float64)
-    scale = np.where(spread > 1e-6 * max(float(spread.max()), 1e-12), spread, 1)
-    return vectors.mean(axis=0, dtype=np.float64).astype(np.float32), scale.astype(np.float32)

@@ -75,7 +75,7 @@ def train_probe(
     Raises:
         UsageError: the pictures to learn from are a single group.
     """
-    mean, scale = _standard(vectors)
+    mean, scale = standard_of(vectors)
     standard = (vectors - mean) / scale
     importance = importance_of(members) if balanced else None
     places = folds(members, groups, _possible_folds(groups, fold_count), seed=seed)
@@ -106,7 +106,7 @@ def fit_linear(
         importance: weight of each picture, shape (n,).
         start: near the result, for vectors of zero mean and unit variance.
     """
-    mean, scale = _standard(vectors)
+    mean, scale = standard_of(vectors)
     regression = LogisticRegression((vectors - mean) / scale, members, several=several, importance=importance)
     fitted = regression.fit(l2, start, tolerance=_FINE)
     weights = fitted.weights / scale
@@ -142,8 +142,15 @@ def fit_validated(
     return Linear(fits[l2].weights / temperature, fits[l2].bias / temperature), l2
 
 
-def _standard(vectors: Vectors) -> tuple[Vectors, Vectors]:
-    """What to subtract from each number of a vector and to divide it by; 1 where it never differs."""
+def standard_of(vectors: Vectors) -> tuple[Vectors, Vectors]:
+    """What to subtract from each number of a vector and to divide it by; 1 where it never differs.
+
+    Args:
+        vectors: float32, shape (n, dim).
+
+    Returns:
+        Both float32, shape (dim,).
+    """
     spread = vectors.std(axis=0, dtype=np.float64)
     scale = np.where(spread > 1e-6 * max(float(spread.max()), 1e-12), spread, 1)
     return vectors.mean(axis=0, dtype=np.float64).astype(np.float32), scale.astype(np.float32)

@@ -67,7 +67,7 @@ def prepare_repository(repository: str, *, public: bool = False) -> str:
         is_public = not in_time(partial(HfApi().model_info, whole)).private
     if is_public and not public:
         raise UsageError(
-            f"cannot upload to {whole!r}: it is there already, and everybody sees it; add --public if that is wanted"
+            f"cannot upload to {whole!r}: it is there already, and everybody sees it; add --public if that may be"
         )
     return whole
 

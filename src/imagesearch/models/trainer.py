@@ -223,9 +223,7 @@ def _batch_sampler(training: Any, plan: Plan, team: Team) -> BatchSampler:
         batches = partial(class_batches, training.codes, plan.batch_size, plan.seed, balanced=training.is_balanced)
     else:
         batches = partial(shuffled_batches, len(training), plan.batch_size, plan.seed)
-    return BatchSampler(
-        batches, lambda: training.epoch, epochs=plan.epochs, rank=team.rank, processes=team.size
-    )
+    return BatchSampler(batches, lambda: training.epoch, epochs=plan.epochs, rank=team.rank, processes=team.size)
 
 
 def _last_whole(folder: Path) -> str | None:

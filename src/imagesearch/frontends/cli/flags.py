@@ -19,6 +19,24 @@ TO_TOKEN = "IMAGESEARCH_TO_TOKEN"
 # Of commands that change a collection.
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only say what would be done.")]
 
+# Of commands that upload what was trained.
+PushTo = Annotated[
+    str | None,
+    typer.Option(
+        "--push-to-hub",
+        metavar="REPO",
+        help="Upload the trained model to the Hugging Face hub, as OWNER/NAME or NAME, private unless --public."
+        " Neither pictures nor paths are uploaded, and so not the report.",
+    ),
+]
+Public = Annotated[
+    bool,
+    typer.Option(
+        "--public",
+        help="With --push-to-hub: everybody may see the repository. Without, one that everybody sees is refused.",
+    ),
+]
+
 
 class Flag(NamedTuple):
     """A flag that overrides a setting.

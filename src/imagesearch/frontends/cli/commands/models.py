@@ -12,6 +12,7 @@ import typer
 
 from imagesearch.errors import ModelError
 from imagesearch.frontends.cli.commands.index import STARTER_NOTE
+from imagesearch.frontends.cli.flags import Public, PushTo
 from imagesearch.frontends.cli.options import load_settings, opened, prints
 from imagesearch.frontends.cli.output import (
     Format,
@@ -61,16 +62,6 @@ OfModel = Annotated[
         help="With --words: of this model, not the configured one. With --push-to-hub: the folder to upload.",
     ),
 ]
-PushTo = Annotated[
-    str | None,
-    typer.Option(
-        "--push-to-hub",
-        metavar="REPO",
-        help="Instead, upload the --model FOLDER that 'imagesearch train' wrote to the Hugging Face hub, as"
-        " OWNER/NAME or NAME, private unless --public.",
-    ),
-]
-Public = Annotated[bool, typer.Option("--public", help="With --push-to-hub: a new repository is for everybody.")]
 
 
 Trained = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagesearch.errors import ImageSearchError
-from imagesearch.frontends.cli.flags import COMPUTING, WHICH_FILES
+from imagesearch.frontends.cli.flags import COMPUTING, WHICH_FILES, Public, PushTo
 from imagesearch.frontends.cli.options import prints, settings_from
 from imagesearch.frontends.cli.output import Format, note, print_line, print_result, print_table, quiet_stdout
 from imagesearch.frontends.cli.process import FAILED
@@ -94,16 +94,6 @@ Force = Annotated[
         help="Write the model although the nearest neighbours do as well, and replace what an earlier run wrote.",
     ),
 ]
-PushTo = Annotated[
-    str | None,
-    typer.Option(
-        "--push-to-hub",
-        metavar="REPO",
-        help="Upload the model to the Hugging Face hub, as OWNER/NAME or NAME, private unless --public. Neither"
-        " pictures nor paths are uploaded, and so not the report.",
-    ),
-]
-Public = Annotated[bool, typer.Option("--public", help="With --push-to-hub: a new repository is for everybody.")]
 Page = Annotated[
     str | None,
     typer.Option(
