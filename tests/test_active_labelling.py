@@ -240,6 +240,27 @@ def test_pictures_come_and_go_meanwhile(images: ImageSearch, tmp_path: Path) -> 
         assert session.progress().pictures == 12
 
 
+def test_suggestions_stay_when_a_picture_that_waits_goes(images: ImageSearch) -> None:
+    with LabelSession(images, ["a", "b"]) as session:
+        first, second, _, fourth = session.next(4)
+        session.give(first.id, "a")
+        session.give(second.id, "b")
+        images.collection().delete([fourth.id])
+        assert len(session.next()[0].suggestions) == 2
+
+
+def test_undo_knows_a_picture_by_the_id_that_a_copy_had_before(images: ImageSearch, tmp_path: Path) -> None:
+    with LabelSession(images) as session:
+        question = session.next()[0]
+        shutil.copy(question.path, tmp_path / "pictures" / "0-copy.png")
+        images.index(tmp_path / "pictures")
+        session.next(100)  # reads the collection again
+        session.give(question.id, "cat")
+        undone = session.undo(question.id)
+        assert undone is not None
+        assert Path(undone.path).name == "0-copy.png"
+
+
 def test_what_is_gone_can_be_taken_back_no_more_but_what_was_before_can(images: ImageSearch) -> None:
     with LabelSession(images) as session:
         first, second, third = session.next(3)
