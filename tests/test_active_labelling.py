@@ -9,13 +9,16 @@ import textwrap
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imagesearch import ImageSearch, UsageError, active_labelling
 from imagesearch.active_labelling import LabelSession
+from imagesearch.library import refresh
 from imagesearch.library.annotations import Annotations, annotate
 from imagesearch.library.hand_labels import labelled, tidy_label
+from imagesearch.library.plan import Plan, make_plan
 from imagesearch.records import ImageRecord, parse_annotations
 
 from .conftest import draw_picture
@@ -240,6 +243,27 @@ def test_pictures_come_and_go_meanwhile(images: ImageSearch, tmp_path: Path) -> 
         assert session.progress().pictures == 12
 
 
+def test_suggestions_stay_when_a_picture_that_waits_goes(images: ImageSearch) -> None:
+    with LabelSession(images, ["a", "b"]) as session:
+        first, second, _, fourth = session.next(4)
+        session.give(first.id, "a")
+        session.give(second.id, "b")
+        images.collection().delete([fourth.id])
+        assert len(session.next()[0].suggestions) == 2
+
+
+def test_undo_knows_a_picture_by_the_id_that_a_copy_had_before(images: ImageSearch, tmp_path: Path) -> None:
+    with LabelSession(images) as session:
+        question = session.next()[0]
+        shutil.copy(question.path, tmp_path / "pictures" / "0-copy.png")
+        images.index(tmp_path / "pictures")
+        session.next(100)  # reads the collection again
+        session.give(question.id, "cat")
+        undone = session.undo(question.id)
+        assert undone is not None
+        assert Path(undone.path).name == "0-copy.png"
+
+
 def test_what_is_gone_can_be_taken_back_no_more_but_what_was_before_can(images: ImageSearch) -> None:
     with LabelSession(images) as session:
         first, second, third = session.next(3)
@@ -281,3 +305,50 @@ def test_nothing_that_is_written_meanwhile_is_lost(images: ImageSearch, monkeypa
         session.give(question.id, "cat")
         tables[0].result()
     assert annotations(images)[Path(question.path).name] == {"label": "cat", "rating": 5}
+
+
+@pytest.mark.parametrize("way", ["forget", "prune", "damaged"])
+def test_what_is_removed_meanwhile_does_not_come_back(
+    images: ImageSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A picture goes while it is labelled: between reading the row and writing it."""
+    with LabelSession(images) as session, ThreadPoolExecutor(1) as thread:
+        question = next(one for one in session.next(100) if one.copies == 1)
+        gone: list[Future[object]] = []
+
+        def remove() -> None:
+            if way == "forget":
+                images.forget(question.path)
+                return
+            if way == "prune":
+                Path(question.path).unlink()
+            else:
+                Path(question.path).write_bytes(b"no picture")
+            images.index(tmp_path / "pictures", prune=True)
+
+        def label_late(record: ImageRecord, label: str) -> ImageRecord:
+            gone.append(thread.submit(remove))
+            wait(gone, timeout=1.5)
+            return labelled(record, label)
+
+        monkeypatch.setattr(active_labelling, "labelled", label_late)
+        session.give(question.id, "cat")
+        gone[0].result()
+    assert not images.collection().fetch([question.id])[0]
+
+
+def test_a_label_given_after_a_move_was_planned_moves_along(
+    images: ImageSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LabelSession(images) as session:
+        question = next(one for one in session.next(100) if one.copies == 1)
+        moved = Path(question.path).rename(tmp_path / "pictures" / "moved.png")
+
+        def plan_then_label(*args: Any, **settings: Any) -> Plan:
+            plan = make_plan(*args, **settings)
+            session.give(question.id, "cat")
+            return plan
+
+        monkeypatch.setattr(refresh, "make_plan", plan_then_label)
+        images.index(tmp_path / "pictures", prune=True)
+    assert annotations(images) == {moved.name: {"label": "cat"}}

@@ -137,6 +137,8 @@ class LabelSession:
                 if len(self._queue) < count:
                     self._read(collection)
                     self._refill(collection, max(count, BATCH))
+                elif self._pool is None and (rows := self._sample()):  # pictures came or went
+                    self._open_pool(collection, rows)
             return self._questions(self._queue[:count])
 
     def give(self, key: int, label: str, *, only_if_unlabelled: bool = False) -> None:
@@ -198,7 +200,7 @@ class LabelSession:
             if not self._history:
                 return None
             step = self._history[-1]
-            if key not in (None, step.id):
+            if key is not None and self._first_of.get(key, key) != self._first_of.get(step.id, step.id):
                 raise LabelledMeanwhileError("somebody else labelled another picture since")
             try:
                 _, first = self._picture(step.id)

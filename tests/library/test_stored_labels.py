@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 import pytest
 
 from imagesearch.library import stored_labels
+from imagesearch.library.annotations import Annotations, annotate, with_annotations
 from imagesearch.library.stored_labels import LabelStore
 from imagesearch.records import Fingerprint, ImageRecord, Prediction, parse_annotations, picture_id
 from imagesearch.reports import StoreReport
@@ -77,3 +80,21 @@ def test_what_was_labelled_before_an_interruption_is_kept(collection: Collection
     with pytest.raises(KeyboardInterrupt):
         label()
     assert said(collection)["/0"] == {"label": "dog", "label_score": 0.876543}
+
+
+def test_what_is_written_meanwhile_is_not_lost(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations come while a label is stored: between reading the row and writing it."""
+    written: list[Future[object]] = []
+
+    def annotate_first(record: ImageRecord, *arguments: Any, **options: Any) -> ImageRecord:
+        table = Annotations("", {"/1": {"stars": 6}}, ("stars",))
+        written.append(thread.submit(annotate, collection, table))
+        wait(written, timeout=0.3)
+        return with_annotations(record, *arguments, **options)
+
+    monkeypatch.setattr(stored_labels, "with_annotations", annotate_first)
+    with ThreadPoolExecutor(1) as thread, LabelStore(collection) as store:
+        store.add(keys("/1"), CAT)
+        store.flush()
+        written[0].result()
+    assert said(collection)["/1"] == {"stars": 6, "label": "cat", "label_score": 0.5}

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, ImageSearchError, StoreError
+from imagesearch.library.exclusive import changing
 from imagesearch.library.ledger import Entry, Ledger
 from imagesearch.records import Hit, Metric, Progress, no_progress, picture_id
 from imagesearch.reports import CheckReport, Finding, IndexReport
@@ -160,7 +161,8 @@ class _Check:
         count = f"{len(keys):,} picture{'' if len(keys) == 1 else 's'} must be encoded again"
         paths = tuple(sorted(row.path for row in collection.fetch(keys)[0]))
         if self.encode is not None:
-            collection.delete(keys)
+            with changing(collection):
+                collection.delete(keys)
         self._note(problem, count, lost=len(keys))
         self.findings[-1] = replace(self.findings[-1], paths=paths)
 

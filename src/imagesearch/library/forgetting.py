@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imagesearch.images.find import below
+from imagesearch.library.exclusive import changing
 from imagesearch.library.ledger import Ledger
 from imagesearch.library.snapshot import roots_of
 from imagesearch.reports import ForgetReport
@@ -30,7 +31,8 @@ def forget_folders(
             if below(path, folders):
                 keys.append(int(key))
     if not dry_run:
-        collection.delete(keys)
+        with changing(collection):
+            collection.delete(keys)
         ledger.remove([skip.path for skip in ledger if below(skip.path, folders)])
         ledger.save()
     larger = (root for root in roots_of(collection) if any(below(folder, [root]) for folder in folders))

@@ -182,7 +182,8 @@ class _Refresh:
         self.ledger.add(skipped, self.reading.conditions)
         damaged = {picture_id(file.path) for file, skip in skipped if not skip.retryable} & outdated
         if damaged:
-            self.collection.delete(sorted(damaged))
+            with changing(self.collection):
+                self.collection.delete(sorted(damaged))
             self.done.removed += len(damaged)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import select
+import shlex
 import subprocess
 import sys
 import time
@@ -16,7 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from imagesearch.frontends.cli.app import app
+from imagesearch.frontends.cli.keys import Keys
 
+from ...conftest import draw_picture
 from ..conftest import Ran, Run
 
 Answer = Callable[..., Ran]
@@ -90,6 +94,30 @@ def test_train_learns_from_what_was_labelled(answer: Answer, run: Run, picture_f
     assert (json.loads(trained.out)["pictures"], json.loads(trained.out)["classes"]) == (6, 2)
 
 
+def test_training_is_proposed_in_a_folder_that_was_indexed_only(
+    answer: Answer, run: Run, picture_folder: Path
+) -> None:
+    answer("=a\n" * 6)
+    done = answer("", "--export", "my labels.csv")
+    place = Path("my labels.csv").absolute()
+    assert shlex.split(done.err.split("written: ")[1])[1:] == [
+        "train",
+        str(picture_folder),
+        "--labels",
+        str(place),
+    ]
+    other = Path("other pictures")
+    other.mkdir()
+    draw_picture(99).save(other / "one.png")
+    assert run("index", other, "--uri", "photos.db").code == 0
+    answer("=b\n")
+    done = answer("", "--export", "labels.csv")
+    assert "7 files with labels written" in done.err
+    assert "imagesearch train" not in done.err  # which would read all that lies beside both folders
+    done = answer("", "--export", "labels.csv", "--under", other)
+    assert f"train '{other.resolve()}' --labels" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -115,6 +143,12 @@ def test_a_full_disk_at_export_leaves_the_old_file(answer: Answer) -> None:
     assert done.code == 1
     assert "cannot write 'there/missing/labels.csv'" in done.err
     assert not list(Path("there").iterdir())
+
+
+def test_a_name_that_is_not_finished_is_none() -> None:
+    typed = iter(["ca\x04dog\n", "cow"])  # Ctrl-D, and the end
+    keys = Keys(lambda: next(typed, ""), io.StringIO())
+    assert [keys.line("label: ") for _ in range(3)] == ["", "dog", ""]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,18 +53,19 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_classify_and_search_with_the_result(run: Run, classes: Path) -> None:
-    done = run("train", classes, "--out", "mine", "--force", "--held-out", 0.25)
+    done = run("train", classes, "--out", "my model", "--force", "--held-out", 0.25)
     assert done.code == 0
     assert re.search(r"kNN +k = \d+ +[01]\.\d{3}", done.out)
     assert re.search(r"probe +L2 [\d.e-]+ +[01]\.\d{3}", done.out)
-    assert "use it: imagesearch classify --model" in done.err
-    assert not list(Path().glob("mine.*"))
+    (usage,) = [line for line in done.err.splitlines() if line.startswith("use it: ")]
+    assert shlex.split(usage)[3:] == ["classify", "--model", str(Path("my model").absolute()), "PICTURE"]
+    assert not list(Path().glob("my model.*"))
     picture = classes / "grün" / "0.png"
-    shown = run("classify", "--model", "mine", picture, "--json")
+    shown = run("classify", "--model", "my model", picture, "--json")
     (found,) = json.loads(shown.out)
     assert found["predictions"][0]["label"] == "grün"
-    assert run("index", classes, "--model", "mine", "--uri", "x.db").code == 0
-    (hit,) = json.loads(run("search", picture, "--model", "mine", "--uri", "x.db", "--json", "-k", 1).out)
+    assert run("index", classes, "--model", "my model", "--uri", "x.db").code == 0
+    (hit,) = json.loads(run("search", picture, "--model", "my model", "--uri", "x.db", "--json", "-k", 1).out)
     assert hit["path"] == str(picture)
 
 

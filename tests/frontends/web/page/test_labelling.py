@@ -13,7 +13,7 @@ from .site import Site
 from .steps import expect, is_loaded
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = in_chromium
 
@@ -88,3 +88,49 @@ def test_an_error_is_told_and_the_picture_stays(labelling: Page, complaints: Com
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert").filter(has_text="cannot be reached")).to_be_visible()
     expect(page.locator("#name")).to_have_text(str(name))
+    expect(page.get_by_label("Another label")).to_have_value("cat")
+
+
+def test_a_key_that_is_held_down_answers_once(labelling: Page) -> None:
+    page, progress = labelling, labelling.locator("#progress")
+    page.keyboard.down("s")
+    expect(progress).to_contain_text("1 skipped")
+    page.keyboard.down("s")
+    page.keyboard.up("s")
+    page.keyboard.press("u")
+    expect(progress).not_to_contain_text("skipped")
+
+
+def test_the_last_answer_can_be_taken_back_where_nothing_is_left(labelling: Page) -> None:
+    page = labelling
+
+    def answer_without_questions(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "questions": []})
+
+    page.route("**/api/v1/labelling/skips", answer_without_questions)
+    name = page.locator("#name").text_content()
+    page.get_by_role("button", name="Skip").click()
+    expect(page.get_by_text("Nothing is left to label")).to_be_visible()
+    expect(page.locator("#picture")).to_be_hidden()
+    expect(page.get_by_role("button", name="Skip")).to_be_hidden()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#name")).to_have_text(str(name))
+    expect(page.locator("#picture")).to_be_visible()
+
+
+def test_what_somebody_else_said_meanwhile_stays_and_the_next_picture_comes(
+    labelling: Page, gallery_site: Site, complaints: Complaints
+) -> None:
+    page = labelling
+    complaints.expect("status of 409")
+    name = str(page.locator("#name").text_content())
+    taken = {"id": gallery_site.id_of(name), "label": "theirs"}
+    assert gallery_site.server.post("/api/v1/labelling/labels", taken).status == 200
+    page.get_by_label("Another label").fill("mine")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="somebody else has labelled it 'theirs'")).to_be_visible()
+    expect(page.locator("#name")).not_to_have_text(name)
+    page.keyboard.press("u")
+    expect(page.get_by_text("There is nothing to take back.")).to_be_visible()
+    assert list(labels_of(gallery_site).values()) == ["theirs"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.text import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from imagesearch.active_labelling import LabelSession
@@ -93,7 +96,7 @@ def label(
 
         with LabelSession(images, named, under=under, release=True) as session:
             if export is not None:
-                _export(session, export)
+                _export(session, export, images.indexed_folders())
                 return
             if next_ is not None:
                 _print_next(session, next_, output, stdout, is_bare=paths)
@@ -163,7 +166,7 @@ def _print_next(session: LabelSession, count: int, output: Format, stdout: TextI
     )
 
 
-def _export(session: LabelSession, file: str) -> None:
+def _export(session: LabelSession, file: str, indexed: Sequence[str]) -> None:
     """
     Raises:
         UsageError: nothing is labelled, or the file cannot be written.
@@ -186,8 +189,20 @@ def _export(session: LabelSession, file: str) -> None:
             writer.writerows(found)
     except OSError as error:
         raise UsageError(f"cannot write {file!r}: {reason_of(error)}") from error
-    folder = os.path.commonpath([os.path.dirname(path) for path, _ in found])
-    note(f"{counted(len(found), 'file')} with labels written: imagesearch train {folder} --labels {place}")
+    folder = _folder_of([path for path, _ in found], indexed)
+    follows = f": imagesearch train {shlex.quote(folder)} --labels {shlex.quote(str(place))}" if folder else ""
+    note(f"{counted(len(found), 'file')} with labels written{follows}")
+
+
+def _folder_of(paths: Sequence[str], indexed: Sequence[str]) -> str | None:
+    """The folder to train with: what holds all pictures and is indexed as a whole; None if there is none."""
+    from imagesearch.images.find import below
+
+    try:
+        folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # on several drives
+        return None
+    return folder if below(folder, indexed) else None
 
 
 def _show(progress: LabelProgress, out: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -229,7 +230,7 @@ def _push(found: Training, repository: str, public: bool) -> None:
         flag = " --public" if public else ""
         note(
             f"the model is in {found.out}; upload it later: imagesearch models --push-to-hub {repository}{flag}"
-            f" --model {found.out}"
+            f" --model {shlex.quote(found.out)}"
         )
         raise
 
@@ -242,4 +243,4 @@ def _explain(found: Training) -> None:
         note(remark)
     note(verdict(found))
     if found.written:
-        note(f"use it: imagesearch classify --model {found.out} PICTURE")
+        note(f"use it: imagesearch classify --model {shlex.quote(found.out)} PICTURE")

@@ -15,6 +15,8 @@ import { setUpTheme } from "./theme.js";
 /** The keys of labels, in order; s, u and n mean something else, and q quits in the terminal. */
 const KEYS = "1234567890abcdefghijklmoprtvwxyz";
 const AHEAD = 4;
+/** Answers to what somebody else made impossible: another picture may be the next now. */
+const STALE = new Set([404, 409, 422]);
 
 /** @type {?State} */
 let state = null;
@@ -28,7 +30,8 @@ const curve = new Map();
 function show(next) {
   state = next;
   const [question] = next.questions;
-  byId("work").hidden = !question;
+  byId("work").hidden = false; // the last answer can be taken back even where nothing is left
+  for (const id of ["question", "choices", "skip"]) byId(id).hidden = !question;
   byId("state").hidden = Boolean(question);
   byId("state").textContent = question ? "" : nothingLeft(next);
   if (question) showQuestion(question, next);
@@ -103,31 +106,34 @@ function showProgress({ labelled, pictures, skipped, expected }) {
  * Ask for a change, and show what comes then.
  *
  * @param {() => Promise<State>} change @param {(next: State) => string} said what is announced
+ * @returns {Promise<boolean>} whether it was made
  */
 async function apply(change, said) {
-  if (isBusy) return;
+  if (isBusy) return false;
   isBusy = true;
   byId("error").textContent = "";
   try {
     const next = await change();
     show(next);
-    byId("new-label").value = "";
     const following = next.questions[0] ? ` Next: ${fileName(next.questions[0].path)}.` : "";
     byId("live").textContent = said(next) + following;
+    return true;
   } catch (error) {
     byId("error").textContent = error.message;
     if (!state) fail(error);
+    else if (STALE.has(error.status)) await get(`/labelling?count=${AHEAD}`).then(show, () => {});
+    return false;
   } finally {
     isBusy = false;
   }
 }
 
-/** @param {string} label */
-function give(label) {
+/** @param {string} label @returns {Promise<boolean>} whether the picture has it now */
+async function give(label) {
   const [question] = state?.questions ?? [];
-  if (!question) return;
+  if (!question) return false;
   const order = { id: question.id, label, count: AHEAD };
-  apply(
+  return apply(
     () => answering(question.id, post("/labelling/labels", order)),
     () => `${fileName(question.path)} is ${label}.`,
   );
@@ -150,6 +156,18 @@ async function answering(id, answer) {
   return next;
 }
 
+/** @param {Promise<State>} answer */
+async function takingBack(answer) {
+  try {
+    const next = await answer;
+    answered.pop();
+    return next;
+  } catch (error) {
+    if (error.status === 422) answered.pop(); // the picture is gone
+    throw error;
+  }
+}
+
 function undo() {
   const last = answered.at(-1);
   if (last === undefined) {
@@ -157,7 +175,7 @@ function undo() {
     return;
   }
   apply(
-    () => post(`/labelling/undo?count=${AHEAD}&picture=${last}`, {}).finally(() => answered.pop()),
+    () => takingBack(post(`/labelling/undo?count=${AHEAD}&picture=${last}`, {})),
     ({ undone }) => (undone ? "Taken back." : "There is nothing to take back."),
   );
 }
@@ -169,12 +187,12 @@ function fail(error) {
   byId("state").textContent = error.message;
 }
 
-byId("new").addEventListener("submit", (event) => {
+byId("new").addEventListener("submit", async (event) => {
   event.preventDefault();
   const label = byId("new-label").value.trim();
   if (!label) return;
   byId("main").focus();
-  give(label);
+  if (await give(label)) byId("new-label").value = "";
 });
 byId("skip").addEventListener("click", skip);
 byId("undo").addEventListener("click", undo);
