@@ -19,6 +19,7 @@ from imagesearch.errors import (
     ForeignCollectionError,
     HubUnreachableError,
     ImageSearchError,
+    LabelledMeanwhileError,
     ModelError,
     ModelMismatchError,
     PictureError,
@@ -51,6 +52,7 @@ PROBLEM = "urn:imagesearch:problem:"
 ERRORS: dict[str, type[ImageSearchError]] = {
     "settings": ConfigError,
     "wrong-request": UsageError,
+    "labelled-meanwhile": LabelledMeanwhileError,
     "unreadable-picture": PictureError,
     "features-files": FeaturesError,
     "transfer": TransferError,

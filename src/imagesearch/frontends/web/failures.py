@@ -52,7 +52,6 @@ _OWN = {
     NotFoundError: "not-found",
     ForbiddenError: "folder-not-allowed",
     LabelsForbiddenError: "labels-not-allowed",
-    LabelledMeanwhileError: "labelled-meanwhile",
 }
 _RETRY_LATER = (("Retry-After", "1"),)
 
