@@ -136,13 +136,16 @@ def test_rankings_look_at_the_labels_of_a_linear_head_if_they_are_many(
 ) -> None:
     networks = networks_of(save_checkpoint(tmp_path / "m", "vit_labels"), precision="float32", runtime="torch")
     fingerprint = networks.embedder().fingerprint
-    assert networks.prototypes(fingerprint) is None  # seven labels for more numbers than three times seven
+    assert networks.label_axes(fingerprint) is None  # seven labels for more numbers than three times seven
     monkeypatch.setattr(Head, "can_rank", True)
     networks = networks_of(tmp_path / "m", precision="float32", runtime="torch")
-    prototypes = networks.prototypes(fingerprint)
-    assert prototypes is not None
-    assert prototypes.shape == (7, fingerprint.dim)
-    assert np.allclose(np.linalg.norm(prototypes, axis=1), 1, atol=1e-6)
+    axes = networks.label_axes(fingerprint)
+    assert axes is not None
+    assert axes.shape == (7, fingerprint.dim)
+    words = np.concatenate(
+        [word.vectors for word in networks.words([f"class {number}" for number in range(7)], fingerprint)]
+    )
+    assert np.allclose(axes, words - words.mean(axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["dinov2", "dinov2_labels", "clip"])
@@ -153,9 +156,9 @@ def test_other_models_have_no_labels_to_look_at_and_are_asked_once(
     fingerprint = networks.embedder().fingerprint
     if family != "dinov2_labels":  # one look at config.json is enough
         monkeypatch.setattr(Networks, "_open_head", refuse)
-    assert networks.prototypes(fingerprint) is None
+    assert networks.label_axes(fingerprint) is None
     monkeypatch.setattr(Networks, "_open_head", refuse)
-    assert networks.prototypes(fingerprint) is None
+    assert networks.label_axes(fingerprint) is None
 
 
 def refuse(*_: object) -> None:
@@ -168,15 +171,15 @@ def test_the_default_ranking_orders_by_labels(picture_folder: Path, tmp_path: Pa
     with ImageSearch({"milvus": {"uri": str(tmp_path / "a.db")}}) as images:
         images.index(picture_folder)
         collection = images.collection()
-        prototypes = images.networks.prototypes(collection.fingerprint)
+        axes = images.networks.label_axes(collection.fingerprint)
         records, vectors = next(collection.scan_vectors())
         asked = records[0]
         (found,) = images.answer([Query.stored(asked.path)], SearchOptions(k=len(records), rerank="labels"))
         with_words = Query.stored(asked.path) + Query.words("goldfish")
         (mixed,) = images.answer([with_words], SearchOptions(k=5))
-    assert prototypes is not None
-    assert prototypes.shape == (200, 320)
-    said = vectors.astype(np.float64) @ (prototypes - prototypes.mean(axis=0)).T
+    assert axes is not None
+    assert axes.shape == (200, 320)
+    said = vectors.astype(np.float64) @ axes.T
     said /= np.linalg.norm(said, axis=1, keepdims=True)
     closeness = said @ said[0] + vectors @ vectors[0]
     expected = [records[place].path for place in np.argsort(-closeness, kind="stable")]

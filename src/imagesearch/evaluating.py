@@ -279,8 +279,8 @@ def _evaluate_model(
     from imagesearch.learning.outcomes import Plan
 
     collection = images.collection()
-    prototypes = images.networks.prototypes(collection.fingerprint)
-    rows = read_rows(collection, progress, prototypes)
+    axes = images.networks.label_axes(collection.fingerprint)
+    rows = read_rows(collection, progress, axes)
     labels = file_labels(request.labels, rows.pictures) if request.labels else folder_labels(rows.pictures)
     is_labelled = request.labels is not None or len({label for label in labels if label is not None}) > 1
     wants_copies = not is_labelled if request.copies is None else request.copies
@@ -288,9 +288,7 @@ def _evaluate_model(
     encoding = _encoding_seconds(images, rows) if wants_copies or re_ranks else None
     costs: dict[str, Cost] = {}
     if re_ranks:
-        costs = measure_costs(
-            collection, _probes(rows, request.seed), request.methods, encoding or 0.0, prototypes
-        )
+        costs = measure_costs(collection, _probes(rows, request.seed), request.methods, encoding or 0.0, axes)
     model = collection.fingerprint.model
     by_labels = by_copies = by_index = None
     if is_labelled:

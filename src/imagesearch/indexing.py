@@ -62,7 +62,7 @@ class Indexer:
             collection = database.open(spec)
             self._collections.refresh_background(collection)
             if RECIPES[self._config.search.rerank].by_labels:  # so that the first search need not find them
-                self._networks.prototypes(collection.fingerprint)
+                self._networks.label_axes(collection.fingerprint)
         return report
 
     def encode_lost(self, name: str, folders: Sequence[str], progress: Progress) -> IndexReport:

@@ -44,8 +44,8 @@ class Networks:
         self._classifier: Classifier | None = None
         self._texts: TextEmbedder | None = None
         self._heads: dict[str, Head] = {}
-        # Poolings for which there is no head.
-        self._headless: set[str] = set()
+        # By pooling; None: there are none.
+        self._label_axes: dict[str, NDArray[np.float64] | None] = {}
         # Held while a network is loaded, and never both.
         self._embedder_lock = threading.Lock()
         self._classifier_lock = threading.Lock()
@@ -238,30 +238,31 @@ class Networks:
                 return None
         return self._open_head(pooling).labels
 
-    def prototypes(self, fingerprint: Fingerprint) -> NDArray[np.float32] | None:
-        """Directions of the labels of the model's own head among its vectors, for rankings.
+    def label_axes(self, fingerprint: Fingerprint) -> NDArray[np.float64] | None:
+        """What rankings compare pictures by, besides their vectors: :attr:`imagesearch.models.heads.Head.axes`.
 
-        None where it has no linear head, or too few labels (:attr:`imagesearch.models.heads.Head.can_rank`).
-
-        Found out once per checkpoint and machine, which runs its networks; the bundled model's are known.
+        None where the model's own head is not linear, or has too few labels (``Head.can_rank``). Found out once
+        per checkpoint and machine, which runs its networks; the bundled model's is known.
 
         Args:
             fingerprint: of the collection that is searched.
 
         Returns:
-            float32, shape (labels, dim), of unit length.
+            float64, shape (labels, dim).
         """
+        pooling = fingerprint.pooling
+        if pooling not in self._label_axes:
+            self._label_axes[pooling] = None if self._is_given else self._find_label_axes(pooling)
+        return self._label_axes[pooling]
+
+    def _find_label_axes(self, pooling: str) -> NDArray[np.float64] | None:
         from imagesearch.models.inspection import claims_labels
 
-        pooling = fingerprint.pooling
-        if self._is_given or pooling in self._headless:
-            return None
         try:
             if claims_labels(self._checkpoint("features")) and (head := self._open_head(pooling)).can_rank:
-                return head.prototypes
+                return head.axes
         except ModelError as error:
             _log.debug("rankings cannot look at labels: %s", error)
-        self._headless.add(pooling)
         return None
 
     def has_labels(self) -> bool:

@@ -15,8 +15,9 @@ from imagesearch.records import Fingerprint
 from imagesearch.search.answers import Answer, answer
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.ranking import RECIPES
+from imagesearch.search.reordering import Floats
 from imagesearch.search.vectors import ImageReading, Meaning, QueryEncoder
-from imagesearch.stores.base import Collection, Vectors, require_same_model
+from imagesearch.stores.base import Collection, require_same_model
 
 
 class Searcher:
@@ -40,13 +41,13 @@ class Searcher:
         words = partial(self._words, collection)
         encoder = QueryEncoder(collection, self._networks.embedder, words, self.reading)
         background = self._collections.background(collection)
-        labels = self._prototypes(options.rerank, there)
-        return answer(collection, encoder, asked, options, background=background, prototypes=labels)
+        axes = self._label_axes(options.rerank, there)
+        return answer(collection, encoder, asked, options, background=background, label_axes=axes)
 
-    def _prototypes(self, method: str | None, fingerprint: Fingerprint) -> Vectors | None:
-        """Directions of the model's labels, if a ranking method looks at them and there are any."""
+    def _label_axes(self, method: str | None, fingerprint: Fingerprint) -> Floats | None:
+        """See :func:`~imagesearch.search.ranking.rank`; None also where the method does not look at labels."""
         by_labels = method is not None and method in RECIPES and RECIPES[method].by_labels
-        return self._networks.prototypes(fingerprint) if by_labels else None
+        return self._networks.label_axes(fingerprint) if by_labels else None
 
     def _words(self, collection: Collection, texts: Sequence[str], there: Fingerprint) -> Sequence[Meaning]:
         """What words mean to the model; or, if it knows none or not these, to those who labelled pictures."""

@@ -45,13 +45,13 @@ def collection_of(rows: Rows) -> MemoryCollection:
 def test_exact_rows_give_what_the_collection_without_the_query_gives(metric: Metric, method: str) -> None:
     vectors, _ = clustered(250)
     rows, absent = rows_of(vectors, metric), np.array([3, 77])
-    rows = replace(rows, prototypes=np.random.default_rng(1).normal(size=(9, DIM)).astype(np.float32))
+    rows = replace(rows, label_axes=np.random.default_rng(1).normal(size=(9, DIM)))
     found = order(RECIPES[method], ExactRows(rows, absent), vectors[absent], 20)
     for query, places in zip(absent.tolist(), found, strict=True):
         kept = [place for place in range(len(vectors)) if place != query]
         others = collection_of(Rows([rows.pictures[place] for place in kept], vectors[kept], metric))
         one = vectors[query : query + 1]
-        expected = [hit.path for hit in rank(method, others, one, 20, prototypes=rows.prototypes)[0]]
+        expected = [hit.path for hit in rank(method, others, one, 20, label_axes=rows.label_axes)[0]]
         assert [rows.pictures[place].path for place in places] == expected
 
 

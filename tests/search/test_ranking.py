@@ -36,16 +36,17 @@ def collection_of(vectors: np.ndarray, metric: Metric = Metric.COSINE, start: in
     return made
 
 
-def prototypes_of(classes: int = 4, seed: int = 0) -> np.ndarray:
+def axes_of(classes: int = 4, seed: int = 0, others: int = 12) -> np.ndarray:
     """What a classifier knows: the classes of :func:`clustered`, and some others."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(classes, DIM)) + 1.5
-    rows = np.concatenate([centres, random.normal(size=(12, DIM))])
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+    rows = np.concatenate([centres, random.normal(size=(others, DIM))])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows - rows.mean(axis=0)
 
 
 # For every method there are labels that it may look at.
-rank = partial(ranking.rank, prototypes=prototypes_of())
+rank = partial(ranking.rank, label_axes=axes_of())
 
 
 def paths(hits: list) -> list[str]:
@@ -145,7 +146,7 @@ def test_every_method_gains_where_classes_are_clusters(method: str, seed: int) -
     collection, queries = collection_of(vectors), vectors[:60]
 
     def precision(name: str) -> float:
-        found = rank(name, collection, queries, 30, prototypes=prototypes_of(6, seed)[:6])
+        found = rank(name, collection, queries, 30, label_axes=axes_of(6, seed, others=0))
         right = [labels[int(hit.path[1:5])] == labels[row] for row, hits in enumerate(found) for hit in hits]
         return float(np.mean(right))
 
@@ -158,16 +159,16 @@ def test_without_labels_pictures_are_compared_as_they_are(method: str, metric: M
     vectors, _ = clustered(120)
     collection = collection_of(vectors, metric)
     plain = "+".join(part for part in method.split("+") if part != "labels") or "none"
-    found = rank(method, collection, vectors[:3], 20, prototypes=None)
+    found = rank(method, collection, vectors[:3], 20, label_axes=None)
     assert [paths(hits) for hits in found] == [paths(hits) for hits in rank(plain, collection, vectors[:3], 20)]
 
 
 def test_labels_count_as_much_as_the_vector_itself() -> None:
     """What lies along a direction that all labels have alike is seen by the vector alone."""
-    vectors, prototypes = clustered(60)[0].astype(np.float64), prototypes_of().astype(np.float64)
-    _, _, axes = np.linalg.svd(prototypes - prototypes.mean(axis=0))
+    vectors, labels = clustered(60)[0].astype(np.float64), axes_of()
+    _, _, axes = np.linalg.svd(labels)
     moved = vectors + np.random.default_rng(1).normal(size=(60, 1)) * axes[-1]
-    ours, theirs = (reordering.with_labels(rows, prototypes) for rows in (vectors, moved))
+    ours, theirs = (reordering.with_labels(rows, labels) for rows in (vectors, moved))
     assert np.allclose(ours[:, DIM:], theirs[:, DIM:])
     assert not np.allclose(ours[:, :DIM], theirs[:, :DIM])
     for part in (ours[:, :DIM], ours[:, DIM:]):

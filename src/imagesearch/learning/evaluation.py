@@ -55,7 +55,7 @@ def evaluate_labels(
     of_rows = [str(labels[place]) for place in known]
     names, codes = np.unique(of_rows, return_inverse=True)
     _require_classes(names, codes)
-    kept = Rows([rows.pictures[place] for place in known], rows.vectors[known], rows.metric, rows.prototypes)
+    kept = Rows([rows.pictures[place] for place in known], rows.vectors[known], rows.metric, rows.label_axes)
     queries = _sample(codes, plan)
     methods = ["none", *(name for name in METHODS if name in plan.methods and name != "none")]
     found: list[MethodResult] = []
@@ -172,7 +172,7 @@ def measure_costs(
     vectors: Vectors,
     methods: Sequence[str],
     encoding: float,
-    prototypes: Vectors | None = None,
+    label_axes: Floats | None = None,
 ) -> dict[str, Cost]:
     """How long one query takes with each method, measured on the collection itself, methods by turns.
 
@@ -181,19 +181,19 @@ def measure_costs(
         vectors: of queries, float32, shape (q, dim); the first :data:`_TIMED_QUERIES` are used.
         methods: to measure; ``"none"`` is always.
         encoding: seconds to read and encode one picture.
-        prototypes: directions of the model's labels, see :func:`~imagesearch.search.ranking.rank`.
+        label_axes: see :func:`~imagesearch.search.ranking.rank`.
 
     Raises:
         StoreError: the database fails.
     """
     names = ["none", *(name for name in methods if name != "none")]
     for name in names:  # what is read and built at the first search of a kind
-        rank(name, collection, vectors[:1], _TIMED_RESULTS, prototypes=prototypes)
+        rank(name, collection, vectors[:1], _TIMED_RESULTS, label_axes=label_axes)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for query in vectors[:_TIMED_QUERIES]:
         for name in names:
             began = time.perf_counter()
-            rank(name, collection, query[None], _TIMED_RESULTS, prototypes=prototypes)
+            rank(name, collection, query[None], _TIMED_RESULTS, label_axes=label_axes)
             seconds[name].append(time.perf_counter() - began)
     medians = {name: float(np.median(times)) for name, times in seconds.items()}
     whole = encoding + medians["none"]

@@ -24,16 +24,16 @@ class Rows:
         pictures: n rows.
         vectors: float32, shape (n, dim).
         metric: how they are compared.
-        prototypes: directions of the model's labels, float32, shape (labels, dim); None: it has none.
+        label_axes: what tells the model's labels apart, see :func:`~imagesearch.search.ranking.rank`.
     """
 
     pictures: list[ImageRecord]
     vectors: Vectors
     metric: Metric
-    prototypes: Vectors | None = None
+    label_axes: Floats | None = None
 
 
-def read_rows(collection: Collection, progress: Progress = no_progress, prototypes: Vectors | None = None) -> Rows:
+def read_rows(collection: Collection, progress: Progress = no_progress, label_axes: Floats | None = None) -> Rows:
     """All rows with their vectors, and what is known of the model's labels.
 
     Raises:
@@ -51,7 +51,7 @@ def read_rows(collection: Collection, progress: Progress = no_progress, prototyp
         raise UsageError(f"collection {collection.spec.name!r} has no pictures to evaluate: index some first")
     places = sorted(range(len(pictures)), key=lambda place: pictures[place].path)
     vectors = np.concatenate(parts)[places]
-    return Rows([pictures[place] for place in places], vectors, collection.spec.metric, prototypes)
+    return Rows([pictures[place] for place in places], vectors, collection.spec.metric, label_axes)
 
 
 class ExactRows:
@@ -64,7 +64,7 @@ class ExactRows:
 
     def __init__(self, rows: Rows, absent: NDArray[np.int64]) -> None:
         self.metric = rows.metric
-        self.prototypes = None if rows.prototypes is None else rows.prototypes.astype(np.float64)
+        self.label_axes = rows.label_axes
         self._vectors, self._absent = rows.vectors, absent
         self._compared = as_compared(rows.vectors, rows.metric).astype(np.float32)
         ids = [picture.id for picture in rows.pictures]
@@ -74,7 +74,7 @@ class ExactRows:
     def at(self, absent: NDArray[np.int64]) -> ExactRows:
         """The same rows for other queries."""
         other = object.__new__(ExactRows)
-        other.metric, other.prototypes = self.metric, self.prototypes
+        other.metric, other.label_axes = self.metric, self.label_axes
         other._vectors, other._compared = self._vectors, self._compared
         other._absent, other._background = absent, self._background
         return other

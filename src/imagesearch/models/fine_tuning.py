@@ -23,11 +23,10 @@ from imagesearch.errors import ModelError
 from imagesearch.models.devices import choose_device
 from imagesearch.models.network import LoadedModel, find_preprocessor
 from imagesearch.models.new_head import find_head
-from imagesearch.models.objectives import PROXY_LOSSES, Loss, SearchedVectors, class_means, is_for_retrieval
+from imagesearch.models.objectives import PROXY_LOSSES, Loss, Score, SearchedVectors, class_means, is_for_retrieval
 from imagesearch.models.preprocessing import PillowPreprocessor, Pixels
 from imagesearch.models.processes import Team
 from imagesearch.models.trainer import Method, Plan, run
-from imagesearch.models.trainer_class import Score
 from imagesearch.records import Progress, no_progress
 
 if TYPE_CHECKING:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Loss = Literal["cross-entropy", "contrastive", "arcface", "proxy-anchor"]
 LOSSES: tuple[Loss, ...] = ("cross-entropy", "contrastive", "arcface", "proxy-anchor")
+# How good vectors, shape (n, dim), are for pictures of these classes, shape (n,): more is better.
+Score = Callable[[NDArray[np.float32], NDArray[np.int64]], float]
 # With a vector per class that is trained along: how large its steps are, compared with the network's (Kim et al.).
 PROXY_LOSSES: tuple[Loss, ...] = ("arcface", "proxy-anchor")
 PROXY_RATE = 100
@@ -30,6 +32,18 @@ _ARC_DEGREES, _ARC_SCALE = 28.6, 64
 _ANCHOR_MARGIN, _ANCHOR_SCALE = 0.1, 32
 # How far proxies begin from the means of their classes: where a vector is its proxy, ArcFace has no derivative.
 _APART = 0.1
+
+
+class NoNumberError(Exception):
+    """The loss is no number.
+
+    Attributes:
+        step: where.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss was no number at step {step}")
+        self.step = step
 
 
 def is_for_retrieval(loss: Loss) -> bool:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
 from imagesearch.models.network import LoadedModel, quiet_transformers
-from imagesearch.models.objectives import Loss, is_for_retrieval, make_learner
+from imagesearch.models.objectives import Loss, NoNumberError, Score, is_for_retrieval, make_learner
 from imagesearch.models.processes import SharedError, Team, needing_others
-from imagesearch.models.trainer_class import NoNumberError, Score, make_trainer
 from imagesearch.models.training_batches import BatchSampler, class_batches, shuffled_batches
 from imagesearch.records import PlainValues, Progress, describe
 
@@ -115,13 +114,15 @@ def run(
     """
     from transformers import PrinterCallback
 
+    from imagesearch.models.learning_trainer import LearningTrainer
+
     team = team or Team()
     module = loaded.model
     if score is not None:
         module = make_learner(loaded, plan.loss, pooling=plan.pooling, proxies=proxies, gather=team.rows)
     batches = _batch_sampler(sets[0], plan, team)
     arguments = _arguments(folder, plan, device, team)
-    trainer = make_trainer(module, arguments, sets, batches, several=plan.several, score=score, team=team)
+    trainer = LearningTrainer(module, arguments, sets, batches, several=plan.several, score=score, team=team)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_patience(plan))
     trainer.add_callback(_watcher(sets[0], progress))

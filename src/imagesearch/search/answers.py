@@ -25,6 +25,7 @@ from imagesearch.search.grouping import (
 )
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.ranking import METHODS, check_method, rank
+from imagesearch.search.reordering import Floats
 from imagesearch.search.vectors import QueryEncoder, QueryVector
 from imagesearch.stores.base import Collection, Ids, Vectors
 
@@ -86,13 +87,13 @@ def answer(
     options: SearchOptions,
     *,
     background: Background | None = None,
-    prototypes: Vectors | None = None,
+    label_axes: Floats | None = None,
 ) -> list[Answer]:
     """Search for several queries together, which takes far less time per query than one after the other.
 
     Args:
         background: what the collection's pictures score by chance; None: hits have no confidence.
-        prototypes: directions of the model's labels, see :func:`~imagesearch.search.ranking.rank`.
+        label_axes: see :func:`~imagesearch.search.ranking.rank`.
 
     Raises:
         UsageError: an option makes no sense, or a query has nothing to look for.
@@ -106,7 +107,7 @@ def answer(
     encoded = encoder.encode(queries) if queries else []
     good = [vector for vector in encoded if isinstance(vector, QueryVector)]
     among = matching(collection, options.where) if options.where else None
-    lists = _search(collection, good, options, among, prototypes) if good else []
+    lists = _search(collection, good, options, among, label_axes) if good else []
     if background is not None and any(not vector.has_words for vector in good):
         assessed = iter(assess(background, collection, lists))
         # What words score is of another scale than what pictures score: nothing is known of it.
@@ -127,7 +128,7 @@ def _search(
     queries: Sequence[QueryVector],
     options: SearchOptions,
     among: Ids | None,
-    prototypes: Vectors | None,
+    label_axes: Floats | None,
 ) -> list[list[Hit]]:
     """The hits of each query, best first; re-ranking all alternatives would take too long."""
     wanted, metric = options.offset + options.k, collection.spec.metric
@@ -135,11 +136,11 @@ def _search(
         wanted = candidates_for(wanted)
     method = options.rerank or METHODS[0]
 
-    def ranked(chosen: Sequence[QueryVector], labels: Vectors | None) -> Iterator[list[Hit]]:
-        return iter(rank(method, collection, _stacked(chosen), wanted, among, prototypes=labels) if chosen else ())
+    def ranked(chosen: Sequence[QueryVector], axes: Floats | None) -> Iterator[list[Hit]]:
+        return iter(rank(method, collection, _stacked(chosen), wanted, among, label_axes=axes) if chosen else ())
 
     single = [query for query in queries if len(query.vectors) == 1]
-    pictures = ranked([query for query in single if not query.has_words], prototypes)
+    pictures = ranked([query for query in single if not query.has_words], label_axes)
     # A label is asked for by its prototype already, and by itself: which others a picture is like does not count.
     words = ranked([query for query in single if query.has_words], None)
     several = [query for query in queries if len(query.vectors) > 1]

@@ -110,8 +110,8 @@ class Finder(Protocol):
         """How vectors are compared."""
 
     @property
-    def prototypes(self) -> Floats | None:
-        """Directions of the model's labels, float64, shape (labels, dim); None: it has none."""
+    def label_axes(self) -> Floats | None:
+        """What tells the model's labels apart, shape (labels, dim); None: it has none, or too few."""
 
     def search(self, vectors: Vectors, k: int) -> Sequence[Sequence[int]]:
         """Keys of the k closest rows to each query, closest first.
@@ -142,7 +142,7 @@ def rank(
     k: int,
     among: Ids | None = None,
     *,
-    prototypes: Vectors | None = None,
+    label_axes: Floats | None = None,
 ) -> list[list[Hit]]:
     """The k best rows for each query.
 
@@ -152,7 +152,8 @@ def rank(
         vectors: float32, shape (q, dim).
         k: at least 1; a smaller collection gives all of its rows.
         among: ids of the rows that are found and looked at; None: all.
-        prototypes: directions of the model's labels, float32, shape (labels, dim); None: it has none.
+        label_axes: what tells the model's labels apart, :attr:`imagesearch.models.heads.Head.axes`: float64, shape
+            (labels, dim); None: it has none, or too few.
 
     Returns:
         For each query its hits. Their order is the method's; their scores are the raw similarities (or
@@ -170,7 +171,7 @@ def rank(
     queries = checked_vectors(vectors, collection.fingerprint.dim, "search")
     found: list[list[Hit]] = []
     for start in range(0, len(queries), _BLOCK):
-        finder = _Rows(collection, among, prototypes)
+        finder = _Rows(collection, among, label_axes)
         block = queries[start : start + _BLOCK]
         orders = order(RECIPES[method], finder, block, k)
         found += [finder.hits(query, keys) for query, keys in zip(block, orders, strict=True)]
@@ -210,8 +211,8 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
         )
         # Closest to the query as it was, but perhaps not among the first k of the moved one.
         own = [near.copies for near in nearest]
-    prototypes = finder.prototypes if recipe.by_labels else None
-    most = CANDIDATES if recipe.reordering else COMPARED_ALONE if prototypes is not None else 0
+    axes = finder.label_axes if recipe.by_labels else None
+    most = CANDIDATES if recipe.reordering else COMPARED_ALONE if axes is not None else 0
     # Of as many rows as are looked at, or wanted, one may be the query's own.
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
     looked_at = _candidates(finder, [keys[: max(most, min(k, _COPIES)) + 1] for keys in found], rows)
@@ -221,7 +222,7 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
         first = list(dict.fromkeys([*copies, *near.copies]))
         if best:
             candidates = near.vectors[:most]
-            scores = _scores(recipe.reordering, query, candidates, metric, prototypes)
+            scores = _scores(recipe.reordering, query, candidates, metric, axes)
             similar = similarities(row[None], candidates, metric)[0]
             scores = np.where(similar >= _NEARLY_EQUAL, scores.max() + similar, scores)
             best = [best[place] for place in by_score(scores).tolist()]
@@ -264,12 +265,12 @@ def _candidates(finder: Finder, found: Sequence[Sequence[int]], queries: Floats)
 
 
 def _scores(
-    reordering: Reordering, query: Floats, candidates: Floats, metric: Metric, prototypes: Floats | None
+    reordering: Reordering, query: Floats, candidates: Floats, metric: Metric, axes: Floats | None
 ) -> Floats:
     """Scores of candidates, higher is closer."""
     together = np.concatenate([query[None], candidates])
-    if prototypes is not None:
-        together, metric = with_labels(together, prototypes), Metric.COSINE
+    if axes is not None:
+        together, metric = with_labels(together, axes), Metric.COSINE
         query, candidates = together[0], together[1:]
     if not reordering:
         return np.asarray(candidates @ query)
@@ -340,9 +341,9 @@ def background_of(collection: Collection) -> Background:
 class _Rows:
     """The rows of a collection that pass a filter, as a :class:`Finder`; what was read is not read again."""
 
-    def __init__(self, collection: Collection, among: Ids | None, prototypes: Vectors | None) -> None:
+    def __init__(self, collection: Collection, among: Ids | None, label_axes: Floats | None) -> None:
         self._collection, self._among = collection, among
-        self.prototypes = None if prototypes is None else prototypes.astype(np.float64)
+        self.label_axes = label_axes
         self._pictures: dict[int, ImageRecord] = {}
         self._vectors: dict[int, Vectors] = {}
 

@@ -90,7 +90,7 @@ def similarities(rows: Floats, others: Floats, metric: Metric) -> Floats:
     return np.asarray(rows @ others.T)
 
 
-def with_labels(vectors: Floats, prototypes: Floats) -> Floats:
+def with_labels(vectors: Floats, axes: Floats) -> Floats:
     """Vectors beside what a classifier makes of them: how much more each label is meant than all of them together.
 
     Pictures of classes that nobody trained on are told apart by how much of each known class they have (query by
@@ -101,12 +101,12 @@ def with_labels(vectors: Floats, prototypes: Floats) -> Floats:
 
     Args:
         vectors: shape (n, dim).
-        prototypes: directions of the labels, shape (labels, dim): see :class:`imagesearch.models.heads.Head`.
+        axes: of the labels, shape (labels, dim): see :attr:`imagesearch.models.heads.Head.axes`.
 
     Returns:
         Unit vectors, shape (n, dim + labels), whose cosine is the mean of both cosines.
     """
-    said = vectors @ (prototypes - prototypes.mean(axis=0)).T
+    said = vectors @ axes.T
     return _unit(np.hstack([_unit(vectors), _unit(said)]))
 
 
