@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from PIL import Image
 from imagesearch.config import config_of
 from imagesearch.frontends.web.app import create_app
 from imagesearch.frontends.web.backend import Backend
+from imagesearch.frontends.web.security.policy import policy_for
+from imagesearch.frontends.web.security.protocol import uvicorn_options
 from imagesearch.service import ImageSearch
 
 from ...conftest import draw_picture
@@ -54,5 +57,8 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
     images = ImageSearch(config_of({"milvus": {"uri": str(place / "gallery.db")}}))
     images.index(folder)
     backend = Backend(images, cache=place / "thumbnails")
-    with serving(create_app(backend)) as server:
+    listening = socket.create_server(("127.0.0.1", 0))
+    policy = policy_for("127.0.0.1", listening.getsockname()[1], None)
+    # By the protocol of `imagesearch serve`: uvicorn's own resets connections before a refusal was read.
+    with serving(create_app(backend), listening, **uvicorn_options(policy)) as server:
         yield Gallery(server, backend, folder)

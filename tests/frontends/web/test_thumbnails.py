@@ -41,6 +41,23 @@ def test_they_fit_are_upright_and_never_enlarged(tmp_path: Path) -> None:
     made.close()
 
 
+def test_what_is_made_between_two_looks_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, original, read = [], module.as_jpeg, module._read
+    monkeypatch.setattr(module, "as_jpeg", lambda *given: made.append(given) or original(*given))
+    thumbnails = Thumbnails(tmp_path / "cache", 10**6, 200)
+    record = examine(str(pictures(tmp_path, 1)[0]))
+
+    def late(file: Path) -> bytes | None:
+        """Sees nothing, and while it looks somebody else makes it."""
+        monkeypatch.setattr(module, "_read", read)
+        thumbnails.get(record, 160).result(10)
+        return None
+
+    monkeypatch.setattr(module, "_read", late)
+    assert thumbnails.get(record, 160).result(10)
+    assert len(made) == 1
+
+
 def test_each_is_made_once_though_many_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     original = module.as_jpeg

@@ -47,11 +47,11 @@ class Thumbnails:
         """A JPEG of at most that size; its result raises :class:`PictureError` if the file cannot be read."""
         file = self._file(picture, longest)
         if (kept := _read(file)) is not None:
-            done: Future[bytes] = Future()
-            done.set_result(kept)
-            return done
+            return _done(kept)
         with self._lock:
             making = self._making.get(file)
+            if making is None and (kept := _read(file)) is not None:  # made since the first look
+                return _done(kept)
             if making is None:
                 making = self._making[file] = self._pool.submit(self._make, picture, longest, file)
                 # Runs here, with the lock held, if the work is done by now; else in the thread that does it.
@@ -110,6 +110,12 @@ class Thumbnails:
                     status = file.stat()
                     found.append((status.st_mtime, status.st_size, file.path))
         return found
+
+
+def _done(data: bytes) -> Future[bytes]:
+    done: Future[bytes] = Future()
+    done.set_result(data)
+    return done
 
 
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:

@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from imagesearch.errors import ImageSearchError, StoreError, StoreLockedError
@@ -159,7 +159,7 @@ class FolderLock:
 
     def _write_owner(self) -> None:
         """Leave our name for other processes; a courtesy, so a full disk is no reason to stop."""
-        owner = {"pid": os.getpid(), "command": _shortened(shlex.join(sys.orig_argv))}
+        owner = {"pid": os.getpid(), "command": _shortened(sys.orig_argv)}
         try:
             (self.path / _OWNER_FILE).write_text(json.dumps(owner), encoding="utf-8")
         except OSError as error:
@@ -270,11 +270,13 @@ def _command_of(pid: int) -> str:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return ""
-    return _shortened(shlex.join(os.fsdecode(raw).split("\0")[:-1]))
+    return _shortened(os.fsdecode(raw).split("\0")[:-1])
 
 
-def _shortened(command: str) -> str:
-    line = " ".join(command.split())
+def _shortened(command: Sequence[str]) -> str:
+    """A command without the folder of its program, which says little and may be long."""
+    program = [os.path.basename(part) for part in command[:1]]
+    line = " ".join(shlex.join([*program, *command[1:]]).split())
     return line if len(line) <= _COMMAND_LENGTH else line[: _COMMAND_LENGTH - 1] + "…"
 
 
