@@ -34,6 +34,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "images.urls",
         "images.pipeline",
         "stores.base",
+        "stores.scores",
         "stores.files",
         "stores.columns",
         "stores.engines",

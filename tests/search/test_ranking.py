@@ -191,6 +191,12 @@ def test_a_filter_reaches_every_search(method: str) -> None:
             asked.append(among)
             return self.inner.search(vectors, k, among)
 
+        def search_vectors(
+            self, vectors: np.ndarray, k: int, among: Ids | None = None
+        ) -> list[tuple[Ids, np.ndarray]]:
+            asked.append(among)
+            return self.inner.search_vectors(vectors, k, among)
+
     vectors, _ = clustered(40)
     collection = collection_of(vectors)
     ids = np.array([record.id for rows in collection.scan() for record in rows[::2]], np.int64)

@@ -66,6 +66,7 @@ def operations(collection: Collection) -> list[Callable[[], object]]:
         lambda: collection.upsert(pictures("a"), vectors([1, 0])),
         lambda: collection.delete([1]),
         lambda: collection.search(vectors([1, 0]), 1),
+        lambda: collection.search_vectors(vectors([1, 0]), 1),
         lambda: list(collection.scan()),
         lambda: list(collection.scan_columns(["path"])),
         lambda: list(islice(collection.scan_vectors(), 1)),

@@ -279,6 +279,11 @@ class History:
                 self.collection.search(queries, k), expected, self.expected.search(queries, 10_000), strict=True
             ):
                 self._check_hits(found, right, {hit.path: hit.score for hit in everything}, rows)
+            if self.index in ("", "FLAT"):
+                bare = self.collection.search_vectors(queries, k)
+                for hits, (ids, vectors) in zip(self.collection.search(queries, k), bare, strict=True):
+                    assert ids.tolist() == [hit.picture.id for hit in hits]
+                    assert vectors.tobytes() == self.expected.fetch(ids.tolist())[1].tobytes()
 
     def _check_hits(
         self, found: list[Any], right: list[Any], scores: dict[str, float], rows: dict[int, ImageRecord]

@@ -67,6 +67,28 @@ def test_vectors_come_back_bit_by_bit(database: VectorDatabase, spec: Specs, met
     assert (found, fetched.tobytes(), fetched.dtype) == (rows, matrix.tobytes(), np.float32)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("is_built", [True, False])
+def test_vectors_are_those_of_the_hits(
+    database: VectorDatabase, spec: Specs, metric: Metric, is_built: bool
+) -> None:
+    collection = database.create(spec(metric=metric, index_type="FLAT"), fingerprint(8))
+    rows, matrix = numbered(0, 300), np.repeat(5 * clustered(100, 8), 3, axis=0)  # each is there three times
+    order = np.random.default_rng(0).permutation(300)
+    collection.upsert([rows[place] for place in order], matrix[order])
+    if is_built:
+        collection.build_index()
+    collection.delete([rows[0].id])
+    queries, stored = 3 * clustered(4, 8, seed=1), dict(zip((row.id for row in rows), matrix, strict=True))
+    some = np.array([row.id for row in rows[::2]], np.int64)
+    for k, among in ((1, None), (7, None), (500, None), (7, some), (7, some[:0])):
+        found = collection.search_vectors(queries, k, among)
+        for hits, (ids, bare) in zip(collection.search(queries, k, among), found, strict=True):
+            assert ids.tolist() == [hit.picture.id for hit in hits]
+            assert (ids.dtype, bare.dtype, bare.shape) == (np.int64, np.float32, (len(hits), 8))
+            assert all(np.array_equal(row, stored[key]) for key, row in zip(ids.tolist(), bare, strict=True))
+
+
 def test_fetch_keeps_the_order_and_leaves_out_what_is_not_there(database: VectorDatabase, spec: Specs) -> None:
     collection = database.create(spec(), fingerprint())
     rows, matrix = numbered(0, 3000), np.arange(6000, dtype=np.float32).reshape(3000, 2) + 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from imagesearch.errors import StoreError
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Progress, no_progress
-from imagesearch.stores import base, columns
+from imagesearch.stores import base, columns, scores
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.gate import Gate
 from imagesearch.stores.memory import MemoryDatabase
@@ -122,6 +122,11 @@ class ToyCollection:
         for batch in self.scan_vectors():
             exact.upsert(*batch)
         return exact.search(vectors, k, among)
+
+    def search_vectors(
+        self, vectors: base.Vectors, k: int, among: base.Ids | None = None
+    ) -> list[tuple[base.Ids, base.Vectors]]:
+        return [scores.vectors_of(self, hits) for hits in self.search(vectors, k, among)]
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         return (rows for rows, _ in self.scan_vectors(batch_size))

@@ -13,7 +13,8 @@ from imagesearch.learning.metrics import Floats
 from imagesearch.records import ImageRecord, Metric, Progress, no_progress
 from imagesearch.search.ranking import BACKGROUND, Background
 from imagesearch.search.reordering import as_compared
-from imagesearch.stores.base import SCORE_DECIMALS, Collection, Vectors
+from imagesearch.stores.base import Collection, Ids, Vectors
+from imagesearch.stores.scores import SCORE_DECIMALS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,7 +85,11 @@ class ExactRows:
         absent = self._absent.tolist()
         return self._background.without([[*own, key] for own, key in zip(copies, absent, strict=True)])
 
-    def search(self, vectors: Vectors, k: int) -> list[list[int]]:
+    def search(self, vectors: Vectors, k: int) -> list[tuple[Ids, Vectors]]:
+        """Places and vectors of the k closest rows to each query, of equally close ones in order of path."""
+        return [(places, self._vectors[places]) for places in self.closest(vectors, k)]
+
+    def closest(self, vectors: Vectors, k: int) -> list[Ids]:
         """Places of the k closest rows to each query; of equally close ones the first in order of path."""
         closeness = self.closeness(vectors)
         return [_highest(row, k, int(absent)) for row, absent in zip(closeness, self._absent, strict=True)]
@@ -98,12 +103,8 @@ class ExactRows:
             scores = 2 * scores - squares - (queries.astype(np.float64) ** 2).sum(axis=1)[:, None]
         return np.asarray(np.round(scores, SCORE_DECIMALS))
 
-    def fetch(self, keys: Sequence[int]) -> tuple[Sequence[int], Vectors]:
-        """Vectors by place."""
-        return keys, self._vectors[np.asarray(keys, np.int64)]
 
-
-def _highest(scores: Floats, k: int, absent: int) -> list[int]:
+def _highest(scores: Floats, k: int, absent: int) -> Ids:
     if absent >= 0:
         scores[absent] = -np.inf
     count = len(scores) - (absent >= 0)
@@ -112,6 +113,4 @@ def _highest(scores: Floats, k: int, absent: int) -> list[int]:
         places = np.flatnonzero(scores >= last)
     else:
         k, places = count, np.arange(len(scores))
-    places = places[np.argsort(-scores[places], kind="stable")][:k]
-    found: list[int] = places.tolist()
-    return found
+    return np.asarray(places[np.argsort(-scores[places], kind="stable")][:k])

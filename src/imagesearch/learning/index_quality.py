@@ -115,8 +115,8 @@ def evaluate_index(
     """
     collection = database.open(spec)
     index_type = collection.info().index_type
-    exact = ExactRows(rows, np.full(len(queries), -1)).search(queries, k)
-    expected = [{rows.pictures[place].path for place in places} for places in exact]
+    exact = ExactRows(rows, np.full(len(queries), -1)).closest(queries, k)
+    expected = [{rows.pictures[place].path for place in places.tolist()} for places in exact]
     settings = list(_settings(index_type, spec.search_params, k))
     points = []
     for done, params in enumerate(settings, start=1):

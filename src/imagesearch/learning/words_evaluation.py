@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.records import Metric, PlainValues
-from imagesearch.stores.base import SCORE_DECIMALS, Collection, Vectors
+from imagesearch.stores.base import Collection, Vectors
+from imagesearch.stores.scores import SCORE_DECIMALS
 
 # How many answers count for precision, and as "among the first".
 _FIRST = 10

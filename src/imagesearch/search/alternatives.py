@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from imagesearch.records import Hit, ImageRecord, Metric
-from imagesearch.stores.base import ranked_hits
+from imagesearch.stores.scores import ranked_hits
 
 
 def best_of(found: Iterable[Iterable[Hit]], metric: Metric, k: int) -> list[Hit]:

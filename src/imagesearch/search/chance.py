@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.records import Metric
-from imagesearch.stores.base import SCORE_DECIMALS, Collection, Vectors
+from imagesearch.stores.base import Collection, Vectors
+from imagesearch.stores.scores import SCORE_DECIMALS
 
 # Neighbourhoods that are looked at, rows of each, and rows of each that become queries.
 _BALLS, _BALL, _PER_BALL = 40, 256, 10

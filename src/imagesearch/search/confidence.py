@@ -24,6 +24,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -279,10 +280,14 @@ def is_confident(hit: Hit, rate: float = 0.1) -> bool | None:
     return None if hit.expected is None else -math.expm1(-hit.expected) <= rate
 
 
+# Every search reads the file anew, as another process may have written it; what it says hardly ever changes.
+_parsed = lru_cache(maxsize=4)(Background.from_json)
+
+
 def read_background(file: Path, collection: Collection) -> Background | None:
     """What was learned of a collection; None, with a note in the log, where the file cannot be used."""
     try:
-        background = Background.from_json(file.read_text(encoding="ascii"))
+        background = _parsed(file.read_text(encoding="ascii"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

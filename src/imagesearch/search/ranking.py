@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from imagesearch.errors import UsageError
-from imagesearch.records import Hit, ImageRecord, Metric
+from imagesearch.records import Hit, Metric
 from imagesearch.search.reordering import (
     Expansion,
     Floats,
@@ -35,7 +35,8 @@ from imagesearch.search.reordering import (
     similarities,
     with_labels,
 )
-from imagesearch.stores.base import Collection, Ids, Vectors, check_k, checked_vectors, tidy_score
+from imagesearch.stores.base import Collection, Ids, Vectors, check_k, checked_vectors
+from imagesearch.stores.scores import tidy_scores
 
 Reordering = Literal["", "augment", "reciprocal", "diffuse"]
 
@@ -49,8 +50,8 @@ _SPARE = 5
 # Rows whose mean stands for the collection's, and rows that they are chosen from: reading more takes longer.
 BACKGROUND = 1000
 _SCANNED = 20_000
-# Queries whose candidates are in memory at once.
-_BLOCK = 32
+# Queries, and rows that they find, whose vectors are in memory at once.
+_BLOCK, _ROWS_AT_ONCE = 32, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +114,13 @@ class Finder(Protocol):
     def label_axes(self) -> Floats | None:
         """What tells the model's labels apart, shape (labels, dim); None: it has none, or too few."""
 
-    def search(self, vectors: Vectors, k: int) -> Sequence[Sequence[int]]:
-        """Keys of the k closest rows to each query, closest first.
+    def search(self, vectors: Vectors, k: int) -> Sequence[tuple[Ids, Vectors]]:
+        """Keys and vectors of the k closest rows to each query, closest first.
 
         Args:
             vectors: float32, shape (q, dim).
             k: at least 1.
         """
-
-    def fetch(self, keys: Sequence[int]) -> tuple[Sequence[int], Vectors]:
-        """Those of the rows that are there, and their vectors: float32, shape (number of them, dim)."""
 
     def background(self, copies: Sequence[Sequence[int]]) -> Floats:
         """The mean of the collection's rows, or of the :data:`BACKGROUND` of the smallest ids.
@@ -169,12 +167,11 @@ def rank(
     if method == "none":
         return collection.search(vectors, k, among)
     queries = checked_vectors(vectors, collection.fingerprint.dim, "search")
-    found: list[list[Hit]] = []
-    for start in range(0, len(queries), _BLOCK):
-        finder = _Rows(collection, among, label_axes)
-        block = queries[start : start + _BLOCK]
-        orders = order(RECIPES[method], finder, block, k)
-        found += [finder.hits(query, keys) for query, keys in zip(block, orders, strict=True)]
+    finder, found = _Rows(collection, among, label_axes), list[list[Hit]]()
+    size = min(_BLOCK, max(1, _ROWS_AT_ONCE // k))
+    for start in range(0, len(queries), size):
+        block = queries[start : start + size]
+        found += finder.hits(block, order(RECIPES[method], finder, block, k))
     return found
 
 
@@ -201,7 +198,8 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
     moved, move = rows, recipe.expansion
     own: list[list[int]] = [[] for _ in rows]
     if move is not None:
-        nearest = _candidates(finder, finder.search(queries, move.neighbours + _SPARE + 1), rows)
+        found = finder.search(queries, move.neighbours + _SPARE + 1)
+        nearest = [_candidates(row, *near, metric) for row, near in zip(rows, found, strict=True)]
         means = finder.background([near.copies for near in nearest]) if move.push else [None] * len(rows)
         moved = np.array(
             [
@@ -215,9 +213,11 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
     most = CANDIDATES if recipe.reordering else COMPARED_ALONE if axes is not None else 0
     # Of as many rows as are looked at, or wanted, one may be the query's own.
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
-    looked_at = _candidates(finder, [keys[: max(most, min(k, _COPIES)) + 1] for keys in found], rows)
+    looked_at = max(most, min(k, _COPIES)) + 1
     orders = []
-    for row, query, keys, near, copies in zip(rows, moved, found, looked_at, own, strict=True):
+    for row, query, (ids, vectors), copies in zip(rows, moved, found, own, strict=True):
+        near = _candidates(row, ids[:looked_at], vectors[:looked_at], metric)
+        keys = ids.tolist()
         best = near.keys[:most]
         first = list(dict.fromkeys([*copies, *near.copies]))
         if best:
@@ -244,24 +244,10 @@ class _Candidates:
     vectors: Floats
 
 
-def _candidates(finder: Finder, found: Sequence[Sequence[int]], queries: Floats) -> list[_Candidates]:
-    """What the found rows are, for each query."""
-    keys, vectors = finder.fetch(list(dict.fromkeys(key for row in found for key in row)))
-    places = {key: place for place, key in enumerate(keys)}
-    compared = as_compared(vectors, finder.metric)
-    sorted_out = []
-    for query, row in zip(queries, found, strict=True):
-        there = [key for key in row if key in places]  # others were deleted since
-        own = compared[[places[key] for key in there]]
-        copies = is_copy(query, own)
-        sorted_out.append(
-            _Candidates(
-                [key for key, copy in zip(there, copies, strict=True) if copy],
-                [key for key, copy in zip(there, copies, strict=True) if not copy],
-                own[~copies],
-            )
-        )
-    return sorted_out
+def _candidates(query: Floats, keys: Ids, vectors: Vectors, metric: Metric) -> _Candidates:
+    compared = as_compared(vectors, metric)
+    copies = is_copy(query, compared)
+    return _Candidates(keys[copies].tolist(), keys[~copies].tolist(), compared[~copies])
 
 
 def _scores(
@@ -292,19 +278,21 @@ class Background:
 
     def __init__(self, keys: Sequence[int], vectors: Floats) -> None:
         self._vectors, self._places = vectors, {key: place for place, key in enumerate(keys)}
-        self._mean = _mean(vectors[:BACKGROUND])
+        self._sum = vectors[:BACKGROUND].sum(axis=0)
 
     def without(self, copies: Sequence[Sequence[int]]) -> Floats:
         """Their mean for each query, without its copies; see :meth:`Finder.background`."""
-        means = np.tile(self._mean, (len(copies), 1))
-        for query, own in enumerate(copies):
-            if left_out := [self._places[key] for key in own if key in self._places]:
-                means[query] = _mean(np.delete(self._vectors, left_out, axis=0)[:BACKGROUND])
-        return means
+        return np.array([self._mean({self._places[key] for key in own if key in self._places}) for own in copies])
 
-
-def _mean(vectors: Floats) -> Floats:
-    return np.asarray(vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1]))
+    def _mean(self, left_out: set[int]) -> Floats:
+        """The mean of the first rows but some; the others need not be added up again."""
+        end = BACKGROUND
+        for place in sorted(left_out):
+            end += place < end
+        end = min(end, len(self._vectors))
+        absent = [place for place in left_out if place < end]
+        more, less = self._vectors[BACKGROUND:end].sum(axis=0), self._vectors[absent].sum(axis=0)
+        return np.asarray((self._sum + more - less) / max(1, end - len(absent)))
 
 
 # Backgrounds of this process by collection: reading one takes longer than a search. A changed number of rows makes
@@ -339,50 +327,38 @@ def background_of(collection: Collection) -> Background:
 
 
 class _Rows:
-    """The rows of a collection that pass a filter, as a :class:`Finder`; what was read is not read again."""
+    """The rows of a collection that pass a filter, as a :class:`Finder`."""
 
     def __init__(self, collection: Collection, among: Ids | None, label_axes: Floats | None) -> None:
         self._collection, self._among = collection, among
         self.label_axes = label_axes
-        self._pictures: dict[int, ImageRecord] = {}
-        self._vectors: dict[int, Vectors] = {}
 
     @property
     def metric(self) -> Metric:
         return self._collection.spec.metric
 
-    def search(self, vectors: Vectors, k: int) -> list[list[int]]:
-        found = []
-        for hits in self._collection.search(vectors, k, self._among):
-            keys = [hit.picture.id for hit in hits]
-            self._pictures.update((key, hit.picture) for key, hit in zip(keys, hits, strict=True))
-            found.append(keys)
-        return found
-
-    def fetch(self, keys: Sequence[int]) -> tuple[list[int], Vectors]:
-        if missing := [key for key in keys if key not in self._vectors]:
-            pictures, vectors = self._collection.fetch(missing)
-            self._vectors.update(zip((picture.id for picture in pictures), vectors, strict=True))
-        there = [key for key in keys if key in self._vectors]
-        empty = np.empty((0, self._collection.fingerprint.dim), np.float32)
-        return there, np.stack([self._vectors[key] for key in there]) if there else empty
+    def search(self, vectors: Vectors, k: int) -> list[tuple[Ids, Vectors]]:
+        """See :class:`Finder`."""
+        return self._collection.search_vectors(vectors, k, self._among)
 
     def background(self, copies: Sequence[Sequence[int]]) -> Floats:
         """See :class:`Finder`."""
         return background_of(self._collection).without(copies)
 
-    def hits(self, query: Vectors, keys: Sequence[int]) -> list[Hit]:
-        """Hits in this order, with their similarity to the query."""
-        there, vectors = self.fetch(keys)
-        scores = _raw_scores(query, vectors, self.metric)
-        return [
-            Hit(place, tidy_score(score, self.metric), self._pictures[key])
-            for place, (key, score) in enumerate(zip(there, scores, strict=True), start=1)
-        ]
+    def hits(self, queries: Vectors, orders: Sequence[Sequence[int]]) -> list[list[Hit]]:
+        """For each query hits in this order, with their similarity to it; rows that were deleted are left out."""
+        records, vectors = self._collection.fetch(list(dict.fromkeys(key for keys in orders for key in keys)))
+        places = {record.id: place for place, record in enumerate(records)}
+        rows = as_compared(vectors, self.metric)
+        hits = []
+        for query, keys in zip(as_compared(queries, self.metric), orders, strict=True):
+            there = [places[key] for key in keys if key in places]
+            scores = tidy_scores(_raw_scores(query, rows[there], self.metric), self.metric)
+            ranked = enumerate(zip(there, scores, strict=True), start=1)
+            hits.append([Hit(rank, score, records[place]) for rank, (place, score) in ranked])
+        return hits
 
 
-def _raw_scores(query: Vectors, vectors: Vectors, metric: Metric) -> list[float]:
+def _raw_scores(query: Floats, rows: Floats, metric: Metric) -> Floats:
     """What ``Collection.search`` gives for these rows, before rounding."""
-    rows, own = as_compared(vectors, metric), as_compared(query[None], metric)[0]
-    scores: list[float] = (((rows - own) ** 2).sum(axis=1) if metric is Metric.L2 else rows @ own).tolist()
-    return scores
+    return np.asarray(((rows - query) ** 2).sum(axis=1) if metric is Metric.L2 else rows @ query)

@@ -19,7 +19,7 @@ Threads, forks and closing, the same for every engine:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -186,7 +186,14 @@ class Collection(Protocol):
             k: at least 1; a collection with fewer rows returns them all.
             among: ids of the rows that count, int64, each once; None: all rows.
 
-        Equal scores are ordered by path; scores have :data:`SCORE_DECIMALS` decimals.
+        Equal scores are ordered by path; scores are rounded, see :mod:`imagesearch.stores.scores`.
+        """
+
+    def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
+        """What :meth:`search` finds, in its order, as ids and vectors: no records are read, which takes longer.
+
+        Returns:
+            For each query ids, int64, shape (n,), and the vectors as they were inserted, float32, shape (n, dim).
         """
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
@@ -223,12 +230,6 @@ class Collection(Protocol):
         """
 
 
-# float32 arithmetic differs between engines in the seventh digit (1.0 here, 0.99999994 there, and
-# 1.0000001 for the same vectors in another order of summation). Rounded, equal pictures tie in every
-# engine, and all of them give one ranking.
-SCORE_DECIMALS = 6
-
-
 def find(database: VectorDatabase, spec: CollectionSpec) -> Collection | None:
     """The collection, or None if it does not exist."""
     try:
@@ -250,23 +251,6 @@ def columns_of(pictures: Sequence[ImageRecord], names: Sequence[str]) -> Columns
         number = bool(values) and isinstance(values[0], int)
         found[name] = np.array(values, np.int64) if number else values
     return found
-
-
-def ranked_hits(candidates: Iterable[tuple[float, ImageRecord]], metric: Metric, k: int) -> list[Hit]:
-    """The k closest candidates as hits: closest first, ties by path, scores rounded."""
-    scored = [(tidy_score(score, metric), picture) for score, picture in candidates]
-    sign = -1.0 if metric.higher_is_closer else 1.0
-    scored.sort(key=lambda pair: (sign * pair[0], pair[1].path))
-    return [Hit(rank, score, picture) for rank, (score, picture) in enumerate(scored[:k], start=1)]
-
-
-def tidy_score(score: float, metric: Metric) -> float:
-    """A score within the metric's true bounds and without float32 noise (never ``-0.0``)."""
-    if metric is Metric.COSINE:
-        score = min(1.0, max(-1.0, score))
-    elif metric is Metric.L2:
-        score = max(0.0, score)
-    return round(float(score), SCORE_DECIMALS) + 0.0
 
 
 def checked_vectors(vectors: Vectors, dim: int, what: str) -> Vectors:

@@ -12,7 +12,6 @@ import numpy as np
 
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Progress, no_progress
 from imagesearch.stores.base import (
-    SCORE_DECIMALS,
     CollectionSpec,
     Columns,
     Ids,
@@ -24,10 +23,10 @@ from imagesearch.stores.base import (
     columns_of,
     name_taken,
     no_collection,
-    ranked_hits,
     require_same_metric,
     require_same_model,
 )
+from imagesearch.stores.scores import SCORE_DECIMALS, ranked_hits, vectors_of
 
 
 @dataclass(slots=True)
@@ -197,6 +196,10 @@ class MemoryCollection:
         metric = table.info.metric
         scores = _scores(queries.astype(np.float64), np.stack(matrix).astype(np.float64), metric)
         return [ranked_hits(_best(row, pictures, metric, k), metric, k) for row in scores]
+
+    def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
+        """Ids and vectors of the k closest pictures to each query, closest first."""
+        return [vectors_of(self, hits) for hits in self.search(vectors, k, among)]
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""

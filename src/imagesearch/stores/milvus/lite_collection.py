@@ -11,16 +11,7 @@ import numpy as np
 
 from imagesearch.errors import StoreError
 from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_progress
-from imagesearch.stores.base import (
-    CollectionSpec,
-    Columns,
-    Ids,
-    Vectors,
-    check_k,
-    checked_rows,
-    checked_vectors,
-    ranked_hits,
-)
+from imagesearch.stores.base import CollectionSpec, Columns, Ids, Vectors, check_k, checked_rows, checked_vectors
 from imagesearch.stores.columns import BY_NAME, ID, Kind, to_records
 from imagesearch.stores.milvus.arrow import to_numpy
 from imagesearch.stores.milvus.collection import Home, MilvusCollection
@@ -31,6 +22,7 @@ from imagesearch.stores.milvus.lite_reader import Reader
 from imagesearch.stores.milvus.lite_segment import as_matrix
 from imagesearch.stores.milvus.lite_table import Table
 from imagesearch.stores.milvus.schema import Schema
+from imagesearch.stores.scores import closest_first, ranked_hits, tidy_scores
 
 _IDS_PER_CALL = 5_000
 
@@ -89,13 +81,35 @@ class LiteCollection(MilvusCollection):
 
     def search(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first."""
+        metric = self._schema.metric
+        with self._using("search") as (table, reader):
+            found = self._closest(table, reader, vectors, k, among)
+            candidates = [(scores, reader.pictures(rows)) for scores, rows in found]
+        return [ranked_hits(zip(scores, pictures, strict=True), metric, k) for scores, pictures in candidates]
+
+    def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
+        """Ids and vectors of the k closest pictures to each query, closest first."""
+        with self._using("search") as (table, reader):
+            found = self._closest(table, reader, vectors, k, among)
+            ordered = [self._in_order(reader, scores, rows)[:k] for scores, rows in found]
+            return [(reader.ids(rows), reader.vectors(rows)) for rows in ordered]
+
+    def _closest(
+        self, table: Table, reader: Reader, vectors: Vectors, k: int, among: Ids | None
+    ) -> list[tuple[list[float], Ids]]:
         check_k(k)
         queries = checked_vectors(vectors, self._schema.fingerprint.dim, "search")
-        with self._using("search") as (table, reader):
-            if k > MAX_TOP_K and table.count() > MAX_TOP_K:
-                raise StoreError(f"k = {k}: Milvus returns at most {MAX_TOP_K} results")
-            found = reader.search(queries, min(k, MAX_TOP_K), self._spec.search_params, among)
-        return [ranked_hits(candidates, self._schema.metric, k) for candidates in found]
+        if k > MAX_TOP_K and table.count() > MAX_TOP_K:
+            raise StoreError(f"k = {k}: Milvus returns at most {MAX_TOP_K} results")
+        return reader.search(queries, min(k, MAX_TOP_K), self._spec.search_params, among)
+
+    def _in_order(self, reader: Reader, scores: list[float], rows: Ids) -> Ids:
+        """Rows in the order of their hits: paths are read only where scores are equal."""
+        tidy = tidy_scores(scores, self._schema.metric)
+        if len(set(tidy)) == len(tidy):
+            return rows
+        paths = [picture.path for picture in reader.pictures(rows)]
+        return rows[closest_first(tidy, paths, self._schema.metric)]
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""

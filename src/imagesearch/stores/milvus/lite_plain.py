@@ -16,16 +16,7 @@ from typing import Any, Protocol
 
 from imagesearch.errors import StoreError
 from imagesearch.records import CollectionInfo, Hit, ImageRecord, Progress, no_progress
-from imagesearch.stores.base import (
-    CollectionSpec,
-    Columns,
-    Ids,
-    Vectors,
-    check_k,
-    checked_rows,
-    checked_vectors,
-    ranked_hits,
-)
+from imagesearch.stores.base import CollectionSpec, Columns, Ids, Vectors, check_k, checked_rows, checked_vectors
 from imagesearch.stores.columns import ID, to_record
 from imagesearch.stores.milvus.collection import Home, MilvusCollection
 from imagesearch.stores.milvus.index_types import MAX_TOP_K, search_parameters, with_defaults
@@ -33,6 +24,7 @@ from imagesearch.stores.milvus.lite_session import Opened, schema_of
 from imagesearch.stores.milvus.nearest import exact_scores
 from imagesearch.stores.milvus.schema import Schema
 from imagesearch.stores.milvus.server_rows import Row, to_columns, to_matrix, to_rows
+from imagesearch.stores.scores import ranked_hits, vectors_of
 
 # Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
 _TIE_MARGIN = 10
@@ -155,6 +147,10 @@ class PlainCollection(MilvusCollection):
             wanted = max(int(parameters["nprobe"]), _CELLS_PER_RESULT * limit)
             parameters["nprobe"] = min(wanted, int(build["nlist"]))
         return parameters
+
+    def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
+        """Ids and vectors of the k closest pictures to each query, closest first."""
+        return [vectors_of(self, hits) for hits in self.search(vectors, k, among)]
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""

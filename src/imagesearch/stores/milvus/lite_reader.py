@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imagesearch.records import ImageRecord, Metric
-from imagesearch.stores.base import Vectors, tidy_score
+from imagesearch.stores.base import Vectors
 from imagesearch.stores.milvus import lite_index
 from imagesearch.stores.milvus.arrow import filtered, row_numbers
 from imagesearch.stores.milvus.codes import MIN_CODED, Codes, Ids
@@ -20,6 +20,7 @@ from imagesearch.stores.milvus.lite_index import LiteIndex
 from imagesearch.stores.milvus.lite_segment import Segment
 from imagesearch.stores.milvus.lite_table import Table
 from imagesearch.stores.milvus.nearest import Mask, Part, nearest
+from imagesearch.stores.scores import tidy_scores
 
 # Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
 _TIE_MARGIN = 10
@@ -63,8 +64,8 @@ class Reader:
 
     def search(
         self, queries: Vectors, k: int, search_params: Mapping[str, object], among: Ids | None = None
-    ) -> list[list[tuple[float, ImageRecord]]]:
-        """The closest rows to each query with their scores: k, and those that tie with the last of them.
+    ) -> list[tuple[list[float], Ids]]:
+        """Scores and numbers of the closest rows to each query: k, and those that tie with the last of them.
 
         Args:
             queries: float32, shape (q, dim).
@@ -100,7 +101,7 @@ class Reader:
                 _merged(closest[number], [(part[number], rows[number]) for part, rows in found], metric)
                 for number in range(len(queries))
             ]
-        return [self._answer(scores, rows, k) for scores, rows in closest]
+        return [_with_ties(scores, rows, k, metric) for scores, rows in closest]
 
     def _searchable(self, mask: Mask) -> list[tuple[Segment, int, Mask | None]]:
         """Data files with visible rows, where these begin, and which they are (None: all)."""
@@ -124,15 +125,6 @@ class Reader:
         mask[rows[rows < stored]] = True
         fresh[rows[rows >= stored] - stored] = True
         return mask, fresh
-
-    def _answer(self, scores: NDArray[np.float64], rows: Ids, k: int) -> list[tuple[float, ImageRecord]]:
-        metric = self._table.schema.ours.metric
-        values = scores.tolist()
-        if len(values) > k:
-            last = tidy_score(values[k - 1], metric)
-            beyond = (place for place in range(k, len(values)) if tidy_score(values[place], metric) != last)
-            values = values[: next(beyond, len(values))]
-        return list(zip(values, self._pictures(rows[: len(values)]), strict=True))
 
     def _ready(self, segment: Segment) -> _Ready:
         """Looked up once, until data files or the index change."""
@@ -159,6 +151,17 @@ class Reader:
     def fetch(self, ids: Sequence[int]) -> tuple[list[ImageRecord], Vectors]:
         """Rows by their keys, with their vectors, in the order of the keys; others are left out."""
         rows = self._locate(np.array(ids, np.int64))
+        return self.pictures(rows), self.vectors(rows)
+
+    def ids(self, rows: Ids) -> Ids:
+        """Keys of rows by their numbers: int64, shape (n,)."""
+        keys = np.empty(len(rows), np.int64)
+        for owner, places, own in self._owners(rows):
+            keys[places] = (self._table.recent.keys() if owner is None else owner.ids)[own]
+        return keys
+
+    def vectors(self, rows: Ids) -> Vectors:
+        """Vectors of rows by their numbers: float32, shape (n, dim)."""
         vectors = np.empty((len(rows), self._table.schema.ours.fingerprint.dim), np.float32)
         for owner, places, own in self._owners(rows):
             if owner is None:
@@ -166,7 +169,16 @@ class Reader:
             else:
                 source = owner.vectors(self._table.vector_column, self._ready(owner).flat)
             vectors[places] = source[own]
-        return self._pictures(rows), vectors
+        return vectors
+
+    def pictures(self, rows: Ids) -> list[ImageRecord]:
+        """Records of rows by their numbers."""
+        names = self._table.schema.ours.columns
+        found: dict[int, ImageRecord] = {}
+        for owner, places, own in self._owners(rows):
+            source = self._table.recent if owner is None else owner
+            found.update(zip(places.tolist(), source.pictures(own, names), strict=True))
+        return [found[place] for place in range(len(rows))]
 
     def start_scan(self) -> list[Piece]:
         """What :meth:`read` reads one after the other: each row that counts now is in one of them."""
@@ -216,20 +228,22 @@ class Reader:
             found.append((segment, places, rows[places] - starts[owner]))
         return found
 
-    def _pictures(self, rows: Ids) -> list[ImageRecord]:
-        names = self._table.schema.ours.columns
-        found: dict[int, ImageRecord] = {}
-        for owner, places, own in self._owners(rows):
-            source = self._table.recent if owner is None else owner
-            found.update(zip(places.tolist(), source.pictures(own, names), strict=True))
-        return [found[place] for place in range(len(rows))]
-
     def _take(self, rows: Ids, names: Sequence[str]) -> pa.Table:
         parts = [self._table.schema.rows.empty_table().select(names)]
         for owner, _, own in self._owners(rows):
             whole = self._table.recent.current_table() if owner is None else owner.columns(names)
             parts.append(whole.select(names).take(row_numbers(own)))
         return pa.concat_tables(parts)
+
+
+def _with_ties(scores: NDArray[np.float64], rows: Ids, k: int, metric: Metric) -> tuple[list[float], Ids]:
+    """The first k, and those that tie with the last of them."""
+    values: list[float] = scores.tolist()
+    if len(values) > k:
+        tidy = tidy_scores(scores[k - 1 :], metric)
+        count = next((k + place for place, score in enumerate(tidy[1:]) if score != tidy[0]), len(values))
+        values = values[:count]
+    return values, rows[: len(values)]
 
 
 def _merged(

@@ -20,9 +20,8 @@ from imagesearch.stores.base import (
     checked_rows,
     checked_vectors,
     no_collection,
-    ranked_hits,
 )
-from imagesearch.stores.columns import ID, to_record
+from imagesearch.stores.columns import BY_NAME, ID, to_record
 from imagesearch.stores.gate import Gate, while_open
 from imagesearch.stores.milvus.collection import MilvusCollection
 from imagesearch.stores.milvus.index_types import MAX_TOP_K
@@ -36,6 +35,7 @@ from imagesearch.stores.milvus.server_connection import (
 from imagesearch.stores.milvus.server_index import Description, ServerIndex, is_finished
 from imagesearch.stores.milvus.server_rows import Row, to_columns, to_matrix, to_rows
 from imagesearch.stores.milvus.server_state import CollectionState
+from imagesearch.stores.scores import closest_first, ranked_hits, tidy_scores
 
 T = TypeVar("T")
 
@@ -52,6 +52,8 @@ _IDS_PER_SEARCH = 10_000
 
 # Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
 _TIE_MARGIN = 10
+
+_PATH = "path"
 
 # Rows per page of a scan: a server answers at once, and small messages suit other clients.
 ROWS_PER_PAGE = 8_000
@@ -134,21 +136,38 @@ class ServerCollection(MilvusCollection):
     @while_open
     def search(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[list[Hit]]:
         """The k closest pictures to each query, closest first."""
+        found = self._candidates(vectors, k, among, self._schema.columns)
+        scored = ([(float(hit["distance"]), to_record(hit["entity"])) for hit in hits] for hits in found)
+        return [ranked_hits(candidates, self._schema.metric, k) for candidates in scored]
+
+    @while_open
+    def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
+        """Ids and vectors of the k closest pictures to each query, closest first."""
+        metric, found = self._schema.metric, []
+        for hits in self._candidates(vectors, k, among, [_PATH, self._schema.vector_field]):
+            scores = tidy_scores([float(hit["distance"]) for hit in hits], metric)
+            paths = [BY_NAME[_PATH].restored(hit["entity"][_PATH]) for hit in hits]
+            rows = [hits[place] for place in closest_first(scores, paths, metric)[:k]]
+            ids = np.array([int(hit[ID]) for hit in rows], np.int64)
+            found.append((ids, to_matrix([hit["entity"] for hit in rows], self._schema)))
+        return found
+
+    def _candidates(
+        self, vectors: Vectors, k: int, among: Ids | None, columns: Sequence[str]
+    ) -> Iterator[list[Any]]:
+        """For each query raw hits: the k closest and more, in no particular order."""
         check_k(k)
         queries = checked_vectors(vectors, self.fingerprint.dim, "search")
         if k > MAX_TOP_K and self.count() > MAX_TOP_K:
             raise StoreError(f"k = {k}: Milvus returns at most {MAX_TOP_K} results")
-        found: list[list[Hit]] = []
         for start in range(0, len(queries), _QUERIES_PER_CALL):
             part = list(queries[start : start + _QUERIES_PER_CALL])
-            candidates: list[list[tuple[float, ImageRecord]]] = [[] for _ in part]
+            found: list[list[Any]] = [[] for _ in part]
             for expression in _id_expressions(among):
-                for known, hits in zip(
-                    candidates, self._when_loaded(self._nearest, part, k, expression), strict=True
-                ):
-                    known += [(float(hit["distance"]), to_record(hit["entity"])) for hit in hits]
-            found += [ranked_hits(known, self._schema.metric, k) for known in candidates]
-        return found
+                nearest = self._when_loaded(self._nearest, part, k, expression, columns)
+                for known, hits in zip(found, nearest, strict=True):
+                    known.extend(hits)
+            yield from found
 
     def scan(self, batch_size: int = 1000) -> Iterator[list[ImageRecord]]:
         """All rows without their vectors, in batches."""
@@ -265,24 +284,26 @@ class ServerCollection(MilvusCollection):
             for start in range(0, len(rows), batch_size):
                 yield rows[start : start + batch_size]
 
-    def _nearest(self, queries: list[Any], k: int, expression: str) -> Any:
-        """Raw hits among the rows of an expression (empty: all).
+    def _nearest(self, queries: list[Any], k: int, expression: str, columns: Sequence[str]) -> Any:
+        """Raw hits, with these columns, among the rows of an expression (empty: all).
 
         All cells of an IVF index are searched where the configured number held too few.
         """
         limit = min(k + _TIE_MARGIN, MAX_TOP_K)
         parameters = self._index.search_parameters(self._state.loaded_index or "", limit)
-        found = self._search(queries, limit, parameters, expression)
+        found = self._search(queries, limit, parameters, expression, columns)
         if "nprobe" in parameters and min(map(len, found), default=k) < k:
-            found = self._search(queries, limit, self._index.all_cells(parameters), expression)
+            found = self._search(queries, limit, self._index.all_cells(parameters), expression, columns)
         return found
 
-    def _search(self, queries: list[Any], limit: int, parameters: dict[str, Any], expression: str) -> Any:
+    def _search(
+        self, queries: list[Any], limit: int, parameters: dict[str, Any], expression: str, columns: Sequence[str]
+    ) -> Any:
         schema = self._schema
         return self._read(
             "search",
             "search",
-            schema.columns,
+            columns,
             data=queries,
             anns_field=schema.vector_field,
             limit=limit,
