@@ -22,8 +22,15 @@ from imagesearch.records import Fingerprint, ImageRecord, picture_id
 from imagesearch.search import vectors as vectors_module
 from imagesearch.search.answers import answer
 from imagesearch.search.confidence import learn
-from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.vectors import ImageReading, QueryEncoder, QueryVector, combinations, embed_images
+from imagesearch.search.query import Kind, Part, Query, SearchOptions
+from imagesearch.search.vectors import (
+    ImageReading,
+    Preprocessed,
+    QueryEncoder,
+    QueryVector,
+    combinations,
+    embed_images,
+)
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 
@@ -196,6 +203,24 @@ def test_vectors_of_images_in_batches(network: MeanColour) -> None:
     embed_images(network, images)
     assert network.batches == [3]
     assert embed_images(network, []).shape == (0, 3)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_preprocessed_image_asks_the_same(
+    collection: MemoryCollection, network: MeanColour, others: int
+) -> None:
+    images = [Image.new("RGB", (8, 8), colour) for colour in COLOURS.values()]
+    ready = [
+        Query.image(image)
+        if place < others
+        else Query((Part(Kind.IMAGE, Preprocessed(network.preprocess(image))),))
+        for place, image in enumerate(images)
+    ]
+    encoder = QueryEncoder(collection, lambda: network, colours, ImageReading(batch_size=2))
+    for one, other in zip(encoder.encode(ready), encoder.encode([*map(Query.image, images)]), strict=True):
+        assert isinstance(one, QueryVector)
+        assert isinstance(other, QueryVector)
+        assert np.array_equal(one.vectors, other.vectors)
 
 
 def test_a_query_that_is_never_read_ends(

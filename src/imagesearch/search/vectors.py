@@ -180,8 +180,13 @@ class QueryEncoder:
             except PictureError as error:
                 yield error
                 return
+        embedder = self._embedder()
+        if all(isinstance(part.value, Preprocessed) for part in parts):
+            for batch in batches((part.value.pixels for part in parts), _size_of(embedder, self._reading)):
+                yield from embedder.encode(batch)
+            return
         images = [_View(part.value, part.region) for part in parts]
-        for result in _encode(self._embedder(), images, self._reading):
+        for result in _encode(embedder, images, self._reading):
             yield result.error() if isinstance(result, Skipped) else result
 
     def _word(self, text: str) -> Meaning | UsageError:
@@ -252,10 +257,17 @@ def is_unchanged(record: ImageRecord, path: str | os.PathLike[str]) -> bool:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Preprocessed:
+    """An image as the network takes it, from ``Encoder.preprocess``: a part of a query may have it as its value."""
+
+    pixels: Pixels
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class _View:
     """An image, or a region of it; ``path`` is what errors name."""
 
-    path: ImageSource
+    path: ImageSource | Preprocessed
     region: Region | None = None
 
 
@@ -280,9 +292,11 @@ def load_region(
 
 def _encode(embedder: Encoder, views: Iterable[_View], reading: ImageReading) -> Iterator[Vectors | Skipped]:
     """The vector (float32, shape (dim,)) of each image, in order, or why it has none; lazily, in batches."""
-    side, size = embedder.decode_side, reading.batch_size or embedder.batch_size
+    side, size = embedder.decode_side, _size_of(embedder, reading)
 
     def load(view: _View) -> Pixels:
+        if isinstance(view.path, Preprocessed):
+            return view.path.pixels
         return embedder.preprocess(load_region(view.path, view.region, reading.max_megapixels, side))
 
     loaded = decode_ahead(views, load, max_workers=reading.max_workers, ahead=2 * size, timeout=reading.timeout)
@@ -290,6 +304,10 @@ def _encode(embedder: Encoder, views: Iterable[_View], reading: ImageReading) ->
         good = [pixels for pixels in batch if not isinstance(pixels, Skipped)]
         vectors = iter(embedder.encode(good) if good else ())
         yield from (result if isinstance(result, Skipped) else next(vectors) for result in batch)
+
+
+def _size_of(embedder: Encoder, reading: ImageReading) -> int:
+    return reading.batch_size or embedder.batch_size
 
 
 def encode_images(

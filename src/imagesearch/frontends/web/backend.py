@@ -30,7 +30,7 @@ from imagesearch.records import ImageRecord, Prediction, Progress, Skipped
 from imagesearch.reports import IndexReport
 from imagesearch.search.answers import Answer
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.vectors import load_region
+from imagesearch.search.vectors import Preprocessed, load_region
 from imagesearch.service import ImageSearch
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ class Backend:
         return self.query_for(source, part.region, name)
 
     def query_for(self, source: ImageSource, region: str | None, name: str) -> Query:
-        """A query for a picture, decoded to about the size that the network sees.
+        """A query for a picture, decoded and preprocessed: what one thread does for all need only run the network.
 
         Raises:
             PictureError: it cannot be read, or the region lies outside.
@@ -168,12 +168,13 @@ class Backend:
         """
         query = Query.image(source, region=region, name=name)
         (part,) = query.parts
-        side = self.images.embedder.decode_side
+        embedder = self.images.embedder
 
-        def load(source: ImageSource) -> Any:
-            return load_region(source, part.region, self.max_megapixels, side)
+        def load(source: ImageSource) -> Preprocessed:
+            image = load_region(source, part.region, self.max_megapixels, embedder.decode_side)
+            return Preprocessed(embedder.preprocess(image))
 
-        return Query.image(decoded(source, load), name=part.label)
+        return Query((replace(part, value=decoded(source, load), region=None, name=part.label),))
 
     def picture(self, key: str) -> ImageRecord:
         """A picture of the collection.

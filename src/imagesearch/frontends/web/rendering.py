@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from imagesearch.images.pipeline import decode_ahead
 from imagesearch.images.sources import load_image
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 # Seconds that decoding one picture may take.
 DECODE_SECONDS = 20.0
+Loaded = TypeVar("Loaded")
+
 THUMBNAIL_TYPE = "image/jpeg"
 # Of Pillow, 1 to 95. Below, edges show; above, files grow faster than pictures get better.
 _QUALITY = 80
 
 
-def decoded(
-    source: ImageSource, load: Callable[[ImageSource], Image.Image], seconds: float = DECODE_SECONDS
-) -> Image.Image:
+def decoded(source: ImageSource, load: Callable[[ImageSource], Loaded], seconds: float = DECODE_SECONDS) -> Loaded:
     """What ``load`` makes of a picture.
 
     Raises:
