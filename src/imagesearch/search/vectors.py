@@ -258,7 +258,7 @@ def is_unchanged(record: ImageRecord, path: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Preprocessed:
-    """An image as the network takes it, from ``Encoder.preprocess``: a part of a query may have it as its value."""
+    """An image as the network takes it, from ``Encoder.preprocess``; the value of a part may be one."""
 
     pixels: Pixels
 
