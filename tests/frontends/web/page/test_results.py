@@ -15,7 +15,7 @@ from PIL import Image
 from ..chromium import in_chromium
 from .complaints import Complaints
 from .conftest import NewPage
-from .site import Site
+from .site import PLACED, Site
 from .steps import choose, expect, ids, ids_of, link, listing, settled, tile, tiles
 
 if TYPE_CHECKING:
@@ -141,6 +141,28 @@ def test_filters(page: Page, gallery_site: Site) -> None:
         form.get_by_role("button", name="Clear filters").click()
     expect(page.get_by_role("button", name="Filters", exact=True)).to_be_visible()
     expect(form.get_by_label("Taken from")).to_have_value("")
+
+
+def test_pictures_near_a_place(page: Page, gallery_site: Site) -> None:
+    placed = gallery_site.id_of(PLACED)
+    page.get_by_role("button", name="Filters").click()
+    form = page.get_by_role("form", name="Filters")
+    for text, found in (("48.9 2.3 20", [placed]), ("48.86, 2.29", [placed]), ("48.9, 2.3, 0.5 km", [])):
+        form.get_by_label("Near").fill(text)
+        with listing(page, "/api/v1/pictures"):
+            form.get_by_role("button", name="Apply").click()
+        assert ids(page) == found, text
+    form.get_by_label("Near").fill("Paris")
+    form.get_by_role("button", name="Apply").click()
+    expect(page.locator("#filters-error")).to_contain_text("latitude, longitude and kilometres")
+    page.goto(f"/picture/{placed}")
+    with listing(page, "/api/v1/pictures"):
+        page.get_by_role("link", name="48.85822, 2.29450").click()
+    assert ids(page) == [placed]
+    with listing(page):  # of a search, too
+        tiles(page).first.hover()
+        tiles(page).first.get_by_role("button", name="More like this").click()
+    assert ids(page) == [placed]
 
 
 @pytest.mark.parametrize(

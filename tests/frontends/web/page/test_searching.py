@@ -177,6 +177,24 @@ def test_words_are_suggested_and_searched(page: Page, gallery_site: Site) -> Non
     expect(page).to_have_title("goldfish - ImageSearch")
 
 
+def test_words_are_added_to_a_picture(page: Page, gallery_site: Site) -> None:
+    key = gallery_site.id_of("05.jpg")
+    page.goto(f"/?picture={key}&region=10%25,10%25,60%25,60%25")
+    settled(page)
+    form = page.get_by_role("form", name="Add words to the picture")
+    form.get_by_label("Words to add").fill("goldfish")
+    with listing(page):
+        form.get_by_role("button", name="Add").click()
+    picture = {"kind": "picture", "id": key, "region": "10%,10%,60%,60%"}
+    assert ids(page) == ids_of(gallery_site.search({"kind": "words", "text": "goldfish"}, picture, group=True))
+    expect(page.locator("#chips > li")).to_have_count(2)
+    expect(form).to_be_hidden()
+    with listing(page):
+        page.get_by_role("button", name="Remove from the search: “goldfish”").click()
+    assert ids(page) == ids_of(gallery_site.search(picture, group=True))
+    expect(form).to_be_visible()
+
+
 def test_unknown_words_name_those_that_are_near(page: Page, complaints: Complaints) -> None:
     complaints.expect("status of 422")
     field = page.locator("#q")

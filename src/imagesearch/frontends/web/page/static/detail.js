@@ -186,7 +186,7 @@ function facts(picture) {
     [picture.taken ? "Taken" : "File changed", moment(picture.date)],
     ["Camera", picture.camera],
     ["Size", `${picture.width} × ${picture.height} pixels, ${bytes(picture.size)}`],
-    ["Place", latitude === null || longitude === null ? null : `${latitude.toFixed(5)}, ${longitude.toFixed(5)}`],
+    ["Place", latitude === null || longitude === null ? null : placeLink(latitude, longitude)],
     ["Folder", picture.path.slice(0, -fileName(picture.path).length - 1) || "/"],
     ...Object.entries(picture.annotations).map(([name, value]) => [name, String(value)]),
   ];
@@ -195,6 +195,13 @@ function facts(picture) {
     if (value) list.append(element("div", {}, element("dt", {}, name), element("dd", {}, value)));
   }
   return list;
+}
+
+/** Coordinates that lead to what was taken near them. @param {number} latitude @param {number} longitude */
+function placeLink(latitude, longitude) {
+  const place = `${latitude.toFixed(5)}, ${longitude.toFixed(5)}`;
+  const href = urlOf({ ...emptyState(), where: { near: `${place}, 1 km` } });
+  return element("a", { href, "data-go": "", title: "Pictures taken within a kilometre" }, place);
 }
 
 /** @param {Error & {status?: number}} error */

@@ -1,7 +1,7 @@
 /** Filters, the order, and what is left out or folded. */
 
 import { byId, element } from "./dom.js";
-import { FILTERS, isSearch } from "./state.js";
+import { FILTERS, isSearch, nearOf } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
 
@@ -21,7 +21,9 @@ export function setUpFilters(go, status) {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    go({ where: given(form) });
+    const where = given(form);
+    if (where.near && !isPlace(where.near)) showFilterError("Near: latitude, longitude and kilometres, such as 53.55, 9.99, 5 km");
+    else go({ where });
   });
   byId("filters-clear").addEventListener("click", () => {
     form.reset();
@@ -59,6 +61,12 @@ export function showFilterError(text) {
   byId("filters").hidden = false;
   byId("filters-button").setAttribute("aria-expanded", "true");
   byId("filters-error").textContent = text;
+}
+
+/** @param {string} text */
+function isPlace(text) {
+  const numbers = nearOf(text);
+  return numbers.length === 3 && numbers.every(Number.isFinite);
 }
 
 /** @param {string} folder */

@@ -21,6 +21,11 @@ export class QueryPanel {
     this.labelled = "";
     byId("region-start").addEventListener("click", () => this.frame.begin());
     byId("region-reset").addEventListener("click", () => go({ region: "" }));
+    byId("add-words").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const q = byId("more-words").value.trim();
+      if (q) go({ q });
+    });
   }
 
   /** @param {State} state */
@@ -28,7 +33,16 @@ export class QueryPanel {
     this.state = state;
     byId("query").hidden = !isSearch(state);
     this.#chips(state);
-    await Promise.all([this.#picture(state), this.#labels(state)]);
+    byId("more-words").value = "";
+    await Promise.all([this.#picture(state), this.#labels(state), this.#offerWords(state)]);
+  }
+
+  /** Beside a picture, unless there are some. @param {State} state */
+  async #offerWords(state) {
+    const form = byId("add-words");
+    form.hidden = true;
+    const { words } = await this.status;
+    form.hidden = this.state !== state || Boolean(state.q) || !queryPicture(state) || !(words.free_text || words.known);
   }
 
   /** How the server took the words. @param {string[]} meanings */

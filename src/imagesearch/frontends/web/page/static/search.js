@@ -33,6 +33,7 @@ function adapt(field, words) {
     field.placeholder = "Search for a label, or drop a picture";
     byId("q-hint").textContent = `The model knows ${words.known} labels; some are suggested as you type.`;
     suggest(field);
+    suggest(byId("more-words"));
   } else {
     field.disabled = true;
     field.placeholder = "Drop or paste a picture";

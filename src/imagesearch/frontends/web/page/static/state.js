@@ -6,7 +6,7 @@
  *   ``view``: id of the picture that is shown by itself; ``where``: filters, by the names of the API.
  */
 
-export const FILTERS = ["under", "after", "before", "camera", "min_width", "min_height", "formats", "expression"];
+export const FILTERS = ["under", "after", "before", "near", "camera", "min_width", "min_height", "formats", "expression"];
 const TEXTS = ["q", "upload", "picture", "region", "sort"];
 /** Of a hit that was marked as bad: it pushes away less than a good one attracts. */
 const BAD_WEIGHT = -0.5;
@@ -73,6 +73,7 @@ export function conditionsOf(state) {
   for (const name of ["min_width", "min_height"]) if (where[name]) where[name] = Number(where[name]);
   if (where.under) where.under = [where.under];
   if (where.formats) where.formats = formatsOf(where.formats);
+  if (where.near) where.near = nearOf(where.near);
   return where;
 }
 
@@ -80,8 +81,18 @@ export function conditionsOf(state) {
 export function addConditions(state, target) {
   for (const [name, value] of Object.entries(state.where)) {
     if (name === "formats") formatsOf(value).forEach((one) => target.append(name, one));
+    else if (name === "near") target.set(name, nearOf(value).join(","));
     else target.set(name, value);
   }
+}
+
+/** Kilometres from a place, where none are given. */
+const NEAR = 10;
+
+/** Latitude, longitude and kilometres; what is no number is NaN, which the server refuses. @param {string} text */
+export function nearOf(text) {
+  const numbers = text.replace(/km\s*$/i, "").split(/[\s,;°]+/).filter(Boolean).map(Number);
+  return numbers.length === 2 ? [...numbers, NEAR] : numbers;
 }
 
 /** @param {string} text */
