@@ -9,6 +9,7 @@ import pytest
 from training.confidence import (
     Sample,
     class_samples,
+    compared,
     copies_samples,
     errors,
     fit,
@@ -16,6 +17,7 @@ from training.confidence import (
     portions,
     report,
     robust,
+    with_right_shift,
 )
 
 from imagesearch.learning.confidence_evaluation import split_classes
@@ -103,7 +105,25 @@ def test_a_set_takes_no_part_in_the_fit_that_judges_it(samples: Sequence[Sample]
     others = fit([each for each in confidence.weighed(samples, {}) if each.name != "loose"])
     alarms = np.mean([errors(each, others)[0] for each in samples if each.name == "loose"])
     assert [line for line in lines if line.startswith(f"| loose | toy | without it | {alarms:.3f} |")]
-    assert len(lines) == 4 + 3 * 2
+    assert len(lines) == 4 + 3 * 3
+
+
+def test_the_right_shift_meets_the_nominal_rate(samples: Sequence[Sample]) -> None:
+    wrong = Calibration(shift=(2.0, 0.0, 0.0))
+    for name in ("tight", "loose", "copies"):
+        own = [each for each in samples if each.name == name]
+        right = np.mean([errors(each, with_right_shift(wrong, each))[0] for each in own])
+        assert abs(right - 0.1) < 0.05 < abs(np.mean([errors(each, wrong)[0] for each in own]) - 0.1)
+
+
+def test_labels_count_as_much_as_vectors() -> None:
+    random = np.random.default_rng(0)
+    vectors, axes = random.normal(size=(6, 5)).astype(np.float32), random.normal(size=(4, 5))
+    both = compared(vectors, axes)
+    said = vectors @ axes.T
+    cosines = [each @ each.T / np.outer(*[np.linalg.norm(each, axis=1)] * 2) for each in (vectors, said)]
+    np.testing.assert_allclose(both @ both.T, np.mean(cosines, axis=0), atol=1e-6)
+    assert compared(vectors, None) is vectors
 
 
 def test_lengths_of_vectors_do_not_matter() -> None:
