@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from training.confidence import (
     fit,
     logistic,
     portions,
+    read,
     report,
     robust,
     with_right_shift,
@@ -26,6 +28,7 @@ from imagesearch.search.confidence import CALIBRATION, Calibration
 from training import confidence
 
 from ..search.test_confidence import DIM, families
+from .test_commands import write_classes, write_teacher
 
 MARK = Fingerprint("toy", "1", "cls", (8, 8), DIM)
 CLASSES, EACH = 30, 20
@@ -142,3 +145,18 @@ def test_a_collection_that_says_nothing_is_named() -> None:
     few = confidence.sample(split_classes(vectors, labels, seed=0), MARK, name="few", weight=1, seed=0)
     with pytest.raises(SystemExit, match="few: nothing can be learned"):
         fit([few])
+
+
+def test_pictures_are_compared_by_labels_where_asked(tmp_path: Path) -> None:
+    write_classes(tmp_path)
+    plain, both = (
+        next(read([f"classes={tmp_path}"], [], "starter", [0], labels=labels)) for labels in (False, True)
+    )
+    np.testing.assert_array_equal(plain.draws.rows, both.draws.rows)
+    assert not np.allclose(plain.absent, both.absent, atol=1e-3)
+
+
+def test_a_model_without_labels_to_compare_by_is_named(tmp_path: Path) -> None:
+    write_teacher(tmp_path)  # four labels, far fewer than its vectors have numbers
+    with pytest.raises(SystemExit, match="leave --labels out"):
+        next(read([], [], str(tmp_path), [0], labels=True))
