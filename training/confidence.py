@@ -12,7 +12,13 @@ smaller collections, too. Then
 * the *logistic* is fitted to whether the first ten hits of queries are related, first hits weighing more.
 
 Sets count the same however many pictures they have, or as ``--weight NAME=NUMBER`` says. Printed are the numbers,
-and the errors on each set: fitted with all sets (``with it``), and without that one (``without it``).
+and the errors on each set: fitted with all sets (``with it``), without that one (``without it``), and without that
+one but with each collection's own target in place of the fitted shift (``right shift``): what is left to the
+logistic when the cutoff is right.
+
+With ``--labels``, pictures are compared as re-ranking by labels compares them, by vectors and by what the model's
+own classifier says (:func:`imagesearch.search.reordering.with_labels`): an experiment, searches do not use its
+numbers.
 """
 
 from __future__ import annotations
@@ -42,6 +48,7 @@ from imagesearch.learning.distortions import DISTORTIONS, SIDE, distorted
 from imagesearch.records import Fingerprint
 from imagesearch.search.chance import Draws, draw
 from imagesearch.search.confidence import Background, Calibration, background_of, measures
+from imagesearch.search.reordering import with_labels
 from imagesearch.stores.base import Collection, CollectionSpec, Vectors
 
 Floats = NDArray[np.float64]
@@ -161,17 +168,36 @@ def copies_of(images: ImageSearch, paths: Sequence[Path]) -> Vectors:
     return np.concatenate(vectors)
 
 
-def read(classes: Sequence[str], copies: Sequence[str], model: str, seeds: Sequence[int]) -> Iterator[Sample]:
-    """All samples of the sets NAME=DIR with one model."""
+def read(
+    classes: Sequence[str], copies: Sequence[str], model: str, seeds: Sequence[int], *, labels: bool = False
+) -> Iterator[Sample]:
+    """All samples of the sets NAME=DIR with one model.
+
+    Args:
+        labels: compare by vectors and labels, not by vectors alone.
+
+    Raises:
+        SystemExit: the model has no labels to compare by.
+    """
     with ImageSearch({"model": {"name": model}}) as images:
         mark = images.embedder.fingerprint
+        axes = images.networks.label_axes(mark) if labels else None
+        if labels and axes is None:
+            raise SystemExit(f"{model}: pictures cannot be compared by labels; leave --labels out")
         for name, _, folder in (named.partition("=") for named in classes):
             paths = pictures(folder)
-            _, labels = np.unique([str(path.parent) for path in paths], return_inverse=True)
-            yield from class_samples(images.embed(paths), labels.astype(np.int64), mark, name, seeds)
+            _, kinds = np.unique([str(path.parent) for path in paths], return_inverse=True)
+            vectors = compared(images.embed(paths), axes)
+            yield from class_samples(vectors, kinds.astype(np.int64), mark, name, seeds)
         for name, _, folder in (named.partition("=") for named in copies):
             paths = pictures(folder)
-            yield from copies_samples(images.embed(paths), copies_of(images, paths), mark, name, seeds)
+            vectors, asked = (compared(each, axes) for each in (images.embed(paths), copies_of(images, paths)))
+            yield from copies_samples(vectors, asked, mark, name, seeds)
+
+
+def compared(vectors: Vectors, axes: Floats | None) -> Vectors:
+    """Vectors as they are compared: themselves or, with axes of labels, beside what the labels make of them."""
+    return vectors if axes is None else with_labels(vectors.astype(np.float64), axes).astype(np.float32)
 
 
 def pictures(folder: str) -> list[Path]:
@@ -259,22 +285,39 @@ def report(samples: Sequence[Sample]) -> Iterator[str]:
     everything = fit(samples)
     for part in ("shift", "logistic"):
         yield f"{part}: ({', '.join(f'{value:.4f}' for value in getattr(everything, part))})"
-    yield "| set | model | fitted | false alarms | recall / flat cutoff | calibration error | of first hits |"
-    yield "|---|---|---|---|---|---|---|"
+    yield (
+        "| set | model | fitted | false alarms | recall | of the flat cutoff | recall / flat cutoff "
+        "| calibration error | of first hits |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
     for name in sorted({each.name for each in samples}):
         own, others = ([each for each in samples if (each.name == name) is here] for here in (True, False))
-        yield from rows_of(own, "with it", everything)
+        yield from rows_of(own, "with it", [everything] * len(own))
         if others:
-            yield from rows_of(own, "without it", fit(others))
+            without = fit(others)
+            yield from rows_of(own, "without it", [without] * len(own))
+            yield from rows_of(own, "right shift", [with_right_shift(without, each) for each in own])
 
 
-def rows_of(samples: Sequence[Sample], how: str, calibration: Calibration) -> Iterator[str]:
-    """One line of the table for each model: mean errors on one set."""
+def with_right_shift(calibration: Calibration, each: Sample) -> Calibration:
+    """What a fit would have been that meets the nominal rate in this very collection."""
+    return replace(calibration, shift=(each.target, 0.0, 0.0))
+
+
+def rows_of(samples: Sequence[Sample], how: str, calibrations: Sequence[Calibration]) -> Iterator[str]:
+    """One line of the table for each model: mean errors on one set, each sample with its calibration."""
     for model in dict.fromkeys(each.fingerprint.model for each in samples):
-        own = [errors(each, calibration) for each in samples if each.fingerprint.model == model]
+        own = [
+            errors(each, calibration)
+            for each, calibration in zip(samples, calibrations, strict=True)
+            if each.fingerprint.model == model
+        ]
         alarms, recall, flat, of_all, of_first = np.mean(own, axis=0).tolist()
-        numbers = f"{alarms:.3f} | {recall / flat if flat else np.nan:.2f} | {of_all:.3f} | {of_first:.3f}"
-        yield f"| {samples[0].name} | {Path(model).name} | {how} | {numbers} |"
+        recalls = f"{recall:.2f} | {flat:.2f} | {recall / flat if flat else np.nan:.2f}"
+        yield (
+            f"| {samples[0].name} | {Path(model).name} | {how} | {alarms:.3f} | {recalls} "
+            f"| {of_all:.3f} | {of_first:.3f} |"
+        )
 
 
 def main() -> None:
@@ -286,9 +329,14 @@ def main() -> None:
     parser.add_argument("--weight", action="append", default=[], metavar="NAME=NUMBER", help="of a set; default 1")
     parser.add_argument("--seeds", type=int, default=4, help="how many random halves of each set")
     parser.add_argument("--seed", type=int, default=0, help="of the first half")
+    parser.add_argument("--labels", action="store_true", help="compare by vectors and the model's own labels")
     given = parser.parse_args()
     seeds = range(given.seed, given.seed + given.seeds)
-    found = [each for model in given.model for each in read(given.classes, given.copies, model, seeds)]
+    found = [
+        each
+        for model in given.model
+        for each in read(given.classes, given.copies, model, seeds, labels=given.labels)
+    ]
     weights = {name: float(number) for name, _, number in (named.partition("=") for named in given.weight)}
     print("\n".join(report(weighed(found, weights))))
 

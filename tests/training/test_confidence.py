@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from training.confidence import (
     Sample,
     class_samples,
+    compared,
     copies_samples,
     errors,
     fit,
     logistic,
     portions,
+    read,
     report,
     robust,
+    with_right_shift,
 )
 
 from imagesearch.learning.confidence_evaluation import split_classes
@@ -24,6 +28,7 @@ from imagesearch.search.confidence import CALIBRATION, Calibration
 from training import confidence
 
 from ..search.test_confidence import DIM, families
+from .test_commands import write_classes, write_teacher
 
 MARK = Fingerprint("toy", "1", "cls", (8, 8), DIM)
 CLASSES, EACH = 30, 20
@@ -103,7 +108,25 @@ def test_a_set_takes_no_part_in_the_fit_that_judges_it(samples: Sequence[Sample]
     others = fit([each for each in confidence.weighed(samples, {}) if each.name != "loose"])
     alarms = np.mean([errors(each, others)[0] for each in samples if each.name == "loose"])
     assert [line for line in lines if line.startswith(f"| loose | toy | without it | {alarms:.3f} |")]
-    assert len(lines) == 4 + 3 * 2
+    assert len(lines) == 4 + 3 * 3
+
+
+def test_the_right_shift_meets_the_nominal_rate(samples: Sequence[Sample]) -> None:
+    wrong = Calibration(shift=(2.0, 0.0, 0.0))
+    for name in ("tight", "loose", "copies"):
+        own = [each for each in samples if each.name == name]
+        right = np.mean([errors(each, with_right_shift(wrong, each))[0] for each in own])
+        assert abs(right - 0.1) < 0.05 < abs(np.mean([errors(each, wrong)[0] for each in own]) - 0.1)
+
+
+def test_labels_count_as_much_as_vectors() -> None:
+    random = np.random.default_rng(0)
+    vectors, axes = random.normal(size=(6, 5)).astype(np.float32), random.normal(size=(4, 5))
+    both = compared(vectors, axes)
+    said = vectors @ axes.T
+    cosines = [each @ each.T / np.outer(*[np.linalg.norm(each, axis=1)] * 2) for each in (vectors, said)]
+    np.testing.assert_allclose(both @ both.T, np.mean(cosines, axis=0), atol=1e-6)
+    assert compared(vectors, None) is vectors
 
 
 def test_lengths_of_vectors_do_not_matter() -> None:
@@ -122,3 +145,18 @@ def test_a_collection_that_says_nothing_is_named() -> None:
     few = confidence.sample(split_classes(vectors, labels, seed=0), MARK, name="few", weight=1, seed=0)
     with pytest.raises(SystemExit, match="few: nothing can be learned"):
         fit([few])
+
+
+def test_pictures_are_compared_by_labels_where_asked(tmp_path: Path) -> None:
+    write_classes(tmp_path)
+    plain, both = (
+        next(read([f"classes={tmp_path}"], [], "starter", [0], labels=labels)) for labels in (False, True)
+    )
+    np.testing.assert_array_equal(plain.draws.rows, both.draws.rows)
+    assert not np.allclose(plain.absent, both.absent, atol=1e-3)
+
+
+def test_a_model_without_labels_to_compare_by_is_named(tmp_path: Path) -> None:
+    write_teacher(tmp_path)  # four labels, far fewer than its vectors have numbers
+    with pytest.raises(SystemExit, match="leave --labels out"):
+        next(read([], [], str(tmp_path), [0], labels=True))
