@@ -46,7 +46,7 @@ _WIDTH = 0.15
 # Regularisation of the probe: cross-validation, which chooses it in training, needs more labels than there are.
 _L2 = 0.01
 # Labels per class, and labels, from which on variance counts: of fewer labels than that, it says little.
-_ENOUGH, _FEWEST = 4, 200
+_ENOUGH, _FEWEST = 2, 200
 # Labels per class from which on the probe's uncertainty counts: that of one or two says nothing.
 _TRUSTED = 3
 # Pictures that stand for all others, and that are compared for the largest gain in variance.
