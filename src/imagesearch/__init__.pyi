@@ -19,6 +19,7 @@ from .errors import (
     StoreLockedError,
     StoreUnreachableError,
     TransferError,
+    UnknownWordsError,
     UnsupportedIndexError,
     UsageError,
 )
@@ -75,6 +76,7 @@ __all__ = [  # noqa: RUF022 - in the order a newcomer needs them
     "StoreUnreachableError",
     "StoreLockedError",
     "DamagedError",
+    "UnknownWordsError",
     "UnsupportedIndexError",
     "CollectionNotFoundError",
     "ModelMismatchError",

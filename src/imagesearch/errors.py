@@ -5,7 +5,8 @@
     ImageSearchError
     ├── ConfigError              a setting is unknown, of the wrong type, or impossible
     ├── UsageError               an argument makes no sense (k = 0, a folder where a file belongs)
-    │   └── LabelledMeanwhileError   somebody else labelled pictures meanwhile, unseen
+    │   ├── LabelledMeanwhileError   somebody else labelled pictures meanwhile, unseen
+    │   └── UnknownWordsError        the model does not know these words; carries the nearest ones
     ├── PictureError             one picture cannot be read; carries the reason
     ├── FeaturesError            a features file and its paths file do not belong together
     ├── TransferError            an export file cannot be written or read, or does not fit
@@ -41,6 +42,18 @@ class UsageError(ImageSearchError):
 
 class LabelledMeanwhileError(UsageError):
     """Somebody else labelled pictures in the meantime, and whoever asks has not seen it."""
+
+
+class UnknownWordsError(UsageError):
+    """A model does not know the words that pictures are searched by.
+
+    Attributes:
+        nearest: words that it knows and that are written alike, the most alike first; none if nothing is.
+    """
+
+    def __init__(self, message: str, nearest: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 class PictureError(ImageSearchError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imagesearch.errors import UsageError
+from imagesearch.errors import UnknownWordsError, UsageError
 from imagesearch.models.heads import Head
 from imagesearch.models.words import WordQuery, words_by_head, words_by_text_tower
 
@@ -80,15 +80,17 @@ def test_a_misspelt_word_is_answered_and_said() -> None:
 
 
 def test_an_unknown_word_names_the_nearest_and_what_understands_any() -> None:
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(UnknownWordsError) as raised:
         ask("teacup")
+    assert raised.value.nearest[0] == "teapot"
     message = str(raised.value)
     assert message.startswith("mine does not know 'teacup'; the nearest words that it knows: teapot")
     assert "'imagesearch models --words'" in message
     assert "clip, siglip2" in message
     assert "\n" not in message
-    with pytest.raises(UsageError, match="'quizzical'; nor anything like it"):
+    with pytest.raises(UnknownWordsError, match="'quizzical'; nor anything like it") as unlike:
         ask("quizzical")
+    assert unlike.value.nearest == ()
 
 
 @pytest.mark.parametrize("text", ["", "  "])

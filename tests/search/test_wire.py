@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesearch import errors
-from imagesearch.errors import DamagedError, ImageSearchError, PictureError
+from imagesearch.errors import DamagedError, ImageSearchError, PictureError, UnknownWordsError
 from imagesearch.frontends.web.schemas import SeveralRequest
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
 from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport, OfflineRoot
@@ -133,6 +133,7 @@ def test_errors(kind: type[ImageSearchError], text: str, flag: bool) -> None:
     special = {
         PictureError: lambda: PictureError(text, "is empty", retryable=flag),
         DamagedError: lambda: DamagedError(text, "is missing"),
+        UnknownWordsError: lambda: UnknownWordsError(text, (text, "b") if flag else ()),
     }
     error = special.get(kind, lambda: kind(text))()
     back = error_from_dict(travelled(error_to_dict(error)))

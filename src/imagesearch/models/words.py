@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.errors import UsageError
+from imagesearch.errors import UnknownWordsError, UsageError
 from imagesearch.models.heads import Head, free_text
 from imagesearch.models.text import encode_queries, prompts_for
 from imagesearch.models.vocabulary import Match, Vocabulary
@@ -99,8 +99,9 @@ def _by_head(head: Head, vocabulary: Vocabulary, text: str) -> WordQuery:
     if match is None:
         nearest = vocabulary.nearest(text)
         like = f"the nearest words that it knows: {', '.join(nearest)}" if nearest else "nor anything like it"
-        raise UsageError(
-            f"{head.model} does not know {text!r}; {like} ('imagesearch models --words' lists all). {free_text()}"
+        raise UnknownWordsError(
+            f"{head.model} does not know {text!r}; {like} ('imagesearch models --words' lists all). {free_text()}",
+            tuple(nearest),
         )
     indices = list(_of_one_sense(match.indices, head.prototypes) if match.is_kind else match.indices)
     labels = tuple(head.labels[index] for index in indices)

@@ -27,6 +27,7 @@ from imagesearch.errors import (
     StoreLockedError,
     StoreUnreachableError,
     TransferError,
+    UnknownWordsError,
     UnsupportedIndexError,
     UsageError,
 )
@@ -53,6 +54,7 @@ ERRORS: dict[str, type[ImageSearchError]] = {
     "settings": ConfigError,
     "wrong-request": UsageError,
     "labelled-meanwhile": LabelledMeanwhileError,
+    "unknown-words": UnknownWordsError,
     "unreadable-picture": PictureError,
     "features-files": FeaturesError,
     "transfer": TransferError,
@@ -271,8 +273,14 @@ def predictions_from_list(values: Any) -> list[Prediction]:
 def error_to_dict(error: ImageSearchError) -> dict[str, Any]:
     """What names an error in a problem: its type, its message, and what the error knows besides."""
     name = next(_NAMES[kind] for kind in type(error).__mro__ if kind in _NAMES)
-    known = {key: value if isinstance(value, bool) else str(value) for key, value in vars(error).items()}
+    known = {key: _plain(value) for key, value in vars(error).items()}
     return {"type": f"{PROBLEM}{name}", "detail": str(error), "error": known}
+
+
+def _plain(value: object) -> bool | str | list[str]:
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    return value if isinstance(value, bool) else str(value)
 
 
 def error_from_dict(values: Mapping[str, Any]) -> ImageSearchError:
@@ -284,6 +292,8 @@ def error_from_dict(values: Mapping[str, Any]) -> ImageSearchError:
             return PictureError(known["path"], known["reason"], retryable=known["retryable"])
         if kind is DamagedError:
             return DamagedError(known["file"], known["problem"])
+        if kind is UnknownWordsError:
+            return UnknownWordsError(str(values["detail"]), tuple(map(str, known["nearest"])))
     except (KeyError, TypeError):  # not from this program
         kind = None
     if kind is not None:

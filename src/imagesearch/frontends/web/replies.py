@@ -17,7 +17,9 @@ class Problem(BaseModel):
     status: int
     detail: str = ""
     instance: str = ""
-    error: Annotated[dict[str, str | bool], Field(description="what else is known of it, by name")] = {}
+    error: Annotated[
+        dict[str, str | bool | list[str]], Field(description="what else is known of it, by name")
+    ] = {}
 
 
 class PictureOut(BaseModel):

@@ -13,12 +13,14 @@ const BASE = "/api/v1";
 
 /** What went wrong, as the server says (RFC 9457). */
 export class ApiError extends Error {
-  /** @param {{title?: string, detail?: string, status?: number, type?: string}} problem */
+  /** @param {{title?: string, detail?: string, status?: number, type?: string, error?: {nearest?: string[]}}} problem */
   constructor(problem) {
     super(problem.detail || problem.title || "The server does not say why.");
     this.title = problem.title ?? "";
     this.status = problem.status ?? 0;
     this.kind = (problem.type ?? "").split(":").pop();
+    /** Words that can be searched for, and are like those that cannot. @type {string[]} */
+    this.nearest = problem.error?.nearest ?? [];
   }
 }
 

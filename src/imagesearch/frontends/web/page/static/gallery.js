@@ -3,7 +3,7 @@
 import { byId } from "./dom.js";
 import { showFilterError } from "./filters.js";
 import { Grid } from "./grid.js";
-import { hideMessage, showEmpty, showError, showExpired } from "./messages.js";
+import { hideMessage, showEmpty, showError, showExpired, showUnknownWords } from "./messages.js";
 import { Results } from "./results.js";
 import { isSearch, listKey } from "./state.js";
 import { plural } from "./text.js";
@@ -105,6 +105,7 @@ export class Gallery {
     if (!this.grid.items.length) this.grid.clear();
     byId("count").textContent = "";
     if (error.status === 404 && state.upload) showExpired(() => byId("choose").click());
+    else if (error.kind === "unknown-words") showUnknownWords(state, error.nearest);
     else if (error.status === 422 && Object.keys(state.where).length) {
       showFilterError(error.message);
       byId("count").textContent = "A filter cannot be used";

@@ -1,7 +1,7 @@
 /** What is said where there are no pictures: nothing indexed, nothing found, or an error. */
 
 import { byId, element } from "./dom.js";
-import { emptyState, isSearch } from "./state.js";
+import { emptyState, isSearch, urlOf } from "./state.js";
 import { fileName, percent, sureness } from "./text.js";
 
 /** @param {import("./state.js").State} state @param {?import("./api.js").Answer} answer */
@@ -42,6 +42,13 @@ export function showError(error, retry) {
   const again = mayPass ? [element("p", { class: "buttons" }, button("Try again", retry))] : [];
   const title = error.status === 422 ? "This cannot be searched for" : error.title || "This did not work";
   show(title, [say(error.message), ...again]);
+}
+
+/** The model knows some labels only. @param {import("./state.js").State} state @param {string[]} nearest */
+export function showUnknownWords(state, nearest) {
+  const links = nearest.map((q) => element("a", { class: "plain", href: urlOf({ ...state, q }), "data-go": "" }, q));
+  const offered = links.length ? [say("Did you mean:"), element("p", { class: "buttons" }, ...links)] : [];
+  show(`The model does not know “${state.q}”`, [...offered, say("Labels that it knows are suggested as you type.")]);
 }
 
 /** An upload is kept for a day only. @param {() => void} choose */
