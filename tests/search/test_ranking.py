@@ -174,6 +174,10 @@ def test_labels_count_as_much_as_the_vector_itself() -> None:
     for part in (ours[:, :DIM], ours[:, DIM:]):
         assert np.allclose(np.linalg.norm(part, axis=1), 0.5**0.5)
     assert np.allclose(ours[:, :DIM] * 2**0.5, reordering.as_compared(vectors, Metric.COSINE))
+    close = reordering.close_with_labels(vectors[0], vectors[1:], labels)
+    assert np.allclose(close, ours[1:] @ ours[0], rtol=0, atol=1e-12)
+    zero = np.zeros(DIM)
+    assert not reordering.close_with_labels(zero, vectors, labels).any()
 
 
 @methods

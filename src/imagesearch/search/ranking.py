@@ -28,6 +28,7 @@ from imagesearch.search.reordering import (
     as_compared,
     augmented,
     by_score,
+    close_with_labels,
     diffused,
     expanded,
     is_copy,
@@ -254,12 +255,12 @@ def _scores(
     reordering: Reordering, query: Floats, candidates: Floats, metric: Metric, axes: Floats | None
 ) -> Floats:
     """Scores of candidates, higher is closer."""
+    if not reordering:
+        return candidates @ query if axes is None else close_with_labels(query, candidates, axes)
     together = np.concatenate([query[None], candidates])
     if axes is not None:
         together, metric = with_labels(together, axes), Metric.COSINE
         query, candidates = together[0], together[1:]
-    if not reordering:
-        return np.asarray(candidates @ query)
     similar = similarities(together, together, metric)
     if reordering == "augment":
         return _AUGMENT(similar, query, candidates)

@@ -110,6 +110,18 @@ def with_labels(vectors: Floats, axes: Floats) -> Floats:
     return _unit(np.hstack([_unit(vectors), _unit(said)]))
 
 
+def close_with_labels(query: Floats, candidates: Floats, axes: Floats) -> Floats:
+    """The similarities of :func:`with_labels` of a query, shape (dim,), with some candidates, shape (n, dim)."""
+    together = np.concatenate([query[None], candidates])
+    return np.asarray((_cosines(together) + _cosines(together @ axes.T)) / 2)
+
+
+def _cosines(rows: Floats) -> Floats:
+    """Of the first row with each of the others."""
+    lengths = _lengths(rows)
+    return np.asarray(rows[1:] @ rows[0] / (lengths[1:] * lengths[0]))
+
+
 def is_copy(query: Floats, candidates: Floats) -> NDArray[np.bool_]:
     """Which candidates equal the query but for rounding in float32: shape (n,)."""
     distances = ((candidates - query) ** 2).sum(axis=1)
@@ -210,5 +222,11 @@ def _nearest(similar: Floats, count: int) -> NDArray[np.bool_]:
 
 
 def _unit(rows: Floats) -> Floats:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths == 0, 1.0, lengths))
+    return np.asarray(rows / _lengths(rows)[:, None])
+
+
+def _lengths(rows: Floats) -> Floats:
+    """Of each row; 1 for zeros, which may be divided by it."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    lengths[lengths == 0] = 1.0
+    return np.asarray(lengths)
