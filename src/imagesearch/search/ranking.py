@@ -196,20 +196,7 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
         k: at least 1.
     """
     metric, rows = finder.metric, as_compared(queries, finder.metric)
-    moved, move = rows, recipe.expansion
-    own: list[list[int]] = [[] for _ in rows]
-    if move is not None:
-        found = finder.search(queries, move.neighbours + _SPARE + 1)
-        nearest = [_candidates(row, *near, metric) for row, near in zip(rows, found, strict=True)]
-        means = finder.background([near.copies for near in nearest]) if move.push else [None] * len(rows)
-        moved = np.array(
-            [
-                expanded(row, near.vectors[: move.neighbours], move, metric, mean)
-                for row, near, mean in zip(rows, nearest, means, strict=True)
-            ]
-        )
-        # Closest to the query as it was, but perhaps not among the first k of the moved one.
-        own = [near.copies for near in nearest]
+    moved, own = _moved(recipe.expansion, finder, queries, rows) if recipe.expansion else (rows, [[]] * len(rows))
     axes = finder.label_axes if recipe.by_labels else None
     most = CANDIDATES if recipe.reordering else COMPARED_ALONE if axes is not None else 0
     # Of as many rows as are looked at, or wanted, one may be the query's own.
@@ -230,6 +217,25 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
         placed = {*first, *best}
         orders.append([*first, *best, *(key for key in keys if key not in placed)][:k])
     return orders
+
+
+def _moved(
+    move: Expansion, finder: Finder, queries: Vectors, rows: Floats
+) -> tuple[Floats, Sequence[Sequence[int]]]:
+    """Queries moved as told, and keys of the copies of each.
+
+    Copies are closest to the query as it was, but perhaps not among the first of the moved one.
+    """
+    metric = finder.metric
+    found = finder.search(queries, move.neighbours + _SPARE + 1)
+    nearest = [_candidates(row, *near, metric) for row, near in zip(rows, found, strict=True)]
+    copies = [near.copies for near in nearest]
+    means = finder.background(copies) if move.push else [None] * len(rows)
+    moved = [
+        expanded(row, near.vectors[: move.neighbours], move, metric, mean)
+        for row, near, mean in zip(rows, nearest, means, strict=True)
+    ]
+    return np.array(moved), copies
 
 
 # So many of the first rows may be copies of the query, where no more are looked at.
