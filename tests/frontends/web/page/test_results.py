@@ -114,6 +114,7 @@ def test_results_by_date(page: Page, picture_file: Path, gallery_site: Site) -> 
         page.get_by_label("Sort").select_option("Newest first")
     assert before <= set(ids(page))
     assert dates(page, gallery_site) == sorted(dates(page, gallery_site), reverse=True)
+    expect(page.locator("#count")).to_have_text(f"The {len(ids(page))} most similar pictures, newest first")
 
 
 def test_filters(page: Page, gallery_site: Site) -> None:

@@ -94,6 +94,8 @@ export class Gallery {
       byId("count").textContent = isSearch(results.state) ? "Nothing found" : "No pictures";
     } else if (results.total !== null) {
       byId("count").textContent = plural(results.total, "picture");
+    } else if (results.state.sort === "date") {
+      byId("count").textContent = `The ${plural(shown, "most similar picture")}, newest first`;
     } else {
       byId("count").textContent = `${plural(shown, "picture")}${results.isDone ? "" : ", more as you scroll"}`;
     }
