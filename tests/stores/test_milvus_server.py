@@ -17,10 +17,10 @@ import pytest
 from imagesearch.errors import ConfigError, StoreError, StoreUnreachableError, UnsupportedIndexError
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import CollectionSpec, ConnectionOptions, VectorDatabase
-from imagesearch.stores.milvus import server_connection
+from imagesearch.stores.milvus import server_collection, server_connection
 from imagesearch.stores.milvus.server_connection import index_types_of, tls_options
 
-from .conftest import Specs, drop_leftovers, fingerprint, pictures, vectors
+from .conftest import Specs, clustered, drop_leftovers, fingerprint, numbered, pictures, vectors
 from .milvus_server import needs_milvus_server
 
 # Seconds; what takes longer hangs.
@@ -149,6 +149,24 @@ def test_an_index_the_server_lacks(milvus_server: str, index_type: str) -> None:
         with pytest.raises(UnsupportedIndexError, match=rf"{index_type}.*2\.3\.5.*HNSW"):
             use()
     assert "unused" not in database.names()
+    database.close()
+
+
+@needs_milvus_server
+def test_vectors_that_are_too_many_for_one_answer(
+    milvus_server: str, spec: Specs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = spec()
+    database = database_at(milvus_server, timeout=20)
+    collection = database.create(asked, fingerprint(8))
+    collection.upsert(numbered(0, 200), clustered(200, 8))
+    queries = clustered(5, 8, seed=1)
+    wanted = [(ids.tolist(), rows.tobytes()) for ids, rows in collection.search_vectors(queries, 20)]
+    for most in (2 * 4 * 8 * 30, 10):  # two queries at once; not even one
+        monkeypatch.setattr(server_collection, "_VECTOR_BYTES_PER_SEARCH", most)
+        found = collection.search_vectors(queries, 20)
+        assert [(ids.tolist(), rows.tobytes()) for ids, rows in found] == wanted
+    database.drop(asked.name)
     database.close()
 
 

@@ -35,7 +35,7 @@ from imagesearch.stores.milvus.server_connection import (
 from imagesearch.stores.milvus.server_index import Description, ServerIndex, is_finished
 from imagesearch.stores.milvus.server_rows import Row, to_columns, to_matrix, to_rows
 from imagesearch.stores.milvus.server_state import CollectionState
-from imagesearch.stores.scores import closest_first, ranked_hits, tidy_scores
+from imagesearch.stores.scores import closest_first, ranked_hits, tidy_scores, vectors_of
 
 T = TypeVar("T")
 
@@ -60,6 +60,9 @@ ROWS_PER_PAGE = 8_000
 
 # The same with vectors, which are ten times as large in pymilvus's Python lists.
 _VECTOR_BYTES_PER_PAGE = 8_000_000
+
+# Vectors of one answer to a search, in bytes: a server sends 100 MB at most.
+_VECTOR_BYTES_PER_SEARCH = 32_000_000
 
 # Ids are uniform hashes of 63 bits: equal ranges hold about equally many.
 _ID_RANGE = 2**63
@@ -144,7 +147,11 @@ class ServerCollection(MilvusCollection):
     def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
         """Ids and vectors of the k closest pictures to each query, closest first."""
         metric, found = self._schema.metric, []
-        for hits in self._candidates(vectors, k, among, [_PATH, self._schema.vector_field]):
+        bytes_per_query = 4 * self.fingerprint.dim * (k + _TIE_MARGIN)
+        if bytes_per_query > _VECTOR_BYTES_PER_SEARCH:
+            return [vectors_of(self, hits) for hits in self.search(vectors, k, among)]
+        together = min(_QUERIES_PER_CALL, _VECTOR_BYTES_PER_SEARCH // bytes_per_query)
+        for hits in self._candidates(vectors, k, among, [_PATH, self._schema.vector_field], together):
             scores = tidy_scores([float(hit["distance"]) for hit in hits], metric)
             paths = [BY_NAME[_PATH].restored(hit["entity"][_PATH]) for hit in hits]
             rows = [hits[place] for place in closest_first(scores, paths, metric)[:k]]
@@ -153,15 +160,20 @@ class ServerCollection(MilvusCollection):
         return found
 
     def _candidates(
-        self, vectors: Vectors, k: int, among: Ids | None, columns: Sequence[str]
+        self,
+        vectors: Vectors,
+        k: int,
+        among: Ids | None,
+        columns: Sequence[str],
+        together: int = _QUERIES_PER_CALL,
     ) -> Iterator[list[Any]]:
         """For each query raw hits: the k closest and more, in no particular order."""
         check_k(k)
         queries = checked_vectors(vectors, self.fingerprint.dim, "search")
         if k > MAX_TOP_K and self.count() > MAX_TOP_K:
             raise StoreError(f"k = {k}: Milvus returns at most {MAX_TOP_K} results")
-        for start in range(0, len(queries), _QUERIES_PER_CALL):
-            part = list(queries[start : start + _QUERIES_PER_CALL])
+        for start in range(0, len(queries), together):
+            part = list(queries[start : start + together])
             found: list[list[Any]] = [[] for _ in part]
             for expression in _id_expressions(among):
                 nearest = self._when_loaded(self._nearest, part, k, expression, columns)
