@@ -15,6 +15,7 @@ from .stores.milvus_server import milvus_server, needs_milvus_server
 
 if TYPE_CHECKING:
     from imagesearch.models.embedder import Embedder
+    from imagesearch.models.runtimes.conversion import Source
 
 __all__ = ["milvus_server", "needs_milvus_server"]
 
@@ -24,6 +25,9 @@ SHARED = REPOSITORY.parent / "shared"
 # Read when huggingface_hub is first imported, so it has to be set before any test runs.
 _CACHES = tempfile.TemporaryDirectory(prefix="imagesearch-tests-")
 os.environ["HF_HOME"] = str(Path(_CACHES.name, "huggingface"))
+# Fixtures of a module or a session run outside the worlds of single tests: not in the user's own, either.
+for _kind in ("CONFIG", "CACHE", "DATA", "STATE"):
+    os.environ[f"XDG_{_kind}_HOME"] = str(Path(_CACHES.name, _kind.lower()))
 # matplotlib builds its list of fonts once a session, not once a test.
 os.environ["MPLCONFIGDIR"] = str(Path(_CACHES.name, "matplotlib"))
 # The networks of most tests are so small that a second thread only waits; and other tests may run beside.
@@ -46,6 +50,28 @@ def private_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("CONFIG", "CACHE", "DATA", "STATE"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
     monkeypatch.chdir(work)
+
+
+_precisions: dict[tuple[str, ...], str] = {}
+
+
+@pytest.fixture(autouse=True)
+def known_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In which precision this machine runs the bundled model is found out once, not in every test's empty cache.
+
+    Everything else is as with an empty cache. ``test_bundled.py`` does without.
+    """
+    from imagesearch.models.runtimes import bundled
+
+    find_out = bundled._choose_precision
+
+    def choose(source: Source, precision: str, folder: Path) -> str:
+        key = (source.checkpoint.revision, source.task, source.pooling, precision)
+        if key not in _precisions:
+            _precisions[key] = find_out(source, precision, folder)
+        return _precisions[key]
+
+    monkeypatch.setattr(bundled, "_choose_precision", choose)
 
 
 @pytest.fixture(scope="session")

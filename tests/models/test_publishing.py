@@ -36,12 +36,8 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     shutil.copytree(STARTER_FOLDER, folder / "base")
     config = load_config(environ={}, overrides={"model": {"name": str(folder / "base")}})
-    # A private home is that of single tests only; this one is the module's.
     request = training.Request(str(folder / "classes"), out=str(folder / "model"), force=True)
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in ("DATA", "CACHE"):
-            patch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
-        found = training.train(config, request)
+    found = training.train(config, request)
     assert found.skipped
     (folder / "model" / "report.html").write_text("pictures")
     return folder

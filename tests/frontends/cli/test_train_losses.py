@@ -28,6 +28,9 @@ from ..conftest import Run
 pytest.importorskip("accelerate")
 pytest.importorskip("pytorch_metric_learning")
 
+# All figures of a report are those of test_train_report.py.
+pytestmark = pytest.mark.usefixtures("one_figure")
+
 TINY = ("--epochs", 2, "--train-batch", 8, "--learning-rate", 0.0005, "--held-out", 0.25)
 
 

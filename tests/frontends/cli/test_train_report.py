@@ -56,6 +56,7 @@ def test_it_is_in_the_folder_of_the_model(run: Run, classes: Path) -> None:
             assert figure.width > 500
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_it_is_written_where_the_model_is_not(run: Run, classes: Path) -> None:
     """Of noise the neighbours know as much; which seed shows that is found out."""
     for seed in range(6):
@@ -80,6 +81,7 @@ def test_learning_curves_and_retrieval_of_what_was_fine_tuned(run: Run, classes:
     assert "after: last" in Page(Path("mine/report.html")).text
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_pictures_that_vanished_are_named(classes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     for name in CLASSES:
@@ -110,6 +112,7 @@ def test_several_labels(run: Run, classes: Path) -> None:
     assert not Path("mine/figures/confusion.png").exists()
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_a_page_that_cannot_be_written(run: Run, classes: Path) -> None:
     Path("file").write_text("x")
     done = run("train", classes, "--out", "mine", "--force", "--html", "file/page.html")
@@ -139,6 +142,7 @@ def test_the_progress_line_tells_loss_and_accuracy(classes: Path, tmp_path: Path
     assert watcher.said[-1] == f"train epoch 2: loss {last['loss']:.3f}, {measured}"
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_a_full_disk_leaves_the_model(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
