@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image, ImageDraw
 
-from .stores.milvus_server import milvus_server, needs_milvus_server
+from .stores.milvus_server import milvus_server, milvus_servers, needs_milvus_server, needs_server
 
 if TYPE_CHECKING:
     from imagesearch.models.embedder import Embedder
@@ -35,6 +35,36 @@ os.environ["MPLCONFIGDIR"] = str(Path(_CACHES.name, "matplotlib"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
     os.environ.pop(_name, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which process runs which tests."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from .distribution import ByFile
+
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell the scheduler of groups."""
+    if getattr(config.option, "loadgroup", False):
+        from .distribution import name_groups
+
+        name_groups(items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Where its tests follow each other, the Milvus server ends with the last of them: waiting keeps it busy."""
+    if getattr(item.config.option, "loadgroup", False) and not needs_server(nextitem):
+        milvus_servers.stop()
+
+
+def pytest_sessionfinish() -> None:
+    milvus_servers.stop()
 
 
 def pytest_collection_finish() -> None:
