@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -67,10 +68,16 @@ def pytest_sessionfinish() -> None:
     milvus_servers.stop()
 
 
-def pytest_collection_finish() -> None:
-    """What was imported stays: searching it for garbage, as PyTorch's helpers do often, takes a third of a second."""
-    gc.collect()
-    gc.freeze()
+_frozen_modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """What was imported stays: to search it for garbage, as PyTorch's helpers do, takes a third of a second."""
+    global _frozen_modules  # noqa: PLW0603
+    if len(sys.modules) > _frozen_modules + 300:
+        gc.collect()
+        gc.freeze()
+        _frozen_modules = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)

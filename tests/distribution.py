@@ -1,7 +1,7 @@
 """How the processes of ``pytest --numprocesses`` share the tests: a file is one's, and the longest come first.
 
-So fixtures of a module are made once. Tests marked with ``xdist_group`` are one's, too, whatever their files: of two
-browsers or two database servers, each would slow the other down.
+So fixtures of a module are made once. Tests marked with ``xdist_group`` are one's, too, whatever their files: two
+browsers, or two database servers, would slow each other down.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ TINY = {
     "indexing.py": "--pictures PICTURES --turns 1",
     "labelling.py": "--pictures PICTURES --classes 2 --seeds 1 --batch 1",
     "learning.py": "--probe 60 8 3 --turns 1",
-    "mcp_server.py": "--rows 50 --turns 1",
+    "mcp_server.py": "--rows 50 --turns 0",
     "memory.py": "--pictures 4 8 --rows 50 100",
     "near_identical.py": "--pictures PICTURES",
     "plain.py": f"--plain {shlex.quote(sys.executable)} --pictures PICTURES --turns 1",
@@ -39,8 +39,8 @@ TINY = {
     "rivals.py": "--pictures PICTURES --limit 4 --turns 1",
     "serving.py": "--pictures PICTURES --clients 2 --seconds 1",
     "search.py": "--rows 500 --queries 5",
-    "startup.py": "--rows 50 --turns 1",
-    "text.py": "--layers 1 --rows 50 --turns 1",
+    "startup.py": "--rows 50 --turns 0",
+    "text.py": "--layers 1 --rows 50 --turns 0",
     "threads.py": "--seconds 1 --threads 2",
 }
 SLOW = {"damaged.py", "memory.py", "plain.py", "rivals.py"}

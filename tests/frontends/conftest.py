@@ -47,7 +47,7 @@ def run(runner: CliRunner) -> Run:
 
 @pytest.fixture
 def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports of trainings show their first figure only: most tests are about other things, and drawing is slow."""
+    """Reports of trainings have one figure only: most tests are about other things, and drawing is slow."""
     from imagesearch.frontends import training_page
 
     panels = training_page.training_panels
