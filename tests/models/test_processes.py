@@ -15,12 +15,11 @@ from PIL import Image
 from imagesearch.errors import ModelError
 from imagesearch.models.processes import Team, launched_team
 
-from ..conftest import REPOSITORY, draw_picture
+from ..conftest import REPOSITORY, draw_picture, skip_without
 from .conftest import save_checkpoint
 from .team_worker import ALL, CLASSES, PLANS, train
 
-pytest.importorskip("accelerate")
-pytest.importorskip("pytorch_metric_learning")
+skip_without("accelerate", "pytorch_metric_learning")
 
 # Relative to the largest number: sums of gradients are rounded in another order.
 TOLERANCE = 1e-3

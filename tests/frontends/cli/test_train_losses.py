@@ -21,12 +21,11 @@ from safetensors.numpy import load_file
 from imagesearch import training
 from imagesearch.images import sources
 
-from ...conftest import REPOSITORY, draw_picture
+from ...conftest import REPOSITORY, draw_picture, skip_without
 from ...models.conftest import save_checkpoint
 from ..conftest import Run
 
-pytest.importorskip("accelerate")
-pytest.importorskip("pytorch_metric_learning")
+skip_without("accelerate", "pytorch_metric_learning")
 
 # All figures of a report are those of test_train_report.py.
 pytestmark = pytest.mark.usefixtures("one_figure")
