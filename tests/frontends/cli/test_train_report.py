@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 from pathlib import Path
@@ -49,11 +50,17 @@ def test_it_is_in_the_folder_of_the_model(run: Run, classes: Path) -> None:
     assert "onerror=alert(1)>" not in page.html
     for said in ("Worst mistakes", "confused most often", "Retrieval", "3 classes", "taken for", "blue <b>|x"):
         assert said in page.text
-    names = {path.name for path in Path("mine/figures").iterdir()}
+    figures = Path("mine/figures")
+    names = {path.name for path in figures.iterdir()}
     assert names == {"methods.png", "confusion.png", "classes.png", "reliability.png"}
     for name in names:
         with Image.open(Path("mine/figures", name)) as figure:
             assert figure.width > 500
+    light = {f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in figures.iterdir()}
+    dark = {attributes["srcset"] for tag, attributes in page.elements if tag == "source"}
+    assert light <= set(addresses(page))
+    assert len(dark) == len(light)
+    assert not dark & light
 
 
 @pytest.mark.usefixtures("one_figure")
