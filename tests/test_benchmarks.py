@@ -27,7 +27,7 @@ TINY = {
     "damaged.py": "",
     "faults.py": "--first 1 --kills 1 --operations rename --workers 1",
     "fine_tuning.py": "--pictures PICTURES --device cpu --repeat 1 --batch 4 --layers 1 --turns 1",
-    "gpu.py": "--pictures PICTURES --device cpu --limit 2 --repeat 1 --batch 2 --turns 1",
+    "gpu.py": "--pictures PICTURES --device cpu --limit 2 --repeat 1 --batch 2 --layers 1 --turns 1",
     "indexing.py": "--pictures PICTURES --turns 1",
     "labelling.py": "--pictures PICTURES --classes 2 --seeds 1 --batch 1",
     "learning.py": "--probe 60 8 3 --turns 1",
