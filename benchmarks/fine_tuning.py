@@ -27,22 +27,11 @@ from imagesearch.models.fine_tuning import Examples, fine_tune
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.new_head import load_with_new_head
 from imagesearch.models.trainer import Plan
+from rivals import random_vit
 
 CLASSES = ("one", "two")
 # At least two steps, between whose ends the time is taken.
 STEPS = 2
-
-
-def random_vit(folder: Path, layers: int) -> Path:
-    """A ViT-B/16, or a shallower one, with random weights."""
-    import torch
-    from transformers import ViTConfig, ViTModel
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-    torch.manual_seed(0)
-    ViTModel(ViTConfig(num_hidden_layers=layers)).save_pretrained(folder)
-    ViTImageProcessorPil().save_pretrained(folder)
-    return folder
 
 
 class Clock:

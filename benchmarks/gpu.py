@@ -72,13 +72,14 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=4, help="how often each file is taken")
     parser.add_argument("--batch", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--threads", type=int, nargs="+", default=[0])
+    parser.add_argument("--layers", type=int, default=12, help="of the network")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     files = sorted(path for path in options.pictures.iterdir() if path.is_file())[: options.limit] * options.repeat
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = find_checkpoint(str(random_vit(Path(folder))))
+        checkpoint = find_checkpoint(str(random_vit(Path(folder), options.layers)))
         model = open_embedder(checkpoint, RuntimeOptions(device=options.device, runtime="torch"))
         device = (
             torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else options.device

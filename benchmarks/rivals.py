@@ -58,14 +58,14 @@ class Side:
     run: Callable[[], tuple[float, list[int] | None]]
 
 
-def random_vit(folder: Path) -> Path:
-    """A ViT-B/16 with random weights: its speed is that of a trained one."""
+def random_vit(folder: Path, layers: int = 12) -> Path:
+    """A ViT-B/16, or a shallower one, with random weights: its speed is that of a trained one."""
     import torch
     from transformers import ViTConfig, ViTModel
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     torch.manual_seed(0)
-    ViTModel(ViTConfig()).save_pretrained(folder)
+    ViTModel(ViTConfig(num_hidden_layers=layers)).save_pretrained(folder)
     ViTImageProcessorPil().save_pretrained(folder)
     return folder
 

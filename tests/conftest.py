@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image, ImageDraw
 
-from .stores.milvus_server import milvus_server, needs_milvus_server
+from .stores.milvus_server import milvus_server, milvus_servers, needs_milvus_server, needs_server
 
 if TYPE_CHECKING:
     from imagesearch.models.embedder import Embedder
+    from imagesearch.models.runtimes.conversion import Source
 
 __all__ = ["milvus_server", "needs_milvus_server"]
 
@@ -24,12 +28,64 @@ SHARED = REPOSITORY.parent / "shared"
 # Read when huggingface_hub is first imported, so it has to be set before any test runs.
 _CACHES = tempfile.TemporaryDirectory(prefix="imagesearch-tests-")
 os.environ["HF_HOME"] = str(Path(_CACHES.name, "huggingface"))
+# Fixtures of a module or a session run outside the worlds of single tests: not in the user's own, either.
+for _kind in ("CONFIG", "CACHE", "DATA", "STATE"):
+    os.environ[f"XDG_{_kind}_HOME"] = str(Path(_CACHES.name, _kind.lower()))
 # matplotlib builds its list of fonts once a session, not once a test.
 os.environ["MPLCONFIGDIR"] = str(Path(_CACHES.name, "matplotlib"))
 # The networks of most tests are so small that a second thread only waits; and other tests may run beside.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
     os.environ.pop(_name, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which process runs which tests."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from .distribution import ByFile
+
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell the scheduler of groups."""
+    if getattr(config.option, "loadgroup", False):
+        from .distribution import name_groups
+
+        name_groups(items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Where its tests follow each other, the Milvus server ends with the last of them: waiting keeps it busy."""
+    if getattr(item.config.option, "loadgroup", False) and not needs_server(nextitem):
+        milvus_servers.stop()
+
+
+def pytest_sessionfinish() -> None:
+    milvus_servers.stop()
+
+
+def skip_without(*packages: str) -> None:
+    """Skip a module where packages are not installed. They are not imported: every process collects all tests."""
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed", allow_module_level=True)
+
+
+_frozen_modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """What was imported stays: to search it for garbage, as PyTorch's helpers do, takes a third of a second."""
+    global _frozen_modules  # noqa: PLW0603
+    if len(sys.modules) > _frozen_modules + 300:
+        gc.collect()
+        gc.freeze()
+        _frozen_modules = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +102,28 @@ def private_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("CONFIG", "CACHE", "DATA", "STATE"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
     monkeypatch.chdir(work)
+
+
+_precisions: dict[tuple[str, ...], str] = {}
+
+
+@pytest.fixture(autouse=True)
+def known_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In which precision this machine runs the bundled model is found out once, not in every test's empty cache.
+
+    Everything else is as with an empty cache. ``test_bundled.py`` does without.
+    """
+    from imagesearch.models.runtimes import bundled
+
+    find_out = bundled._choose_precision
+
+    def choose(source: Source, precision: str, folder: Path) -> str:
+        key = (source.checkpoint.revision, source.task, source.pooling, precision)
+        if key not in _precisions:
+            _precisions[key] = find_out(source, precision, folder)
+        return _precisions[key]
+
+    monkeypatch.setattr(bundled, "_choose_precision", choose)
 
 
 @pytest.fixture(scope="session")

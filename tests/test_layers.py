@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -370,6 +371,7 @@ class Import:
         return f"{self.importer}:{self.line} imports {self.imported}"
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Name without the package's -> file; a folder's __init__ is named like the folder."""
     found = {}

@@ -45,6 +45,15 @@ def run(runner: CliRunner) -> Run:
     return invoke
 
 
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of trainings have one figure only: most tests are about other things, and drawing is slow."""
+    from imagesearch.frontends import training_page
+
+    panels = training_page.training_panels
+    monkeypatch.setattr(training_page, "training_panels", lambda found: panels(found)[:1])
+
+
 @dataclass(frozen=True)
 class Library:
     folder: Path

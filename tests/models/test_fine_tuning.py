@@ -18,10 +18,9 @@ from imagesearch.models.network import LoadedModel
 from imagesearch.models.new_head import load_with_new_head, set_head, write_checkpoint
 from imagesearch.models.trainer import METHODS, Method, Plan
 
-from ..conftest import draw_picture
+from ..conftest import draw_picture, skip_without
 
-pytest.importorskip("accelerate")
-pytest.importorskip("peft")
+skip_without("accelerate", "peft")
 
 LABELS = ("cat", "dog")
 STEPS_PER_EPOCH = 3

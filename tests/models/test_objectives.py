@@ -18,7 +18,10 @@ from imagesearch.models.pooling import unit_vectors
 from imagesearch.models.processes import Team
 from imagesearch.models.runtimes.export import trial_pictures
 
-pytest.importorskip("pytorch_metric_learning")
+from ..conftest import skip_without
+
+skip_without("pytorch_metric_learning")
+
 CODES = np.array([0, 0, 1, 1, 1, 2, 2, 0])
 
 

@@ -15,12 +15,11 @@ from PIL import Image
 from imagesearch.errors import ModelError
 from imagesearch.models.processes import Team, launched_team
 
-from ..conftest import REPOSITORY, draw_picture
+from ..conftest import REPOSITORY, draw_picture, skip_without
 from .conftest import save_checkpoint
 from .team_worker import ALL, CLASSES, PLANS, train
 
-pytest.importorskip("accelerate")
-pytest.importorskip("pytorch_metric_learning")
+skip_without("accelerate", "pytorch_metric_learning")
 
 # Relative to the largest number: sums of gradients are rounded in another order.
 TOLERANCE = 1e-3
@@ -71,12 +70,19 @@ def test_rows_of_all_processes_and_their_derivatives(trained_together: Path) -> 
     assert found["gradient"].tolist() == [[4, 4]] * 2
 
 
-@pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(
-    ("how", "error"),
-    [("load", "ModelError: damaged"), ("picture", "PictureError: 'x.png'"), ("bug", "RuntimeError: a bug")],
+    ("how", "error", "rank"),
+    [
+        ("load", "ModelError: damaged", 0),
+        ("load", "ModelError: damaged", 1),
+        ("picture", "PictureError: 'x.png'", 0),
+        ("bug", "RuntimeError: a bug", 1),
+        # While they train all are alike.
+        pytest.param("picture", "PictureError: 'x.png'", 1, marks=pytest.mark.slow),
+        pytest.param("bug", "RuntimeError: a bug", 0, marks=pytest.mark.slow),
+    ],
 )
-def test_one_that_fails_says_why_and_ends_the_others(folder: Path, rank: int, how: str, error: str) -> None:
+def test_one_that_fails_says_why_and_ends_the_others(folder: Path, how: str, error: str, rank: int) -> None:
     """Without a launcher, which would end them itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

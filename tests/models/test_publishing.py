@@ -1,4 +1,4 @@
-"""Uploading what was trained: to a hub on loopback, by the hub's own client in a process of its own."""
+"""Uploading what was trained: to a hub on loopback, by the hub's own client."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from imagesearch import load_config, training
 from imagesearch.errors import UsageError
+from imagesearch.frontends.cli.app import app
+from imagesearch.models import hub as hub_module
 from imagesearch.models.publishing import prepare_repository, shared_files
 
 from ..conftest import draw_picture
@@ -36,12 +40,8 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     shutil.copytree(STARTER_FOLDER, folder / "base")
     config = load_config(environ={}, overrides={"model": {"name": str(folder / "base")}})
-    # A private home is that of single tests only; this one is the module's.
     request = training.Request(str(folder / "classes"), out=str(folder / "model"), force=True)
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in ("DATA", "CACHE"):
-            patch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
-        found = training.train(config, request)
+    found = training.train(config, request)
     assert found.skipped
     (folder / "model" / "report.html").write_text("pictures")
     return folder
@@ -53,18 +53,20 @@ def hub() -> Iterator[FakeHub]:
         yield running
 
 
-def imagesearch(*arguments: object, hub: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+# As a command in a process of its own, or in this one, which need not import PyTorch again.
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def settings_of(hub: str, environ: dict[str, str]) -> dict[str, str]:
     # The other protocol, Xet, is the hub's secret; without it the client takes LFS.
-    own = {
-        "HF_ENDPOINT": hub,
-        "HF_TOKEN": TOKEN,
-        "HF_HUB_DISABLE_XET": "1",
-        "PYTHONWARNINGS": "error::UserWarning",
-    }
+    return {"HF_ENDPOINT": hub, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", **environ}
+
+
+def in_a_process(*arguments: object, hub: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return subprocess.run(
         [sys.executable, "-m", "imagesearch", *map(str, arguments)],
-        env=inherited | own | environ,
+        env=inherited | {"PYTHONWARNINGS": "error::UserWarning"} | settings_of(hub, environ),
         capture_output=True,
         text=True,
         timeout=120,
@@ -72,10 +74,39 @@ def imagesearch(*arguments: object, hub: str, **environ: str) -> subprocess.Comp
     )
 
 
-def push(private: Path, hub: str, *extra: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return imagesearch(
-        "models", "--model", private / "model", "--push-to-hub", "club/mine", *extra, hub=hub, **environ
-    )
+@pytest.fixture
+def imagesearch(monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command as :func:`in_a_process` does, in this one."""
+    from huggingface_hub import close_session, constants
+
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: object, hub: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = [str(argument) for argument in arguments]
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)  # the client's, of its own libraries
+            for name, value in settings_of(hub, environ).items():
+                patch.setenv(name, value)
+            # The hub's client has read these from the environment when it was imported.
+            patch.setattr(constants, "ENDPOINT", hub)
+            patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+            patch.setattr(constants, "HF_HUB_OFFLINE", "HF_HUB_OFFLINE" in environ)
+            close_session()
+            done = CliRunner().invoke(app, command)
+            close_session()
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+def push(
+    private: Path, hub: str, *extra: str, by: Command = in_a_process, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    return by("models", "--model", private / "model", "--push-to-hub", "club/mine", *extra, hub=hub, **environ)
 
 
 def test_what_arrives_is_the_model_and_nothing_private(private: Path, hub: FakeHub) -> None:
@@ -104,23 +135,27 @@ def test_what_arrives_is_the_model_and_nothing_private(private: Path, hub: FakeH
     assert b"base_model" not in hub.files["README.md"]  # a folder of this machine is none of the hub's
 
 
-def test_a_repository_that_everybody_sees_only_if_wanted(private: Path, hub: FakeHub) -> None:
+def test_a_repository_that_everybody_sees_only_if_wanted(
+    private: Path, hub: FakeHub, imagesearch: Command
+) -> None:
     hub.private["club/mine"] = False
-    done = push(private, hub.address)
+    done = push(private, hub.address, by=imagesearch)
     assert done.returncode == 1
     assert "'club/mine': it is there already, and everybody sees it; add --public" in done.stderr
     assert hub.files == {}
-    assert push(private, hub.address, "--public").returncode == 0
+    assert push(private, hub.address, "--public", by=imagesearch).returncode == 0
     assert "model.safetensors" in hub.files
     assert hub.created == []
 
 
-def test_what_arrived_can_be_used_and_is_listed(private: Path, hub: FakeHub, tmp_path: Path) -> None:
+def test_what_arrived_can_be_used_and_is_listed(
+    private: Path, hub: FakeHub, imagesearch: Command, tmp_path: Path
+) -> None:
     from transformers import pipeline
 
     from imagesearch.models.trained import trained_models
 
-    assert push(private, hub.address, "--public").returncode == 0
+    assert push(private, hub.address, "--public", by=imagesearch).returncode == 0
     assert hub.private == {"club/mine": False}
     (tmp_path / "down").mkdir()
     for name, content in hub.files.items():
@@ -143,9 +178,11 @@ def test_what_arrived_can_be_used_and_is_listed(private: Path, hub: FakeHub, tmp
         ({"storage": 404}, "refused: "),
     ],
 )
-def test_a_hub_that_refuses(private: Path, hub: FakeHub, refused: dict[str, int], said: str) -> None:
+def test_a_hub_that_refuses(
+    private: Path, hub: FakeHub, imagesearch: Command, refused: dict[str, int], said: str
+) -> None:
     hub.refuse = refused
-    done = push(private, hub.address)
+    done = push(private, hub.address, by=imagesearch)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("imagesearch: error")]
     assert f"cannot upload to 'club/mine': the Hugging Face hub ({hub.address}) " in line
@@ -156,27 +193,28 @@ def test_a_hub_that_refuses(private: Path, hub: FakeHub, refused: dict[str, int]
     assert hub.files == {}
 
 
-def test_a_hub_that_is_not_there(private: Path) -> None:
+def test_a_hub_that_is_not_there(private: Path, imagesearch: Command) -> None:
     with socket.socket() as reserved:  # bound and not listening: connections are refused
         reserved.bind(("127.0.0.1", 0))
         began = time.monotonic()
-        done = push(private, f"http://127.0.0.1:{reserved.getsockname()[1]}")
+        done = push(private, f"http://127.0.0.1:{reserved.getsockname()[1]}", by=imagesearch)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 2
     assert "does not answer" in done.stderr
     assert time.monotonic() - began < 20
 
 
-def test_a_hub_that_is_silent(private: Path) -> None:
+def test_a_hub_that_is_silent(private: Path, imagesearch: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "_HUB_DEADLINE_SECONDS", 1.0)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
         began = time.monotonic()
-        done = push(private, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        done = push(private, f"http://127.0.0.1:{listener.getsockname()[1]}", by=imagesearch)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 2
     assert "did not answer in time" in done.stderr
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("repository", ["a/b/c", "", "a b", "--x", "/etc", "club/mine.git"])
@@ -188,55 +226,58 @@ def test_no_name_of_a_repository(repository: str) -> None:
 class TestBeforeTraining:
     """An hour of training must not be lost to what could be known before it."""
 
-    def train(self, private: Path, hub: str, repository: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return imagesearch(
-            *("train", private / "classes", "--out", "mine", "--force", "--push-to-hub", repository),
-            hub=hub,
-            **environ,
-        )
+    @pytest.fixture
+    def train(self, private: Path, imagesearch: Command) -> Command:
+        def run(
+            repository: str, *, hub: str, by: Command = imagesearch, **environ: str
+        ) -> subprocess.CompletedProcess[str]:
+            command = ("train", private / "classes", "--out", "mine", "--force", "--push-to-hub", repository)
+            return by(*command, hub=hub, **environ)
 
-    def test_no_token(self, private: Path, hub: FakeHub, tmp_path: Path) -> None:
-        done = self.train(private, hub.address, "club/mine", HF_TOKEN="", HF_HOME=str(tmp_path / "none"))
+        return run
+
+    def test_no_token(self, train: Command, hub: FakeHub, tmp_path: Path) -> None:
+        done = train("club/mine", hub=hub.address, HF_TOKEN="", HF_HOME=str(tmp_path / "none"))
         assert done.returncode == 1
         assert "there is no token" in done.stderr
         assert hub.asked == []
 
-    def test_switched_off(self, private: Path, hub: FakeHub) -> None:
-        done = self.train(private, hub.address, "club/mine", HF_HUB_OFFLINE="1")
+    def test_switched_off(self, train: Command, hub: FakeHub) -> None:
+        done = train("club/mine", hub=hub.address, HF_HUB_OFFLINE="1")
         assert done.returncode == 1
         assert "HF_HUB_OFFLINE" in done.stderr
 
-    def test_somebody_elses(self, private: Path, hub: FakeHub) -> None:
-        done = self.train(private, hub.address, "other/mine")
+    def test_somebody_elses(self, train: Command, hub: FakeHub) -> None:
+        done = train("other/mine", hub=hub.address)
         assert done.returncode == 1
         assert "the token is for me, club, not for other" in done.stderr
         assert hub.created == []
 
-    def test_a_token_that_may_only_read(self, private: Path, hub: FakeHub) -> None:
+    def test_a_token_that_may_only_read(self, train: Command, hub: FakeHub) -> None:
         hub.role = "read"
-        done = self.train(private, hub.address, "mine")
+        done = train("mine", hub=hub.address)
         assert done.returncode == 1
         assert "the token may only read" in done.stderr
 
-    def test_a_token_that_must_not_make_it(self, private: Path, hub: FakeHub) -> None:
+    def test_a_token_that_must_not_make_it(self, train: Command, hub: FakeHub) -> None:
         """Fine-grained ones do not say what they may do."""
         hub.role, hub.refuse = "fineGrained", {"create": 403}
-        done = self.train(private, hub.address, "mine")
+        done = train("mine", hub=hub.address)
         assert done.returncode == 1
         assert "refuses the token, which needs the right to write there" in done.stderr
         assert not Path("mine").exists()
 
-    def test_training_and_uploading(self, private: Path, hub: FakeHub) -> None:
-        done = self.train(private, hub.address, "mine")
+    def test_training_and_uploading(self, train: Command, hub: FakeHub) -> None:
+        done = train("mine", hub=hub.address, by=in_a_process)
         assert done.returncode == 0, done.stderr
         assert f"uploaded to {hub.address}/me/mine" in done.stderr
         assert hub.files["model.safetensors"] == Path("mine/model.safetensors").read_bytes()
 
     def test_an_upload_that_fails_leaves_the_model_and_says_how_to_go_on(
-        self, private: Path, hub: FakeHub
+        self, train: Command, hub: FakeHub, imagesearch: Command
     ) -> None:
         hub.refuse = {"/commit/": 400}
-        done = self.train(private, hub.address, "mine")
+        done = train("mine", hub=hub.address)
         assert done.returncode == 1
         assert Path("mine/model.safetensors").is_file()
         (line,) = [line for line in done.stderr.splitlines() if "upload it later: " in line]
@@ -247,7 +288,7 @@ class TestBeforeTraining:
 
 
 @pytest.mark.parametrize("arguments", [["--public"], ["--trained", "--push-to-hub", "x"], ["--push-to-hub", "x"]])
-def test_flags_that_do_not_go_together(arguments: list[str]) -> None:
+def test_flags_that_do_not_go_together(arguments: list[str], imagesearch: Command) -> None:
     done = imagesearch("models", *arguments, hub="http://127.0.0.1:9")
     assert done.returncode == 2
 

@@ -19,12 +19,10 @@ from imagesearch.models.new_head import find_head, load_with_new_head
 from imagesearch.models.objectives import LOSSES, Loss
 from imagesearch.models.trainer import Plan
 
-from ..conftest import draw_picture
+from ..conftest import draw_picture, skip_without
 from .test_fine_tuning import KilledError, killer, read, weights_of
 
-pytest.importorskip("accelerate")
-pytest.importorskip("peft")
-pytest.importorskip("pytorch_metric_learning")
+skip_without("accelerate", "peft", "pytorch_metric_learning")
 
 CLASSES = 4
 STEPS_PER_EPOCH = 3

@@ -72,13 +72,39 @@ def running_server(folder: Path) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+class Servers:
+    """A server that is started when it is first wanted, and again after it was stopped."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._uri: str | None = None
+
+    def uri(self, folders: pytest.TempPathFactory) -> str:
+        """Where it is."""
+        if self._uri is None:
+            self._uri = self._stack.enter_context(running_server(folders.mktemp("milvus-server")))
+        return self._uri
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        self._uri = None
+        self._stack.close()
+
+
+milvus_servers = Servers()
+
+
+@pytest.fixture
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URI of a Milvus server; the test is skipped where none can run."""
     if reason := why_not():
         pytest.skip(reason)
-    with running_server(tmp_path_factory.mktemp("milvus-server")) as uri:
-        yield uri
+    return milvus_servers.uri(tmp_path_factory)
+
+
+def needs_server(item: pytest.Item | None) -> bool:
+    """Whether a test is marked with :data:`needs_milvus_server`."""
+    return item is not None and needs_milvus_server.mark in item.iter_markers()
 
 
 def _move_etcd(config: Any, folder: Path, client_port: int, peer_port: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,9 +181,38 @@ def opened(tmp_path: Path) -> Iterator[Callable[[bool], VectorDatabase]]:
         database.close()
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("history", HISTORIES)
-def test_recall(opened: Callable[..., VectorDatabase], history: Callable[[Library], None], metric: Metric) -> None:
+def pairs() -> list[Any]:
+    """Every history with every metric; with an index type that the place of both chooses, or (slowly) with all.
+
+    So each index type meets each history, and each metric.
+    """
+    chosen = [
+        pytest.param(
+            history,
+            metric,
+            APPROXIMATE[(number + place) % len(METRICS) :: len(METRICS)],
+            id=f"{history.__name__}-{metric.value}",
+        )
+        for number, history in enumerate(HISTORIES)
+        for place, metric in enumerate(METRICS)
+    ]
+    every = [
+        pytest.param(
+            history, metric, APPROXIMATE, id=f"{history.__name__}-{metric.value}-all", marks=pytest.mark.slow
+        )
+        for history in HISTORIES
+        for metric in METRICS
+    ]
+    return chosen + every
+
+
+@pytest.mark.parametrize(("history", "metric", "index_types"), pairs())
+def test_recall(
+    opened: Callable[..., VectorDatabase],
+    history: Callable[[Library], None],
+    metric: Metric,
+    index_types: tuple[str, ...],
+) -> None:
     database = opened()
     library = Library(database.create(CollectionSpec("law", metric), fingerprint(DIM)))
     history(library)
@@ -195,7 +225,7 @@ def test_recall(opened: Callable[..., VectorDatabase], history: Callable[[Librar
             hits = library.collection.search(library.rows[keys[3]][None], len(keys))[0]
             assert {hit.path for hit in hits} == {f"/p/{key}.jpg" for key in keys}
     # Members of groups are no queries here: in large files a graph loses its way among vectors that are the same.
-    for index_type in APPROXIMATE:
+    for index_type in index_types:
         searched = database.open(CollectionSpec("law", metric, index_type))
         searched.build_index()
         for k in RESULTS:

@@ -47,9 +47,13 @@ def _page(found: Evaluation, max_megapixels: float) -> Iterator[str]:
     yield "</body>\n</html>\n"
 
 
-def figure(panel: Panel) -> str:
-    """A chart, for light and for dark."""
-    light, dark = (pages.data_uri(as_png(panel, dark=dark), "png") for dark in (False, True))
+def figure(panel: Panel, png: bytes | None = None) -> str:
+    """A chart, for light and for dark.
+
+    Args:
+        png: the one for light, where it was drawn before.
+    """
+    light, dark = (pages.data_uri(one, "png") for one in (png or as_png(panel), as_png(panel, dark=True)))
     return (
         f'<picture class="figure"><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img alt="{text(panel.says)}" src="{light}"></picture>\n'

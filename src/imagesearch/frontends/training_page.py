@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from imagesearch.errors import UsageError
 from imagesearch.frontends import pages
 from imagesearch.frontends.evaluation_page import figure, small_picture
 from imagesearch.frontends.pages import breaking, link, picture_box, text
-from imagesearch.frontends.panels import as_png
+from imagesearch.frontends.panels import Panel, as_png
 from imagesearch.frontends.text import shortest_names
 from imagesearch.frontends.training_figures import training_panels
 from imagesearch.frontends.training_tables import remarks, report_tables, training_tables, verdict
@@ -41,13 +41,14 @@ def write_training(found: Training, max_megapixels: float) -> Path:
         UsageError: they cannot be written.
     """
     folder = Path(found.out)
+    drawn = _drawn(found)
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        for panel in training_panels(found):
-            (folder / FIGURES / f"{panel.name}.png").write_bytes(as_png(panel))
+        for panel, png in drawn:
+            (folder / FIGURES / f"{panel.name}.png").write_bytes(png)
     except OSError as error:
         raise UsageError(f"cannot write {str(folder)!r}: {(error.strerror or str(error)).lower()}") from error
-    return write_training_page(found, folder / REPORT, max_megapixels)
+    return pages.write(_page(found, max_megapixels, drawn), folder / REPORT)
 
 
 def write_training_page(found: Training, file: str | os.PathLike[str], max_megapixels: float) -> Path:
@@ -59,10 +60,15 @@ def write_training_page(found: Training, file: str | os.PathLike[str], max_megap
     Raises:
         UsageError: it cannot be written.
     """
-    return pages.write(_page(found, max_megapixels), file)
+    return pages.write(_page(found, max_megapixels, _drawn(found)), file)
 
 
-def _page(found: Training, max_megapixels: float) -> Iterator[str]:
+def _drawn(found: Training) -> list[tuple[Panel, bytes]]:
+    """Panels, and their PNG files for light pages: to draw one takes longer than all the rest of the page."""
+    return [(panel, as_png(panel)) for panel in training_panels(found)]
+
+
+def _page(found: Training, max_megapixels: float, drawn: Sequence[tuple[Panel, bytes]]) -> Iterator[str]:
     """The page, part by part."""
     title = f"Training of {Path(found.out).name}"
     yield f"{pages.head(title, _STYLE)}<header>\n<h1>{text(title)}</h1>\n"
@@ -71,7 +77,7 @@ def _page(found: Training, max_megapixels: float) -> Iterator[str]:
     yield f'<p class="note">{text(said[0].upper() + said[1:])}.</p>\n'
     yield pages.table(training_tables(found)[0])
     yield "<h2>Figures</h2>\n"
-    yield from map(figure, training_panels(found))
+    yield from (figure(panel, png) for panel, png in drawn)
     yield from map(pages.table, report_tables(found))
     yield from _mistakes(found, max_megapixels)
     yield from _about_pictures(found)

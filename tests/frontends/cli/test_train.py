@@ -6,19 +6,25 @@ import errno
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from imagesearch import training
+from imagesearch.frontends.cli.app import app
 from imagesearch.models import new_head
 
 from ...conftest import draw_picture
 from ...models.conftest import save_checkpoint
 from ..conftest import Run
+
+# All figures of a report are those of test_train_report.py.
+pytestmark = pytest.mark.usefixtures("one_figure")
 
 CLASSES = ("red", "blue <b>|x", "grün")
 
@@ -50,6 +56,21 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place.mkdir(exist_ok=True)
         draw_picture(number).save(place / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(classes: Path, tmp_path_factory: pytest.TempPathFactory, runner: CliRunner) -> Path:
+    """What ``imagesearch train --force`` made of the classes. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    result = runner.invoke(app, ["train", str(classes), "--out", str(folder), "--force"])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def mine(trained: Path) -> Path:
+    """A copy of it, ``mine``, which may be changed."""
+    return Path(shutil.copytree(trained, "mine"))
 
 
 def test_train_classify_and_search_with_the_result(run: Run, classes: Path) -> None:
@@ -87,10 +108,9 @@ def test_what_was_trained_is_listed(run: Run, classes: Path) -> None:
     assert run("models", "--trained", "--words").code == 2
 
 
-def test_predictions_are_those_of_plain_transformers(run: Run, classes: Path) -> None:
+def test_predictions_are_those_of_plain_transformers(run: Run, classes: Path, mine: Path) -> None:
     from transformers import pipeline
 
-    assert run("train", classes, "--out", "mine", "--force").code == 0
     pictures = sorted(classes.rglob("1*.png"))
     shown = run("classify", "--model", "mine", *pictures, "--json", "-k", 3)
     ours = {one["path"]: one["predictions"] for one in json.loads(shown.out)}
@@ -232,9 +252,8 @@ def test_other_folders_are_not_replaced(run: Run, classes: Path) -> None:
     assert Path("mine/precious.txt").read_text() == "x"
 
 
-def test_an_earlier_result_is_replaced_only_if_wanted(run: Run, classes: Path) -> None:
-    assert run("train", classes, "--out", "mine", "--force").code == 0
-    Path("mine", training.REPORT).write_text("{}")
+def test_an_earlier_result_is_replaced_only_if_wanted(run: Run, classes: Path, mine: Path) -> None:
+    (mine / training.REPORT).write_text("{}")
     done = run("train", classes, "--out", "mine")
     assert done.code == 1
     assert "holds an earlier result" in done.err
@@ -242,9 +261,10 @@ def test_an_earlier_result_is_replaced_only_if_wanted(run: Run, classes: Path) -
     assert json.loads(Path("mine", training.REPORT).read_text())["classes"] == 3
 
 
-def test_a_full_disk_leaves_the_earlier_result(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("train", classes, "--out", "mine", "--force").code == 0
-    before = Path("mine", training.REPORT).read_text()
+def test_a_full_disk_leaves_the_earlier_result(
+    run: Run, classes: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (mine / training.REPORT).read_text()
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -253,7 +273,7 @@ def test_a_full_disk_leaves_the_earlier_result(run: Run, classes: Path, monkeypa
     done = run("train", classes, "--out", "mine", "--force")
     assert done.code == 1
     assert "no space left on device" in done.err
-    assert Path("mine", training.REPORT).read_text() == before
+    assert (mine / training.REPORT).read_text() == before
     assert not list(Path().glob("mine.*"))
 
 

@@ -21,12 +21,14 @@ from safetensors.numpy import load_file
 from imagesearch import training
 from imagesearch.images import sources
 
-from ...conftest import REPOSITORY, draw_picture
+from ...conftest import REPOSITORY, draw_picture, skip_without
 from ...models.conftest import save_checkpoint
 from ..conftest import Run
 
-pytest.importorskip("accelerate")
-pytest.importorskip("pytorch_metric_learning")
+skip_without("accelerate", "pytorch_metric_learning")
+
+# All figures of a report are those of test_train_report.py.
+pytestmark = pytest.mark.usefixtures("one_figure")
 
 TINY = ("--epochs", 2, "--train-batch", 8, "--learning-rate", 0.0005, "--held-out", 0.25)
 
@@ -185,34 +187,36 @@ def test_classes_too_small_to_validate_retrieval(run: Run, classes: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "kills"),
     [
-        pytest.param(("--method", "lora", "--loss", "arcface"), 1, id="quick"),
+        # The quickest: a new process takes seconds to import what LoRA needs.
+        pytest.param(("--method", "full", "--loss", "arcface"), 1, id="quick"),
         pytest.param(("--method", "lora"), 1, id="lora", marks=pytest.mark.slow),
-        pytest.param(("--method", "full", "--loss", "arcface"), 1, id="arcface", marks=pytest.mark.slow),
+        pytest.param(("--method", "lora", "--loss", "arcface"), 1, id="lora-arcface", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_model(
-    classes: Path, options: tuple[str, ...], kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    classes: Path,
+    options: tuple[str, ...],
+    kills: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
-    command = [sys.executable, "-m", "imagesearch", "train", str(classes), *options, *map(str, TINY), "--force"]
-
-    def start(out: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*command, "--out", out], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
-
-    assert start("whole").wait(timeout=100) == 0
+    command = ("train", classes, *options, *TINY, "--force")
+    program = [sys.executable, "-m", "imagesearch", *map(str, command), "--out", "killed"]
+    assert run(*command, "--out", "whole").code == 0
     cache = tmp_path / "another"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     for _ in range(kills):
-        killed, before = start("killed"), set(cache.rglob("checkpoint-*"))
+        killed = subprocess.Popen(program, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        before = set(cache.rglob("checkpoint-*"))
         while not set(cache.rglob("checkpoint-*")) - before:  # not before it has got any further
             assert killed.poll() is None, "it was over before it could be killed"
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.2))
         killed.kill()
         killed.wait()
-    assert start("killed").wait(timeout=100) == 0
+    assert run(*command, "--out", "killed").code == 0
     expected, found = (load_file(f"{name}/model.safetensors") for name in ("whole", "killed"))
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)

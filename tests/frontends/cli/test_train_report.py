@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 from pathlib import Path
@@ -49,13 +50,20 @@ def test_it_is_in_the_folder_of_the_model(run: Run, classes: Path) -> None:
     assert "onerror=alert(1)>" not in page.html
     for said in ("Worst mistakes", "confused most often", "Retrieval", "3 classes", "taken for", "blue <b>|x"):
         assert said in page.text
-    names = {path.name for path in Path("mine/figures").iterdir()}
+    figures = Path("mine/figures")
+    names = {path.name for path in figures.iterdir()}
     assert names == {"methods.png", "confusion.png", "classes.png", "reliability.png"}
     for name in names:
         with Image.open(Path("mine/figures", name)) as figure:
             assert figure.width > 500
+    light = {f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in figures.iterdir()}
+    dark = {attributes["srcset"] for tag, attributes in page.elements if tag == "source"}
+    assert light <= set(addresses(page))
+    assert len(dark) == len(light)
+    assert not dark & light
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_it_is_written_where_the_model_is_not(run: Run, classes: Path) -> None:
     """Of noise the neighbours know as much; which seed shows that is found out."""
     for seed in range(6):
@@ -80,6 +88,7 @@ def test_learning_curves_and_retrieval_of_what_was_fine_tuned(run: Run, classes:
     assert "after: last" in Page(Path("mine/report.html")).text
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_pictures_that_vanished_are_named(classes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     for name in CLASSES:
@@ -110,6 +119,7 @@ def test_several_labels(run: Run, classes: Path) -> None:
     assert not Path("mine/figures/confusion.png").exists()
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_a_page_that_cannot_be_written(run: Run, classes: Path) -> None:
     Path("file").write_text("x")
     done = run("train", classes, "--out", "mine", "--force", "--html", "file/page.html")
@@ -139,6 +149,7 @@ def test_the_progress_line_tells_loss_and_accuracy(classes: Path, tmp_path: Path
     assert watcher.said[-1] == f"train epoch 2: loss {last['loss']:.3f}, {measured}"
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_a_full_disk_leaves_the_model(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

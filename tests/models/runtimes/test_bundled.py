@@ -33,6 +33,11 @@ STARTER = catalogue.STARTER_FOLDER
 OPENVINO, TORCH = (RuntimeOptions("cpu", "float32", runtime) for runtime in ("openvino", "torch"))
 
 
+@pytest.fixture(autouse=True)
+def known_precision() -> None:
+    """Instead of the one that all other tests have: here it is found out each time."""
+
+
 @pytest.mark.parametrize("task", ["features", "labels"])
 def test_it_gives_what_pytorch_gives(task: Task) -> None:
     open_model = open_embedder if task == "features" else open_classifier

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache as cache_calls
 from pathlib import Path
 from typing import Any, get_args
 
@@ -106,6 +107,7 @@ class TestFaithful:
             assert vectors.dtype == np.float32
             assert (vectors * expected[:number]).sum(axis=1).min() >= 0.9999
 
+    @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize("runtime", ["torch", *GRAPHS])
     @pytest.mark.parametrize("precision", ["auto", "float32"])
     def test_the_bundled_model_on_photographs(self, runtime: str, precision: str, photos: Path) -> None:
@@ -122,18 +124,20 @@ class TestFaithful:
         mine = open_embedder(find_checkpoint(str(folder)), cpu(runtime, precision))
         assert (encode(mine, pictures) * expected).sum(axis=1).min() >= 0.999
 
-    @pytest.mark.xdist_group("labels of photographs")  # what plain Transformers says is asked once
+    @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize("runtime", ["torch", *GRAPHS])
+    @pytest.mark.parametrize("photographs", [66, pytest.param(200, marks=pytest.mark.slow)])
     def test_labels_of_photographs(
-        self, runtime: str, photos: Path, mobilenet: Path, plain_labels: list[int]
+        self, runtime: str, photographs: int, photos: Path, mobilenet: Path, plain_labels: PlainLabels
     ) -> None:
+        """Rounding may decide between two labels that are as probable, in one of 200."""
         mine = open_classifier(find_checkpoint(str(mobilenet)), cpu(runtime, "auto"))
-        files = sorted(photos.iterdir())[:: 1000 // len(plain_labels)]
-        batch = [mine.preprocess(load_image(path)) for path in files]
+        batch = [mine.preprocess(load_image(path)) for path in every(photos, photographs)]
         labels = [
             best.index for start in range(0, len(batch), 50) for (best,) in mine.predict(batch[start:][:50], 1)
         ]
-        assert np.mean(np.array(labels) == plain_labels) >= 0.995
+        assert len(labels) == photographs
+        assert np.sum(np.array(labels) != plain_labels(photographs)) <= 1
 
     @pytest.mark.usefixtures("in_this_process")
     @pytest.mark.parametrize("runtime", GRAPHS)
@@ -168,25 +172,39 @@ class TestFaithful:
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Conversions that can be tampered with, and that need not import PyTorch first."""
+    """Conversions that can be tampered with, and that neither import PyTorch first nor time graphs for long."""
     monkeypatch.setattr(selection, "convert", conversion.convert_here)
+    monkeypatch.setattr(export, "_TRIAL_SECONDS", 0.0)
+
+
+PlainLabels = Callable[[int], list[int]]
+
+
+def every(photos: Path, number: int) -> list[Path]:
+    """So many of a thousand photographs, from the first to the last."""
+    return sorted(photos.iterdir())[:: 1000 // number][:number]
 
 
 @pytest.fixture(scope="module")
-def plain_labels(photos: Path, mobilenet: Path) -> list[int]:
-    """What plain Transformers says of 200 photographs."""
+def plain_labels(photos: Path, mobilenet: Path) -> PlainLabels:
+    """What plain Transformers says of a number of photographs."""
     import torch
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     processor = AutoImageProcessor.from_pretrained(mobilenet, backend="pil")
     model = AutoModelForImageClassification.from_pretrained(mobilenet, dtype=torch.float32).eval()
-    labels: list[int] = []
-    files = sorted(photos.iterdir())[::5]
-    for start in range(0, len(files), 25):
-        inputs = processor(images=[load_image(path) for path in files[start : start + 25]], return_tensors="pt")
-        with torch.no_grad():
-            labels += model(**inputs).logits.argmax(-1).tolist()
-    return labels
+
+    @cache_calls
+    def labels_of(number: int) -> list[int]:
+        labels: list[int] = []
+        files = every(photos, number)
+        for start in range(0, number, 25):
+            inputs = processor(images=[load_image(path) for path in files[start:][:25]], return_tensors="pt")
+            with torch.no_grad():
+                labels += model(**inputs).logits.argmax(-1).tolist()
+        return labels
+
+    return labels_of
 
 
 class TestChoice:
@@ -514,6 +532,7 @@ class TestKeeping:
         assert (encode(open_again(), pictures) * expected).sum(axis=1).min() >= 0.9999
 
 
+@pytest.mark.usefixtures("in_this_process")  # not the start, which finds what was converted
 @pytest.mark.parametrize("runtime", GRAPHS)
 def test_a_cold_start_loads_neither_torch_nor_transformers(
     runtime: str, checkpoint: Callable[[str], Path], picture_folder: Path
