@@ -231,9 +231,11 @@ def help_train(config: Config) -> None:
 def _train(config: Config, request: Request, progress: Progress, team: Team) -> Training:
     from imagesearch.images.sources import load_image
     from imagesearch.learning.match import Match
+    from imagesearch.learning.splits import check_held_out
     from imagesearch.models.objectives import is_for_retrieval
 
     methods, loss = _methods(request), _loss(request)
+    check_held_out(request.held_out)
     out = _place(config, request)
     checkpoint = _find(config)
     began = time.monotonic()

@@ -165,8 +165,7 @@ def split(members: Membership, relations: Relations, *, held_out: float = 0.2, s
     Raises:
         UsageError: the part is not within 0 and 1, or nothing can be set aside.
     """
-    if not 0 < held_out < 1:
-        raise UsageError(f"a held-out part of {held_out:g}: must be above 0 and below 1")
+    check_held_out(held_out)
     counts = members.sum(axis=0)
     # Of two pictures one is set aside, however small the part: a class without any is not measured.
     wanted = np.where(counts > 1, np.maximum(np.round(held_out * counts), 1), 0).astype(np.int64)
@@ -186,6 +185,16 @@ def split(members: Membership, relations: Relations, *, held_out: float = 0.2, s
         )
     places = np.sort(np.array(aside, np.int64))
     return Split(np.setdiff1d(np.arange(len(members)), places), places)
+
+
+def check_held_out(part: float) -> None:
+    """Refuse a part of the pictures that cannot be set aside.
+
+    Raises:
+        UsageError: it is not above 0 and below 1.
+    """
+    if not 0 < part < 1:
+        raise UsageError(f"a held-out part of {part:g}: must be above 0 and below 1")
 
 
 def folds(members: Membership, groups: Places, count: int, *, seed: int = 0) -> Places:

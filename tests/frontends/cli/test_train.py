@@ -278,7 +278,8 @@ def test_a_full_disk_leaves_the_earlier_result(
 
 
 @pytest.mark.parametrize("part", ["0", "1", "-1"])
-def test_an_impossible_part(run: Run, classes: Path, part: str) -> None:
+def test_an_impossible_part(run: Run, classes: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "read_labelled", lambda *_: pytest.fail("pictures were read first"))
     done = run("train", classes, "--held-out", part, "--out", "mine")
     assert done.code == 1
     assert "must be above 0 and below 1" in done.err
