@@ -63,10 +63,10 @@ def test_keys_give_labels(labelling: Page, gallery_site: Site) -> None:
 
 def test_buttons_keep_the_focus_and_the_expected_accuracy_is_drawn(labelling: Page, gallery_site: Site) -> None:
     page = labelling
-    for label in ("round", "square"):
+    for number, label in enumerate(("round", "square"), start=1):
         page.get_by_label("Another label").fill(label)
         page.get_by_role("button", name="Add").click()
-        expect(page.get_by_role("button", name=label)).to_be_visible()
+        expect(page.locator("#progress")).to_contain_text(f"{number} of")  # its button may be there from before
     for number in range(3, 9):
         page.get_by_role("button", name="round" if number % 2 else "square").click()
         expect(page.locator("#progress")).to_contain_text(f"{number} of")
