@@ -18,7 +18,8 @@ from pathlib import Path
 from imagesearch.config import config_of
 from imagesearch.evaluating import Evaluation, Request, evaluate
 from imagesearch.frontends.evaluation_tables import tables
-from imagesearch.search.ranking import METHODS, RECIPES
+from imagesearch.search.image_encoding import VIEWS
+from imagesearch.search.ranking import QUICK_METHODS, RECIPES
 
 PAGE = Path(__file__).with_name("ranking.md")
 # What stands between two such marks of the page is replaced.
@@ -28,7 +29,7 @@ METHODS_MARK, COPIES_MARK = "made by make_ranking.py --folder", "made by make_ra
 def measured(folder: str, model: str, queries: int) -> Evaluation:
     """Every ranking method on one folder, with one model."""
     settings = config_of({"model": {"name": model}})
-    return evaluate(settings, Request(folders=(folder,), methods=METHODS, queries=queries))
+    return evaluate(settings, Request(folders=(folder,), methods=QUICK_METHODS, queries=queries))
 
 
 def section(name: str, found: Evaluation) -> str:
@@ -45,7 +46,7 @@ def summary(found: Sequence[tuple[str, Evaluation]]) -> str:
     """The gain of mAP of each method on everything, with what it does."""
     columns = [f"{name}, {Path(one.models[0].model).name}" for name, one in found]
     lines = [["method", "order", *columns], ["---", "---", *["---:"] * len(columns)]]
-    for method in METHODS[1:]:
+    for method in QUICK_METHODS[1:]:
         cells = []
         for _, one in found:
             report = one.models[0].labels
@@ -57,10 +58,11 @@ def summary(found: Sequence[tuple[str, Evaluation]]) -> str:
 
 
 def copies_measured(folder: str, model: str, originals: int) -> Evaluation:
-    """Distorted copies of pictures of one folder, by distance alone and with the default ranking."""
+    """Distorted copies of pictures of one folder, by distance, with the default ranking and by patches."""
     settings = config_of({"model": {"name": model}})
-    methods = ("none", settings.search.rerank)
-    return evaluate(settings, Request(folders=(folder,), methods=methods, copies=True, originals=originals))
+    methods = ("none", settings.search.rerank, "patches")
+    request = Request(folders=(folder,), methods=methods, views=VIEWS, copies=True, originals=originals)
+    return evaluate(settings, request)
 
 
 def copies_section(name: str, found: Evaluation) -> str:
@@ -68,10 +70,11 @@ def copies_section(name: str, found: Evaluation) -> str:
     (model,) = found.models
     report = model.copies
     assert report is not None
-    *_, levels, rankings = tables(found)
+    *_, levels, rankings, distortions = tables(found)
     each = f"Copies of {report.originals:,} of {report.rows:,} pictures, {len(report.levels)} of each."
     parts = [f"### Copies of {name}, {Path(model.model).name}\n", f"{each}\n", levels.markdown()]
-    return "\n".join([*parts, "All copies together:\n", rankings.markdown()])
+    parts += ["All copies together:\n", rankings.markdown()]
+    return "\n".join([*parts, "recall@1 by distortion, all its levels together:\n", distortions.markdown()])
 
 
 def main() -> None:

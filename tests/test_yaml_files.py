@@ -52,7 +52,7 @@ def test_every_method_is_a_setting(tmp_path: Path, method: str) -> None:
 
 def test_other_names_are_no_settings() -> None:
     with pytest.raises(ConfigError, match="rerank"):
-        load_config(overrides={"search": {"rerank": "whiten"}})
+        load_config(overrides={"search": {"rerank": "shuffle"}})
 
 
 def test_a_layout_that_cannot_be_edited_by_lines_is_left_alone(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from imagesearch.errors import ImageSearchError, PictureError
 from imagesearch.images.files import IN_MEMORY, file_content
 from imagesearch.images.raw import is_raw
 from imagesearch.images.sources import ImageSource, bytes_of, load_image
+from imagesearch.search.image_encoding import load_region
 from imagesearch.search.query import Region
-from imagesearch.search.vectors import load_region
 
 # Pictures that go into one request, as the API bounds it.
 MOST_TOGETHER = 64

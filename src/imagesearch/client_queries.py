@@ -115,7 +115,8 @@ class _Request:
         Args:
             wanted: options, for JSON.
         """
-        stored = self._stored()
+        # A file that is seen in several views is encoded, whatever is stored of it.
+        stored = self._stored() if wanted.get("views") in (None, "whole") else {}
         failed: dict[int, ImageSearchError] = {}
         asked: dict[int, dict[str, Any]] = {}
         with self._pictures.uploading() as upload:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imagesearch.config import Config
-from imagesearch.errors import ImageSearchError, UnsupportedIndexError, UsageError
+from imagesearch.errors import UnsupportedIndexError, UsageError
 from imagesearch.managing import connection_options
 from imagesearch.models import catalogue
 from imagesearch.records import Progress, no_progress
-from imagesearch.search.ranking import METHODS, check_method
+from imagesearch.search.image_encoding import checked_views
+from imagesearch.search.patches import PatchMatcher
+from imagesearch.search.ranking import QUICK_METHODS, by_patches, check_method
+from imagesearch.searching import reading_of
 from imagesearch.service import ImageSearch
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import ConnectionOptions, VectorDatabase
@@ -35,10 +37,9 @@ if TYPE_CHECKING:
     from imagesearch.learning.index_quality import IndexReport
     from imagesearch.learning.metrics import Difference
     from imagesearch.learning.outcomes import Choice, Cost, LabelReport
+    from imagesearch.learning.pictures import PictureFiles
     from imagesearch.learning.words_evaluation import WordSummary
 
-# Pictures that the time of reading and encoding one is measured with.
-_TIMED_PICTURES = 12
 # Queries that an index is probed with, and how far, in parts of its length, each is moved off the vector of a row:
 # a stored vector is the easiest of all to find.
 _PROBES, _OFF = 200, 0.2
@@ -55,6 +56,7 @@ class Request:
         labels: a CSV file of path and label; None: names of sub-folders.
         models: to compare, names or folders; none: the configured one.
         methods: ranking methods to compare with ``"none"``.
+        views: how pictures are seen that are asked for, besides as a whole.
         copies: look for originals from distorted copies; None: if there are no labels.
         index: measure the index.
         words: ask for each label by its name.
@@ -69,6 +71,7 @@ class Request:
     labels: str | None = None
     models: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("none",)
+    views: tuple[str, ...] = ()
     copies: bool | None = None
     index: bool = False
     words: bool = False
@@ -86,6 +89,8 @@ class Request:
         """
         for method in self.methods:
             check_method(method)
+        for views in self.views:
+            checked_views(views)
         for name in ("k", "queries", "originals"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} = {getattr(self, name)}: must be at least 1")
@@ -179,7 +184,7 @@ def evaluate(config: Config, request: Request, progress: Progress = no_progress)
 
 
 def tune(config: Config, request: Request, progress: Progress = no_progress) -> Evaluation:
-    """Try all ranking methods on the collection, and write the best into the settings file if its gain is sure.
+    """Try the quick ranking methods, and write the best into the settings file if its gain is sure.
 
     The file is the one that was read, or else ``config.yaml`` in the working directory.
 
@@ -194,7 +199,7 @@ def tune(config: Config, request: Request, progress: Progress = no_progress) -> 
 
     if len(request.models) > 1:
         raise UsageError("a ranking method is tuned for one model at a time: leave out the comparison")
-    done = evaluate(config, replace(request, methods=METHODS), progress)
+    done = evaluate(config, replace(request, methods=QUICK_METHODS), progress)
     report = done.models[0].labels or done.models[0].copies
     if report is None:
         raise UsageError("nothing was measured that a ranking method could be chosen by")
@@ -272,11 +277,12 @@ def _evaluate_model(
     images: ImageSearch, database: VectorDatabase, request: Request, progress: Progress
 ) -> ModelEvaluation:
     from imagesearch.learning.copies import CopiesPlan, evaluate_copies
-    from imagesearch.learning.evaluation import evaluate_labels, measure_costs
+    from imagesearch.learning.evaluation import evaluate_labels
     from imagesearch.learning.exact import read_rows
     from imagesearch.learning.index_quality import evaluate_index
     from imagesearch.learning.labels import file_labels, folder_labels
     from imagesearch.learning.outcomes import Plan
+    from imagesearch.learning.pictures import PictureFiles
 
     collection = images.collection()
     axes = images.networks.label_axes(collection.fingerprint)
@@ -284,27 +290,17 @@ def _evaluate_model(
     labels = file_labels(request.labels, rows.pictures) if request.labels else folder_labels(rows.pictures)
     is_labelled = request.labels is not None or len({label for label in labels if label is not None}) > 1
     wants_copies = not is_labelled if request.copies is None else request.copies
-    re_ranks = set(request.methods) != {"none"}
-    encoding = _encoding_seconds(images, rows) if wants_copies or re_ranks else None
-    costs: dict[str, Cost] = {}
-    if re_ranks:
-        costs = measure_costs(collection, _probes(rows, request.seed), request.methods, encoding or 0.0, axes)
+    reading, networks = reading_of(images.config), images.networks
+    files = PictureFiles(networks.embedder, PatchMatcher(networks.patch_encoder, reading), reading)
+    costs, encoding = _costs(images, rows, files, request, always=wants_copies)
     model = collection.fingerprint.model
     by_labels = by_copies = by_index = None
     if is_labelled:
-        plan = Plan(request.methods, request.k, request.queries, request.seed)
-        by_labels = evaluate_labels(rows, labels, plan, model=model, costs=costs, progress=progress)
+        plan = Plan(request.methods, request.views, request.k, request.queries, request.seed)
+        by_labels = evaluate_labels(rows, labels, plan, model=model, costs=costs, files=files, progress=progress)
     if wants_copies:
-        settings = images.config
-        copies = CopiesPlan(
-            originals=request.originals,
-            methods=request.methods,
-            seed=request.seed,
-            max_megapixels=settings.data.max_megapixels,
-            batch_size=settings.extraction.batch_size,
-            max_workers=settings.extraction.decode_threads,
-        )
-        by_copies = evaluate_copies(rows, images.embedder, copies, costs=costs, progress=progress)
+        copies = CopiesPlan(request.originals, request.methods, request.views, request.seed)
+        by_copies = evaluate_copies(rows, files, copies, costs=costs, progress=progress)
     if request.index:
         probes = _probes(rows, request.seed)
         by_index = evaluate_index(database, collection.spec, rows, probes, k=request.k, progress=progress)
@@ -312,6 +308,29 @@ def _evaluate_model(
     words, unknown = _by_words(images, rows, labels) if request.words else (None, ())
     sure = _by_confidence(images, rows, labels, request.seed) if request.confidence else None
     return ModelEvaluation(model, milliseconds, by_labels, by_copies, by_index, words, unknown, sure)
+
+
+def _costs(
+    images: ImageSearch, rows: Rows, files: PictureFiles, request: Request, *, always: bool
+) -> tuple[dict[str, Cost], float | None]:
+    """Of each way of asking, if there are several; and seconds to read and encode a picture, then or if wanted."""
+    from imagesearch.learning.costs import encoding_seconds, measure_costs, measure_patches, with_views
+
+    re_ranks = set(request.methods) != {"none"} or bool(set(request.views) - {"whole"})
+    if not always and not re_ranks:
+        return {}, None
+    others = tuple(checked_views(views) for views in request.views if views != "whole")
+    seconds = encoding_seconds(files, rows, others)
+    if not re_ranks:
+        return {}, seconds["whole"]
+    encoding, probes = seconds["whole"] or 0.0, _probes(rows, request.seed)
+    costs = measure_costs(images.collection(), probes, request.methods, encoding, rows.label_axes)
+    for method in filter(by_patches, request.methods):
+        costs[method] = measure_patches(files, rows, costs["none"], encoding)
+    whole = dict(costs)
+    for views in others:
+        costs.update(with_views(whole, views, (seconds[views] or 0.0) - encoding, encoding))
+    return costs, seconds["whole"]
 
 
 def _by_words(
@@ -354,16 +373,3 @@ def _probes(rows: Rows, seed: int) -> np.ndarray:
     # Of the same length: where vectors have unit length, those of queries do, too.
     scale = np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return np.asarray(moved * lengths / scale, np.float32)
-
-
-def _encoding_seconds(images: ImageSearch, rows: Rows) -> float | None:
-    """Seconds to read and encode one picture, median; None if none can be read."""
-    seconds = []
-    for picture in rows.pictures[:: max(1, len(rows.pictures) // _TIMED_PICTURES)][: _TIMED_PICTURES + 1]:
-        began = time.perf_counter()
-        try:
-            images.embed([picture.path])
-        except ImageSearchError:  # moved or damaged since it was indexed: its time says nothing
-            continue
-        seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds[1:] or seconds)) if seconds else None

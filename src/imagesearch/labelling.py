@@ -17,8 +17,9 @@ from imagesearch.library.placing import digest_of
 from imagesearch.managing import Collections
 from imagesearch.networks import Networks
 from imagesearch.records import ImageRecord, Prediction, Progress, Skipped, no_progress, picture_id
+from imagesearch.search.image_encoding import ImageReading, encode_images
 from imagesearch.search.labels import Labeller, LabelOptions, check_top, label_images
-from imagesearch.search.vectors import ImageReading, encode_images, indexed_names
+from imagesearch.search.vectors import indexed_names
 from imagesearch.stores.base import require_same_model
 
 if TYPE_CHECKING:

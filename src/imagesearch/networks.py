@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imagesearch.models.embedder import Embedder, Encoder
     from imagesearch.models.heads import Head
     from imagesearch.models.network import Task
+    from imagesearch.models.patches import PatchEncoder
     from imagesearch.models.runtimes.base import RuntimeOptions
     from imagesearch.models.text import TextEmbedder
     from imagesearch.models.words import WordQuery
@@ -43,6 +44,7 @@ class Networks:
         self._embedder = embedder
         self._classifier: Classifier | None = None
         self._texts: TextEmbedder | None = None
+        self._patch_encoder: PatchEncoder | None = None
         self._heads: dict[str, Head] = {}
         # By pooling; None: there are none.
         self._label_axes: dict[str, NDArray[np.float64] | None] = {}
@@ -50,6 +52,7 @@ class Networks:
         self._embedder_lock = threading.Lock()
         self._classifier_lock = threading.Lock()
         self._words_lock = threading.Lock()
+        self._patches_lock = threading.Lock()
         # Held while graphs are made. Who wants a network meanwhile gets the one that there is.
         self._optimizing = threading.Lock()
 
@@ -64,6 +67,35 @@ class Networks:
             if self._embedder is None:
                 self._embedder = self._load_embedder()
             return self._embedder
+
+    def patch_encoder(self) -> PatchEncoder:
+        """What makes vectors of pictures' patches, in PyTorch; loaded when it is first asked for.
+
+        Raises:
+            ModelError: it cannot be loaded, or the embedder was given and is no network.
+        """
+        from imagesearch.models.embedder import Embedder
+        from imagesearch.models.network import Network
+        from imagesearch.models.patches import PatchEncoder
+        from imagesearch.models.runtimes.torch import TorchRuntime
+
+        embedder = self.embedder()
+        with self._patches_lock:
+            if self._patch_encoder is None:
+                settings = self._config.model
+                if isinstance(embedder, Embedder) and isinstance(embedder.runtime, TorchRuntime):
+                    network = embedder.runtime.network
+                elif self._is_given:
+                    raise ModelError("an embedder that was given has no patches: rank by another method")
+                else:
+                    network = Network.load(
+                        self._checkpoint("features"),
+                        "features",
+                        device=settings.device,
+                        precision=settings.precision,
+                    )
+                self._patch_encoder = PatchEncoder(network)
+            return self._patch_encoder
 
     def classifier(self) -> Classifier:
         """The network that labels images.

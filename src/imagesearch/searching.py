@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 from imagesearch.config import Config
 from imagesearch.errors import ModelError, UsageError
@@ -13,11 +13,18 @@ from imagesearch.managing import Collections
 from imagesearch.networks import Networks
 from imagesearch.records import Fingerprint
 from imagesearch.search.answers import Answer, answer
+from imagesearch.search.image_encoding import ImageReading, checked_views
+from imagesearch.search.patches import PatchMatcher
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.ranking import RECIPES
-from imagesearch.search.reordering import Floats
-from imagesearch.search.vectors import ImageReading, Meaning, QueryEncoder
+from imagesearch.search.ranking import RECIPES, by_patches, check_method
+from imagesearch.search.vectors import Meaning, QueryEncoder
 from imagesearch.stores.base import Collection, require_same_model
+
+
+def reading_of(config: Config) -> ImageReading:
+    """How the settings say that images are read."""
+    extraction, data = config.extraction, config.data
+    return ImageReading(extraction.batch_size, extraction.decode_threads, data.max_megapixels, data.read_timeout)
 
 
 class Searcher:
@@ -32,22 +39,26 @@ class Searcher:
     def answer(self, queries: Iterable[ImageSource | Query], options: SearchOptions) -> list[Answer]:
         """See :meth:`imagesearch.service.ImageSearch.answer`."""
         options.check()
-        if options.rerank is None:
-            options = replace(options, rerank=self._config.search.rerank)
+        settings = self._config.search
+        method = options.rerank or settings.rerank
+        options = replace(options, rerank=method, views=options.views or settings.views)
+        check_method(method)
         asked = [Query.of(query) for query in queries]
         collection = self._collections.open()
         there = collection.fingerprint
         require_same_model(collection.spec.name, self._networks.fingerprint(there), there)
         words = partial(self._words, collection)
-        encoder = QueryEncoder(collection, self._networks.embedder, words, self.reading)
+        views = checked_views(options.views or settings.views)
+        encoder = QueryEncoder(collection, self._networks.embedder, words, self.reading, views)
         background = self._collections.background(collection)
-        axes = self._label_axes(options.rerank, there)
-        return answer(collection, encoder, asked, options, background=background, label_axes=axes)
+        axes = self._networks.label_axes(there) if RECIPES[method].by_labels else None
+        patches = self.patches if by_patches(method) else None
+        return answer(collection, encoder, asked, options, background=background, label_axes=axes, patches=patches)
 
-    def _label_axes(self, method: str | None, fingerprint: Fingerprint) -> Floats | None:
-        """See :func:`~imagesearch.search.ranking.rank`; None also where the method does not look at labels."""
-        by_labels = method is not None and method in RECIPES and RECIPES[method].by_labels
-        return self._networks.label_axes(fingerprint) if by_labels else None
+    @cached_property
+    def patches(self) -> PatchMatcher:
+        """What compares patches of pictures, which remembers some."""
+        return PatchMatcher(self._networks.patch_encoder, self.reading)
 
     def _words(self, collection: Collection, texts: Sequence[str], there: Fingerprint) -> Sequence[Meaning]:
         """What words mean to the model; or, if it knows none or not these, to those who labelled pictures."""
@@ -63,7 +74,4 @@ class Searcher:
     @property
     def reading(self) -> ImageReading:
         """How images that are not indexed are read."""
-        extraction, data = self._config.extraction, self._config.data
-        return ImageReading(
-            extraction.batch_size, extraction.decode_threads, data.max_megapixels, data.read_timeout
-        )
+        return reading_of(self._config)

@@ -17,9 +17,9 @@ from imagesearch.networks import Networks
 from imagesearch.records import CollectionInfo, Hit, Prediction, Progress, Skipped, no_progress
 from imagesearch.reports import AnnotateReport, CheckReport, ExtractReport, ForgetReport, IndexReport
 from imagesearch.search.answers import Answer
+from imagesearch.search.image_encoding import embed_images
 from imagesearch.search.labels import LabelOptions
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.vectors import embed_images
 from imagesearch.searching import Searcher
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors, find
 

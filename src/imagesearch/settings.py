@@ -106,10 +106,13 @@ class SearchSettings(Section):
     allow_url: bool = False
     # The names of search.ranking.METHODS, which a test compares with these.
     rerank: Literal[
-        "none", "average", "expand", "feedback", "augment", "reciprocal", "diffuse", "expand+augment",
-        "expand+reciprocal", "expand+diffuse", "feedback+augment", "feedback+reciprocal", "labels",
-        "labels+reciprocal", "feedback+labels", "feedback+labels+reciprocal",
+        "none", "average", "expand", "feedback", "augment", "reciprocal", "diffuse", "whiten",
+        "expand+augment", "expand+reciprocal", "expand+diffuse", "feedback+augment", "feedback+reciprocal",
+        "labels", "labels+reciprocal", "feedback+labels", "feedback+labels+reciprocal",
+        "patches",
     ] = "feedback+labels"  # fmt: skip
+    # The names of search.image_encoding.VIEWS.
+    views: Literal["whole", "mirrored", "crops"] = "whole"
 
 
 class ServerSettings(Section):

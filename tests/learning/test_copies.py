@@ -14,8 +14,13 @@ from imagesearch.learning.distortions import DISTORTIONS, Distortion, available,
 from imagesearch.learning.exact import Rows
 from imagesearch.learning.index_quality import IndexPoint, evaluate_index, recommended
 from imagesearch.learning.metrics import Estimate
+from imagesearch.learning.pictures import PictureFiles
 from imagesearch.models.embedder import Embedder
+from imagesearch.models.patches import PatchEncoder
+from imagesearch.models.runtimes.torch import TorchRuntime
 from imagesearch.records import Fingerprint, ImageRecord, Metric
+from imagesearch.search.image_encoding import DEFAULT_READING
+from imagesearch.search.patches import PatchMatcher
 from imagesearch.stores.base import CollectionSpec
 from imagesearch.stores.memory import MemoryDatabase
 
@@ -95,9 +100,17 @@ def rows_of(paths: list[str], starter: Embedder) -> Rows:
     return Rows([ImageRecord(path) for path in paths], starter.encode(pixels), Metric.COSINE)
 
 
+def files_of(starter: Embedder) -> PictureFiles:
+    def patches() -> PatchEncoder:
+        assert isinstance(starter.runtime, TorchRuntime)
+        return PatchEncoder(starter.runtime.network)
+
+    return PictureFiles(lambda: starter, PatchMatcher(patches, DEFAULT_READING), DEFAULT_READING)
+
+
 def test_originals_of_mild_copies_come_first(originals: list[str], starter: Embedder) -> None:
     rows = rows_of(originals, starter)
-    report = evaluate_copies(rows, starter, CopiesPlan(originals=4, methods=("expand",)))
+    report = evaluate_copies(rows, files_of(starter), CopiesPlan(originals=4, methods=("expand",)))
     levels = {(one.distortion, one.level): one for one in report.levels}
     assert levels["JPEG", 50].recall.value == 1
     assert levels["JPEG", 50].worst_rank == 1
@@ -105,7 +118,21 @@ def test_originals_of_mild_copies_come_first(originals: list[str], starter: Embe
     assert [one.method for one in report.methods] == ["none", "expand"]
     assert len(report.methods[0].values["MRR"]) == 4
     everything = np.mean([one.recall.value for one in report.levels])
+    assert list(report.distortions) == list(dict.fromkeys(one.distortion for one in report.levels))
+    for name, recalls in report.distortions.items():
+        own = [one.recall.value for one in report.levels if one.distortion == name]
+        assert recalls["none"].value == pytest.approx(np.mean(own))
     assert report.methods[0].estimates["recall@1"].value == pytest.approx(everything)
+
+
+def test_copies_are_asked_for_by_patches_and_in_several_views(originals: list[str], starter: Embedder) -> None:
+    plan = CopiesPlan(originals=3, methods=("patches",), views=("crops",))
+    report = evaluate_copies(rows_of(originals, starter), files_of(starter), plan)
+    names = ["none", "patches", "none, crops", "patches, crops"]
+    assert [one.method for one in report.methods] == names
+    assert list(report.distortions["crop"]) == names
+    values = [tuple(one.values["MRR"]) for one in report.methods]
+    assert len({*values}) > 1, "views and patches make a difference"
 
 
 def test_duplicates_of_the_original_do_not_count_as_better(originals: list[str], starter: Embedder) -> None:
@@ -116,7 +143,7 @@ def test_duplicates_of_the_original_do_not_count_as_better(originals: list[str],
         rows.metric,
     )
     plan = CopiesPlan(originals=12)
-    report = evaluate_copies(doubled, starter, plan)
+    report = evaluate_copies(doubled, files_of(starter), plan)
     assert len(report.skipped) == 6  # the doubles' files are not there
     assert report.levels[0].recall.value == 1
 
@@ -125,7 +152,7 @@ def test_pictures_that_are_gone_are_named(originals: list[str], starter: Embedde
     rows = rows_of(originals, starter)
     gone = Rows([ImageRecord(str(tmp_path / f"{place}.png")) for place in range(6)], rows.vectors, rows.metric)
     with pytest.raises(UsageError, match="none of the 6 pictures can be read"):
-        evaluate_copies(gone, starter, CopiesPlan())
+        evaluate_copies(gone, files_of(starter), CopiesPlan())
 
 
 class TestIndex:

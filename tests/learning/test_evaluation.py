@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from imagesearch.errors import UsageError
-from imagesearch.learning.evaluation import evaluate_labels, measure_costs
+from imagesearch.learning.costs import measure_costs
+from imagesearch.learning.evaluation import evaluate_labels
 from imagesearch.learning.exact import ExactRows, Rows, read_rows
 from imagesearch.learning.labels import file_labels, folder_labels
 from imagesearch.learning.metrics import average_precision

@@ -19,18 +19,12 @@ from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.sources import ImageSource
 from imagesearch.library.refresh import index_folders
 from imagesearch.records import Fingerprint, ImageRecord, picture_id
-from imagesearch.search import vectors as vectors_module
+from imagesearch.search import image_encoding as encoding_module
 from imagesearch.search.answers import answer
 from imagesearch.search.confidence import learn
+from imagesearch.search.image_encoding import ImageReading, Preprocessed, embed_images
 from imagesearch.search.query import Kind, Part, Query, SearchOptions
-from imagesearch.search.vectors import (
-    ImageReading,
-    Preprocessed,
-    QueryEncoder,
-    QueryVector,
-    combinations,
-    embed_images,
-)
+from imagesearch.search.vectors import QueryEncoder, QueryVector, combinations
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 
@@ -213,7 +207,7 @@ def test_a_preprocessed_image_asks_the_same(
     ready = [
         Query.image(image)
         if place < others
-        else Query((Part(Kind.IMAGE, Preprocessed(network.preprocess(image))),))
+        else Query((Part(Kind.IMAGE, Preprocessed((network.preprocess(image),))),))
         for place, image in enumerate(images)
     ]
     encoder = QueryEncoder(collection, lambda: network, colours, ImageReading(batch_size=2))
@@ -226,7 +220,7 @@ def test_a_preprocessed_image_asks_the_same(
 def test_a_query_that_is_never_read_ends(
     collection: MemoryCollection, network: MeanColour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors_module, "load_image", lambda *_: threading.Event().wait(20))
+    monkeypatch.setattr(encoding_module, "load_image", lambda *_: threading.Event().wait(20))
     encoder = QueryEncoder(collection, lambda: network, colours, ImageReading(timeout=0.2))
     started = time.monotonic()
     (found,) = answer(collection, encoder, [Query.of(Image.new("RGB", (8, 8)))], SearchOptions())

@@ -172,7 +172,7 @@ def test_options_are_what_the_api_takes(
     k: int, offset: int, threshold: float | None, sort: str, flag: bool, under: list[str], after: str | None
 ) -> None:
     where = Filter(under=tuple(under), after=after, near=(1.5, -2.25, 3.0) if flag else None) or None
-    options = SearchOptions(k, offset, threshold, flag, sort, "expand", where, flag, not flag)
+    options = SearchOptions(k, offset, threshold, flag, sort, "expand", "crops", where, flag, not flag)
     request = SeveralRequest.model_validate({**travelled(options_to_dict(options)), "queries": []})
     assert request.to_options() == options
 

@@ -62,6 +62,7 @@ def _tables_of_model(one: ModelEvaluation, named: bool) -> Iterable[Table]:
         yield _copies(one.copies, prefix)
         if len(one.copies.methods) > 1:
             yield _methods(one.copies.methods, ("MRR", "recall@1"), prefix, one.encode_ms)
+            yield _distortions(one.copies, prefix)
     if one.index is not None:
         yield _index(one.index, prefix)
     if one.words is not None:
@@ -158,6 +159,15 @@ def _copies(report: CopiesReport, prefix: str) -> Table:
     note = f"{len(report.skipped):,} originals could not be read." if report.skipped else ""
     sides = {name: "left" if name in ("distortion", "unit") else "right" for name in columns}
     return Table(title, sides, rows, note)
+
+
+def _distortions(report: CopiesReport, prefix: str) -> Table:
+    rows = [
+        [one.method, *(f"{recalls[one.method].value:.3f}" for recalls in report.distortions.values())]
+        for one in report.methods
+    ]
+    title = f"{prefix}recall@1 by distortion, all its levels together"
+    return Table(title, _sides(["ranking", *report.distortions], left=1), rows)
 
 
 def _index(report: IndexReport, prefix: str) -> Table:

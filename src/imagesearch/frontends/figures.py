@@ -23,8 +23,8 @@ from imagesearch.images.files import MAX_MEGAPIXELS
 from imagesearch.images.pipeline import decode_ahead
 from imagesearch.images.sources import ImageSource
 from imagesearch.records import Hit, Metric, Prediction, Skipped
+from imagesearch.search.image_encoding import load_region
 from imagesearch.search.query import Part, Query, Region
-from imagesearch.search.vectors import load_region
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,8 +22,8 @@ from imagesearch.images.pipeline import decode_ahead
 from imagesearch.images.sources import ImageSource
 from imagesearch.records import CollectionInfo, Hit, Skipped
 from imagesearch.search.answers import Answer
+from imagesearch.search.image_encoding import load_region
 from imagesearch.search.query import Kind, Part, Region
-from imagesearch.search.vectors import load_region
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,8 +7,8 @@ average precision over the whole collection, not over the first results.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,15 @@ from imagesearch.errors import UsageError
 from imagesearch.learning import metrics
 from imagesearch.learning.exact import ExactRows, Rows
 from imagesearch.learning.metrics import Floats
-from imagesearch.learning.outcomes import MAIN, Cost, LabelReport, MethodResult, Plan, WorstQuery
+from imagesearch.learning.outcomes import MAIN, Cost, LabelReport, MethodResult, Plan, WorstQuery, variant
+from imagesearch.learning.pictures import PictureFiles
 from imagesearch.records import Progress, no_progress
-from imagesearch.search.ranking import METHODS, RECIPES, order, rank
-from imagesearch.stores.base import Collection, Vectors
+from imagesearch.search.image_encoding import Views, checked_views
+from imagesearch.search.patches import COMPARED
+from imagesearch.search.ranking import RECIPES, order
 
 # Queries ranked at once: their scores with all rows are in memory.
 _BLOCK = 32
-# Queries of a sample that costs are measured with, and results per query.
-_TIMED_QUERIES, _TIMED_RESULTS = 40, 10
 
 
 def evaluate_labels(
@@ -36,6 +36,7 @@ def evaluate_labels(
     *,
     model: str = "",
     costs: Mapping[str, Cost] | None = None,
+    files: PictureFiles | None = None,
     progress: Progress = no_progress,
 ) -> LabelReport:
     """Ask for pictures of a collection and see whether others of their class come first.
@@ -45,7 +46,8 @@ def evaluate_labels(
         labels: of each row; None: unknown, which takes no part.
         plan: what to measure.
         model: its name, for the report.
-        costs: of the methods, from :func:`measure_costs`.
+        costs: of the methods, from :mod:`imagesearch.learning.costs`.
+        files: of the rows; needed for queries in several views, and for patches.
         progress: told of the stage ``"evaluate"``.
 
     Raises:
@@ -57,13 +59,13 @@ def evaluate_labels(
     _require_classes(names, codes)
     kept = Rows([rows.pictures[place] for place in known], rows.vectors[known], rows.metric, rows.label_axes)
     queries = _sample(codes, plan)
-    methods = ["none", *(name for name in METHODS if name in plan.methods and name != "none")]
     found: list[MethodResult] = []
-    for number, method in enumerate(methods):
-        part = _part(progress, number, len(methods), len(queries))
-        values = _values(kept, codes, queries, method, k=plan.k, progress=part)
-        base, cost = found[0].values if found else None, (costs or {}).get(method)
-        found.append(_result(method, values, base, cost, plan))
+    ways = plan.ways
+    for number, (method, views) in enumerate(ways):
+        asked = _Asked(kept, queries, method, checked_views(views), files)
+        values = _values(asked, codes, k=plan.k, progress=_part(progress, number, len(ways), len(queries)))
+        base = found[0].values if found else None
+        found.append(_result(asked, values, base, (costs or {}).get(asked.name), plan.seed))
     return LabelReport(
         model=model,
         rows=len(known),
@@ -73,7 +75,7 @@ def evaluate_labels(
         k=plan.k,
         methods=found,
         per_class=_per_class(found[-1].values, [of_rows[place] for place in queries], plan.k),
-        worst=_worst(kept, of_rows, queries, found[-1], plan),
+        worst=_worst(asked, of_rows, found[-1], plan),
         paths=[kept.pictures[place].path for place in queries],
     )
 
@@ -94,22 +96,62 @@ def _sample(codes: NDArray[np.int64], plan: Plan) -> NDArray[np.int64]:
     return np.sort(able)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Asked:
+    """Rows that are asked for, each as if it were not there; and how.
+
+    Attributes:
+        rows: all.
+        queries: places of those that are asked for.
+        method, views: how.
+        files: of the rows, where ``method`` or ``views`` need them.
+    """
+
+    rows: Rows
+    queries: NDArray[np.int64]
+    method: str
+    views: Views
+    files: PictureFiles | None
+
+    @property
+    def name(self) -> str:
+        """What this way of asking is called."""
+        return variant(self.method, self.views)
+
+    def rankings(self, k: int) -> Iterator[list[list[int]]]:
+        """Places of the k best rows for each query, some queries at a time."""
+        finder = ExactRows(self.rows, self.queries[:0])
+        for start in range(0, len(self.queries), _BLOCK):
+            yield self.ranked(self.queries[start : start + _BLOCK], k, finder)
+
+    def ranked(self, block: NDArray[np.int64], k: int, finder: ExactRows) -> list[list[int]]:
+        """The same for some of the queries."""
+        rows, recipe = self.rows, RECIPES[self.method]
+        vectors = rows.vectors[block]
+        if self.views != "whole":
+            assert self.files is not None
+            vectors = self.files.vectors(rows, block, self.views)
+        looked_at = max(k, COMPARED) if recipe.by_patches else k
+        orders = order(recipe, finder.at(block), vectors, looked_at)
+        if recipe.by_patches:
+            assert self.files is not None
+            orders = [
+                self.files.reordered(rows, query, ranked)
+                for query, ranked in zip(block.tolist(), orders, strict=True)
+            ]
+        return [ranked[:k] for ranked in orders]
+
+
 def _values(
-    rows: Rows,
-    codes: NDArray[np.int64],
-    queries: NDArray[np.int64],
-    method: str,
-    *,
-    k: int,
-    progress: Callable[[int], None],
+    asked: _Asked, codes: NDArray[np.int64], *, k: int, progress: Callable[[int], None]
 ) -> dict[str, Floats]:
     """Each measure of each query."""
     counts = np.bincount(codes)
-    finder = ExactRows(rows, queries[:0])
     parts: dict[str, list[Floats]] = {}
-    for start in range(0, len(queries), _BLOCK):
-        block = queries[start : start + _BLOCK]
-        ranked = np.array(order(RECIPES[method], finder.at(block), rows.vectors[block], len(codes) - 1))
+    done = 0
+    for rankings in asked.rankings(len(codes) - 1):
+        ranked = np.array(rankings)
+        block = asked.queries[done : done + len(ranked)]
         near, truth, relevant = codes[ranked], codes[block], counts[codes[block]] - 1
         relevances = near == truth[:, None]
         measured = {
@@ -123,20 +165,19 @@ def _values(
         }
         for name, values in measured.items():
             parts.setdefault(name, []).append(values)
-        progress(start + len(block))
+        done += len(block)
+        progress(done)
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def _result(
-    method: str, values: dict[str, Floats], base: Mapping[str, Floats] | None, cost: Cost | None, plan: Plan
+    asked: _Asked, values: dict[str, Floats], base: Mapping[str, Floats] | None, cost: Cost | None, seed: int
 ) -> MethodResult:
-    estimates = {name: metrics.estimate(own, seed=plan.seed) for name, own in values.items()}
+    estimates = {name: metrics.estimate(own, seed=seed) for name, own in values.items()}
     gains = (
-        {}
-        if base is None
-        else {name: metrics.compare(own, base[name], seed=plan.seed) for name, own in values.items()}
+        {} if base is None else {name: metrics.compare(own, base[name], seed=seed) for name, own in values.items()}
     )
-    return MethodResult(method, RECIPES[method].summary, estimates, gains, cost, values)
+    return MethodResult(asked.name, RECIPES[asked.method].summary, estimates, gains, cost, values)
 
 
 def _per_class(values: Mapping[str, Floats], labels: Sequence[str], k: int) -> dict[str, dict[str, float]]:
@@ -148,14 +189,12 @@ def _per_class(values: Mapping[str, Floats], labels: Sequence[str], k: int) -> d
     }
 
 
-def _worst(
-    rows: Rows, labels: Sequence[str], queries: NDArray[np.int64], result: MethodResult, plan: Plan
-) -> list[WorstQuery]:
+def _worst(asked: _Asked, labels: Sequence[str], result: MethodResult, plan: Plan) -> list[WorstQuery]:
     """The queries with the lowest average precision, and what they find."""
     lowest = np.argsort(result.values[MAIN], kind="stable")[: plan.worst]
-    places = queries[lowest]
-    recipe, shown = RECIPES[result.method], min(plan.k, len(labels) - 1)
-    found = order(recipe, ExactRows(rows, places), rows.vectors[places], shown) if len(places) else []
+    places, rows = asked.queries[lowest], asked.rows
+    shown = min(plan.k, len(labels) - 1)
+    found = asked.ranked(places, shown, ExactRows(rows, places)) if len(places) else []
     return [
         WorstQuery(
             rows.pictures[place].path,
@@ -165,39 +204,6 @@ def _worst(
         )
         for place, query, ranked in zip(places.tolist(), lowest.tolist(), found, strict=True)
     ]
-
-
-def measure_costs(
-    collection: Collection,
-    vectors: Vectors,
-    methods: Sequence[str],
-    encoding: float,
-    label_axes: Floats | None = None,
-) -> dict[str, Cost]:
-    """How long one query takes with each method, measured on the collection itself, methods by turns.
-
-    Args:
-        collection: what is searched.
-        vectors: of queries, float32, shape (q, dim); the first :data:`_TIMED_QUERIES` are used.
-        methods: to measure; ``"none"`` is always.
-        encoding: seconds to read and encode one picture.
-        label_axes: see :func:`~imagesearch.search.ranking.rank`.
-
-    Raises:
-        StoreError: the database fails.
-    """
-    names = ["none", *(name for name in methods if name != "none")]
-    for name in names:  # what is read and built at the first search of a kind
-        rank(name, collection, vectors[:1], _TIMED_RESULTS, label_axes=label_axes)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for query in vectors[:_TIMED_QUERIES]:
-        for name in names:
-            began = time.perf_counter()
-            rank(name, collection, query[None], _TIMED_RESULTS, label_axes=label_axes)
-            seconds[name].append(time.perf_counter() - began)
-    medians = {name: float(np.median(times)) for name, times in seconds.items()}
-    whole = encoding + medians["none"]
-    return {name: Cost(1000 * time, (time - medians["none"]) / whole) for name, time in medians.items()}
 
 
 def _part(progress: Progress, number: int, count: int, queries: int) -> Callable[[int], None]:

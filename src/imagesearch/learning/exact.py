@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import UsageError
 from imagesearch.learning.metrics import Floats
 from imagesearch.records import ImageRecord, Metric, Progress, no_progress
-from imagesearch.search.ranking import BACKGROUND, Background
+from imagesearch.search.background import BACKGROUND, Background
 from imagesearch.search.reordering import as_compared
 from imagesearch.stores.base import Collection, Ids, Vectors
 from imagesearch.stores.scores import SCORE_DECIMALS
@@ -84,6 +84,10 @@ class ExactRows:
         """The mean of the rows, for each query without its copies and the row that is not there."""
         absent = self._absent.tolist()
         return self._background.without([[*own, key] for own, key in zip(copies, absent, strict=True)])
+
+    def whitened(self, rows: Floats, query: int, copies: Sequence[int]) -> Floats:
+        """See :class:`~imagesearch.search.ranking.Finder`; the row that is not there is left out."""
+        return self._background.whitened(rows, [*copies, int(self._absent[query])])
 
     def search(self, vectors: Vectors, k: int) -> list[tuple[Ids, Vectors]]:
         """Places and vectors of the k closest rows to each query, of equally close ones in order of path."""

@@ -13,6 +13,8 @@ from imagesearch.errors import UsageError
 from imagesearch.learning import metrics
 from imagesearch.learning.metrics import Difference, Estimate, Floats
 from imagesearch.records import PlainValues
+from imagesearch.search.image_encoding import VIEWS
+from imagesearch.search.ranking import METHODS
 
 # The measure that methods and models are judged by.
 MAIN = "mAP"
@@ -122,12 +124,24 @@ class LabelReport:
         }
 
 
+def variant(method: str, views: str) -> str:
+    """What a ranking method is called for queries in some views."""
+    return method if views == "whole" else f"{method}, {views}"
+
+
+def ways(methods: Sequence[str], views: Sequence[str]) -> list[tuple[str, str]]:
+    """Ranking methods, each for pictures as a whole and in other views; the first is by distance, as a whole."""
+    chosen = [name for name in METHODS if name in methods or name == "none"]
+    return [(method, seen) for seen in VIEWS for method in chosen if seen == "whole" or seen in views]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to measure.
 
     Attributes:
         methods: ranking methods; ``"none"`` is always measured, as what the others are compared with.
+        views: how pictures are seen that are asked for, besides as a whole.
         k: results that precision@k and the like look at.
         most_queries: a larger collection is sampled, evenly over its pictures.
         seed: of sampling and resampling.
@@ -135,10 +149,16 @@ class Plan:
     """
 
     methods: tuple[str, ...] = ("none",)
+    views: tuple[str, ...] = ()
     k: int = 10
     most_queries: int = 1000
     seed: int = 0
     worst: int = 12
+
+    @property
+    def ways(self) -> list[tuple[str, str]]:
+        """See :func:`ways`."""
+        return ways(self.methods, self.views)
 
 
 class Report(Protocol):

@@ -23,6 +23,7 @@ from imagesearch.search.grouping import (
     near_identical_in,
     stored_vectors,
 )
+from imagesearch.search.patches import COMPARED, PatchMatcher
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.ranking import METHODS, check_method, rank
 from imagesearch.search.reordering import Floats
@@ -88,12 +89,14 @@ def answer(
     *,
     background: Background | None = None,
     label_axes: Floats | None = None,
+    patches: PatchMatcher | None = None,
 ) -> list[Answer]:
     """Search for several queries together, which takes far less time per query than one after the other.
 
     Args:
         background: what the collection's pictures score by chance; None: hits have no confidence.
         label_axes: see :func:`~imagesearch.search.ranking.rank`.
+        patches: what puts hits of pictures in order, by methods that look at patches.
 
     Raises:
         UsageError: an option makes no sense, or a query has nothing to look for.
@@ -107,12 +110,22 @@ def answer(
     encoded = encoder.encode(queries) if queries else []
     good = [vector for vector in encoded if isinstance(vector, QueryVector)]
     among = matching(collection, options.where) if options.where else None
-    lists = _search(collection, good, options, among, label_axes) if good else []
+    wanted = options.offset + options.k
+    if options.gathers:
+        wanted = candidates_for(wanted)
+    looked_at = max(wanted, COMPARED) if patches is not None else wanted
+    method = options.rerank or METHODS[0]
+    lists = _search(collection, good, method, looked_at, among=among, label_axes=label_axes) if good else []
     if background is not None and any(not vector.has_words for vector in good):
         assessed = iter(assess(background, collection, lists))
         # What words score is of another scale than what pictures score: nothing is known of it.
         lists = [
             found if vector.has_words else sure for vector, found, sure in zip(good, lists, assessed, strict=True)
+        ]
+    if patches is not None:
+        asked = [query for query, vector in zip(queries, encoded, strict=True) if isinstance(vector, QueryVector)]
+        lists = [
+            patches.reordered(collection, query, found)[:wanted] for query, found in zip(asked, lists, strict=True)
         ]
     found, arranger = iter(lists), _Arranger(collection, options)
     return [
@@ -126,15 +139,14 @@ def answer(
 def _search(
     collection: Collection,
     queries: Sequence[QueryVector],
-    options: SearchOptions,
+    method: str,
+    wanted: int,
+    *,
     among: Ids | None,
     label_axes: Floats | None,
 ) -> list[list[Hit]]:
     """The hits of each query, best first; re-ranking all alternatives would take too long."""
-    wanted, metric = options.offset + options.k, collection.spec.metric
-    if options.gathers:
-        wanted = candidates_for(wanted)
-    method = options.rerank or METHODS[0]
+    metric = collection.spec.metric
 
     def ranked(chosen: Sequence[QueryVector], axes: Floats | None) -> Iterator[list[Hit]]:
         return iter(rank(method, collection, _stacked(chosen), wanted, among, label_axes=axes) if chosen else ())

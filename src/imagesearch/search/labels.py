@@ -13,7 +13,7 @@ from imagesearch.images.find import reason_of
 from imagesearch.images.pipeline import batches, decode_ahead
 from imagesearch.images.sources import ImageSource, load_image
 from imagesearch.records import Prediction, Skipped
-from imagesearch.search.vectors import DEFAULT_READING, ImageReading
+from imagesearch.search.image_encoding import DEFAULT_READING, ImageReading
 
 if TYPE_CHECKING:
     from PIL import Image

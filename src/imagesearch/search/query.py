@@ -226,6 +226,9 @@ class SearchOptions:
         sort: ``"score"``: closest first; ``"date"``: of the same results, the newest first.
         rerank: how results are put in order: one of :data:`imagesearch.search.ranking.METHODS`; None: as the
             settings say, or by score alone where there are none.
+        views: how a picture that is asked for is seen: one of
+            :data:`imagesearch.search.image_encoding.VIEWS`; None: as the settings say, or as a whole where there
+            are none.
         where: which pictures count.
         group: put near-identical results behind the best of them, so that they count as one.
         diverse: of these groups, choose some that are unlike each other, at the price of some similarity to the
@@ -238,6 +241,7 @@ class SearchOptions:
     only_confident: bool = False
     sort: str = "score"
     rerank: str | None = None
+    views: str | None = None
     where: Filter | None = None
     group: bool = False
     diverse: bool = False

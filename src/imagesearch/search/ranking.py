@@ -22,6 +22,7 @@ import numpy as np
 
 from imagesearch.errors import UsageError
 from imagesearch.records import Hit, Metric
+from imagesearch.search.background import background_of
 from imagesearch.search.reordering import (
     Expansion,
     Floats,
@@ -39,7 +40,7 @@ from imagesearch.search.reordering import (
 from imagesearch.stores.base import Collection, Ids, Vectors, check_k, checked_vectors
 from imagesearch.stores.scores import tidy_scores
 
-Reordering = Literal["", "augment", "reciprocal", "diffuse"]
+Reordering = Literal["", "augment", "reciprocal", "diffuse", "whiten"]
 
 # Rows that a method with re-ranking looks at; and one that compares each by itself: further ones gain less than
 # reading them costs.
@@ -48,9 +49,6 @@ CANDIDATES, COMPARED_ALONE = 200, 50
 _NEARLY_EQUAL = 0.97
 # Rows beyond a query's neighbours that are read, as some of the first may be copies of it.
 _SPARE = 5
-# Rows whose mean stands for the collection's, and rows that they are chosen from: reading more takes longer.
-BACKGROUND = 1000
-_SCANNED = 20_000
 # Queries, and rows that they find, whose vectors are in memory at once.
 _BLOCK, _ROWS_AT_ONCE = 32, 20_000
 
@@ -65,12 +63,15 @@ class Recipe:
         summary: one line for users.
         by_labels: whether candidates are compared by what the model's labels say of them, too, see
             :func:`~imagesearch.search.reordering.with_labels`; where the model has none, as they are.
+        by_patches: whether the first hits are then put in order by what their files show, which takes more than
+            vectors: see :class:`~imagesearch.search.patches.PatchMatcher`.
     """
 
     expansion: Expansion | None
     reordering: Reordering
     summary: str
     by_labels: bool = False
+    by_patches: bool = False
 
 
 _AVERAGE, _ALPHA = Expansion(3, 0.0), Expansion(3, 3.0)
@@ -88,6 +89,7 @@ RECIPES: dict[str, Recipe] = {
     "augment": Recipe(None, "augment", "candidates averaged with their neighbours"),
     "reciprocal": Recipe(None, "reciprocal", "by neighbours in common with the query"),
     "diffuse": Recipe(None, "diffuse", "by diffusion on the candidates' graph"),
+    "whiten": Recipe(None, "whiten", "by distance where all directions count alike"),
     "expand+augment": Recipe(_ALPHA, "augment", "expand, then augment"),
     "expand+reciprocal": Recipe(_ALPHA, "reciprocal", "expand, then reciprocal"),
     "expand+diffuse": Recipe(_ALPHA, "diffuse", "expand, then diffuse"),
@@ -99,9 +101,12 @@ RECIPES: dict[str, Recipe] = {
     "feedback+labels+reciprocal": Recipe(
         _FEEDBACK, "reciprocal", "feedback, then reciprocal by both", by_labels=True
     ),
+    "patches": Recipe(None, "", "by how well the query's parts are found in each", by_patches=True),
 }
 
 METHODS: tuple[str, ...] = tuple(RECIPES)
+# Those that look at vectors only, and so are quick.
+QUICK_METHODS: tuple[str, ...] = tuple(name for name, one in RECIPES.items() if not one.by_patches)
 
 
 class Finder(Protocol):
@@ -132,6 +137,9 @@ class Finder(Protocol):
         Returns:
             Means of rows as :func:`as_compared` gives them: float64, shape (q, dim).
         """
+
+    def whitened(self, rows: Floats, query: int, copies: Sequence[int]) -> Floats:
+        """See :meth:`Background.whitened`; ``query`` is the place of the query among those that were searched."""
 
 
 def rank(
@@ -186,6 +194,11 @@ def check_method(method: str) -> None:
         raise UsageError(f"there is no ranking method {method!r}: choose one of {', '.join(METHODS)}")
 
 
+def by_patches(method: str) -> bool:
+    """Whether a method looks at pictures' files, too, and so takes long; also for one that there is not."""
+    return method in RECIPES and RECIPES[method].by_patches
+
+
 def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list[int]]:
     """Keys of the k best rows for each query, in the recipe's order.
 
@@ -203,14 +216,17 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
     found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
     looked_at = max(most, min(k, _COPIES)) + 1
     orders = []
-    for row, query, (ids, vectors), copies in zip(rows, moved, found, own, strict=True):
+    for number, (row, query, (ids, vectors), copies) in enumerate(zip(rows, moved, found, own, strict=True)):
         near = _candidates(row, ids[:looked_at], vectors[:looked_at], metric)
         keys = ids.tolist()
         best = near.keys[:most]
         first = list(dict.fromkeys([*copies, *near.copies]))
         if best:
             candidates = near.vectors[:most]
-            scores = _scores(recipe.reordering, query, candidates, metric, axes)
+            if recipe.reordering == "whiten":
+                scores = finder.whitened(np.concatenate([query[None], candidates]), number, first)
+            else:
+                scores = _scores(recipe.reordering, query, candidates, metric, axes)
             similar = similarities(row[None], candidates, metric)[0]
             scores = np.where(similar >= _NEARLY_EQUAL, scores.max() + similar, scores)
             best = [best[place] for place in by_score(scores).tolist()]
@@ -275,64 +291,6 @@ def _scores(
     return _DIFFUSE(similar)
 
 
-class Background:
-    """Rows that stand for a collection.
-
-    Args:
-        keys: at most one more than :data:`BACKGROUND`, smallest first.
-        vectors: of these rows, as they are compared: float64, shape (number of keys, dim).
-    """
-
-    def __init__(self, keys: Sequence[int], vectors: Floats) -> None:
-        self._vectors, self._places = vectors, {key: place for place, key in enumerate(keys)}
-        self._sum = vectors[:BACKGROUND].sum(axis=0)
-
-    def without(self, copies: Sequence[Sequence[int]]) -> Floats:
-        """Their mean for each query, without its copies; see :meth:`Finder.background`."""
-        return np.array([self._mean({self._places[key] for key in own if key in self._places}) for own in copies])
-
-    def _mean(self, left_out: set[int]) -> Floats:
-        """The mean of the first rows but some; the others need not be added up again."""
-        end = BACKGROUND
-        for place in sorted(left_out):
-            end += place < end
-        end = min(end, len(self._vectors))
-        absent = [place for place in left_out if place < end]
-        more, less = self._vectors[BACKGROUND:end].sum(axis=0), self._vectors[absent].sum(axis=0)
-        return np.asarray((self._sum + more - less) / max(1, end - len(absent)))
-
-
-# Backgrounds of this process by collection: reading one takes longer than a search. A changed number of rows makes
-# it stale; other changes hardly move the mean of a thousand.
-_backgrounds: dict[tuple[str, str, str, int], Background] = {}
-_MOST_BACKGROUNDS = 16
-
-
-def background_of(collection: Collection) -> Background:
-    """The background of a collection, read once in a process for each number of rows that it has.
-
-    Ids are hashes of paths: the smallest are a random sample, the same one in every process and engine. Of a
-    collection of more than :data:`_SCANNED` rows only as many are looked at, those that a scan gives first.
-
-    Raises:
-        StoreError: the database fails.
-    """
-    name = (collection.place, collection.spec.name, collection.fingerprint.key, collection.count())
-    if (known := _backgrounds.get(name)) is not None:
-        return known
-    keys: list[int] = []
-    for columns in collection.scan_columns(["id"]):
-        keys += [int(key) for key in columns["id"]]
-        if len(keys) >= _SCANNED:
-            break
-    pictures, vectors = collection.fetch(sorted(keys)[: BACKGROUND + 1])
-    background = Background([one.id for one in pictures], as_compared(vectors, collection.spec.metric))
-    if len(_backgrounds) >= _MOST_BACKGROUNDS:
-        _backgrounds.pop(next(iter(_backgrounds)), None)
-    _backgrounds[name] = background
-    return background
-
-
 class _Rows:
     """The rows of a collection that pass a filter, as a :class:`Finder`."""
 
@@ -351,6 +309,10 @@ class _Rows:
     def background(self, copies: Sequence[Sequence[int]]) -> Floats:
         """See :class:`Finder`."""
         return background_of(self._collection).without(copies)
+
+    def whitened(self, rows: Floats, _query: int, copies: Sequence[int]) -> Floats:
+        """See :class:`Finder`."""
+        return background_of(self._collection).whitened(rows, copies)
 
     def hits(self, queries: Vectors, orders: Sequence[Sequence[int]]) -> list[list[Hit]]:
         """For each query hits in this order, with their similarity to it; rows that were deleted are left out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,38 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import ImageSearchError, PictureError, UsageError
-from imagesearch.images.files import IN_MEMORY, MAX_MEGAPIXELS, examine
-from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
-from imagesearch.images.sources import ImageSource, load_image
+from imagesearch.images.files import examine
 from imagesearch.records import Fingerprint, ImageRecord, Skipped, picture_id
-from imagesearch.search.query import Kind, Part, Query, Region
+from imagesearch.search.image_encoding import ImageReading, Preprocessed, Views, encode_parts, encoded
+from imagesearch.search.query import Kind, Part, Query
 from imagesearch.stores.base import Collection, Vectors
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from imagesearch.models.embedder import Encoder
-    from imagesearch.models.preprocessing import Pixels
-
-
-@dataclass(frozen=True, slots=True)
-class ImageReading:
-    """How images that are not indexed are read.
-
-    Attributes:
-        batch_size: images per batch of the network; 0: as many as suit it and its device.
-        max_workers: decoding threads; 0: one per core.
-        max_megapixels: larger files are refused.
-        timeout: seconds that reading and decoding one of them may take.
-    """
-
-    batch_size: int = 0
-    max_workers: int = 0
-    max_megapixels: float = MAX_MEGAPIXELS
-    timeout: float = SECONDS_PER_IMAGE
-
-
-DEFAULT_READING = ImageReading()
 
 
 class Meaning(Protocol):
@@ -87,6 +63,7 @@ class QueryEncoder:
         embedder: loads the network; called only if an image has to be encoded.
         meanings: called only if there are words.
         reading: limits for images.
+        views: how images are seen; other than ``"whole"``, files are encoded even if their vectors are stored.
     """
 
     def __init__(
@@ -95,9 +72,10 @@ class QueryEncoder:
         embedder: Callable[[], Encoder],
         meanings: FindMeanings,
         reading: ImageReading,
+        views: Views = "whole",
     ) -> None:
         self._collection = collection
-        self._embedder, self._meanings, self._reading = embedder, meanings, reading
+        self._embedder, self._meanings, self._reading, self._views = embedder, meanings, reading, views
 
     def encode(self, queries: Sequence[Query]) -> list[QueryVector | ImageSearchError]:
         """The vector of each query, or why it has none; images and words of all queries go together.
@@ -153,7 +131,7 @@ class QueryEncoder:
                 found[id(part)] = part.value
             elif part.kind is Kind.STORED and isinstance(part.value, int):
                 wanted[id(part)] = (part.value,)
-            elif part.kind is Kind.STORED or is_file_name(part):
+            elif part.kind is Kind.STORED or (is_file_name(part) and self._takes_stored(part.value)):
                 wanted[id(part)] = tuple(map(picture_id, indexed_names(os.fsdecode(part.value))))
         rows = self._rows({key for keys in wanted.values() for key in keys})
         for part in parts:
@@ -166,6 +144,10 @@ class QueryEncoder:
                     f"{part.label} is not in collection {name!r}: index it, or search by file"
                 )
         return found
+
+    def _takes_stored(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a file's stored vector is as good as a new one, or all there is."""
+        return self._views == "whole" or not os.path.exists(path)
 
     def _rows(self, keys: set[int]) -> dict[int, tuple[ImageRecord, Vectors]]:
         if not keys:
@@ -181,12 +163,11 @@ class QueryEncoder:
                 yield error
                 return
         embedder = self._embedder()
-        if all(isinstance(part.value, Preprocessed) for part in parts):
-            for batch in batches((part.value.pixels for part in parts), _size_of(embedder, self._reading)):
-                yield from embedder.encode(batch)
+        images: list[Preprocessed] = [part.value for part in parts if isinstance(part.value, Preprocessed)]
+        if len(images) == len(parts):  # nothing is left to do ahead of the network
+            yield from encoded(embedder, images, self._reading.batch_size or embedder.batch_size)
             return
-        images = [_View(part.value, part.region) for part in parts]
-        for result in _encode(embedder, images, self._reading):
+        for result in encode_parts(embedder, parts, self._reading, self._views):
             yield result.error() if isinstance(result, Skipped) else result
 
     def _word(self, text: str) -> Meaning | UsageError:
@@ -254,87 +235,3 @@ def is_unchanged(record: ImageRecord, path: str | os.PathLike[str]) -> bool:
     except OSError:
         return True
     return (now.st_size, now.st_mtime_ns) == (record.size, record.mtime_ns)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Preprocessed:
-    """An image as the network takes it, from ``Encoder.preprocess``; the value of a part may be one."""
-
-    pixels: Pixels
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _View:
-    """An image, or a region of it; ``path`` is what errors name."""
-
-    path: ImageSource | Preprocessed
-    region: Region | None = None
-
-
-def load_region(
-    source: ImageSource, region: Region | None, max_megapixels: float, shortest: int | None = None
-) -> Image.Image:
-    """An image, or a region of it, upright and in RGB; see :func:`imagesearch.images.sources.load_image`.
-
-    Raises:
-        PictureError: it cannot be read, or the region lies outside.
-    """
-    if region is None:
-        return load_image(source, max_megapixels, shortest)
-    # Cut from the whole picture: at a fraction of its size too little might be left.
-    whole = load_image(source, max_megapixels)
-    try:
-        return region.cut(whole)
-    except UsageError as error:
-        name = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else IN_MEMORY
-        raise PictureError(name, str(error)) from error
-
-
-def _encode(embedder: Encoder, views: Iterable[_View], reading: ImageReading) -> Iterator[Vectors | Skipped]:
-    """The vector (float32, shape (dim,)) of each image, in order, or why it has none; lazily, in batches."""
-    side, size = embedder.decode_side, _size_of(embedder, reading)
-
-    def load(view: _View) -> Pixels:
-        if isinstance(view.path, Preprocessed):
-            return view.path.pixels
-        return embedder.preprocess(load_region(view.path, view.region, reading.max_megapixels, side))
-
-    loaded = decode_ahead(views, load, max_workers=reading.max_workers, ahead=2 * size, timeout=reading.timeout)
-    for batch in batches(loaded, size):
-        good = [pixels for pixels in batch if not isinstance(pixels, Skipped)]
-        vectors = iter(embedder.encode(good) if good else ())
-        yield from (result if isinstance(result, Skipped) else next(vectors) for result in batch)
-
-
-def _size_of(embedder: Encoder, reading: ImageReading) -> int:
-    return reading.batch_size or embedder.batch_size
-
-
-def encode_images(
-    embedder: Encoder, images: Iterable[ImageSource], reading: ImageReading = DEFAULT_READING
-) -> Iterator[Vectors | Skipped]:
-    """The vector of each image, float32, shape (dim,), in their order, or why it has none; consumed lazily."""
-    return _encode(embedder, map(_View, images), reading)
-
-
-def embed_images(
-    embedder: Encoder, images: Iterable[ImageSource], reading: ImageReading = DEFAULT_READING
-) -> Vectors:
-    """Vectors of images, in their order; decoded ahead of the network.
-
-    Args:
-        embedder: the model.
-        images: paths, Pillow images, or uint8 arrays of shape (height, width, 3); consumed batch by batch.
-
-    Returns:
-        float32, shape (number of images, dimension).
-
-    Raises:
-        PictureError: one of them cannot be read.
-    """
-    vectors = []
-    for result in encode_images(embedder, images, reading):
-        if isinstance(result, Skipped):
-            raise result.error()
-        vectors.append(result)
-    return np.stack(vectors) if vectors else np.empty((0, embedder.fingerprint.dim), np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagesearch.search.ranking import METHODS
+from imagesearch.search.ranking import QUICK_METHODS
 
 from ...conftest import draw_picture
 from ..conftest import Run
@@ -54,7 +54,7 @@ def test_class_folders_as_json(run: Run, classes: Path, tmp_path: Path) -> None:
     (model,) = json.loads(done.out)["models"]
     labels = model["labels"]
     assert (labels["pictures"], labels["classes"], labels["queries"]) == (18, 3, 18)
-    assert [one["method"] for one in labels["methods"]] == list(METHODS)
+    assert [one["method"] for one in labels["methods"]] == list(QUICK_METHODS)
     none = labels["methods"][0]["measures"]
     assert 0.5 < none["mAP"]["low"] <= none["mAP"]["value"] <= none["mAP"]["high"] <= 1
     assert set(labels["per_class"]) == {"red", "blue <b>", "green"}
@@ -133,7 +133,7 @@ class TestTuning:
 
 def test_mistakes_are_one_line(run: Run, classes: Path, tmp_path: Path) -> None:
     for arguments, expected in (
-        ((classes, "--rerank", "whiten"), "no ranking method 'whiten'"),
+        ((classes, "--rerank", "shuffle"), "no ranking method 'shuffle'"),
         ((tmp_path / "none",), "none"),
         ((classes, "--labels", "none.csv"), "none.csv"),
         ((classes / "red", "--labels", classes / "red" / "0.png"), "0.png"),

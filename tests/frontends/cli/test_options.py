@@ -31,6 +31,7 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "device": ("cpu", "cpu"),
     "precision": ("float32", "float32"),
     "rerank": ("expand", "expand"),
+    "views": ("crops", "crops"),
     "allow_url": (True, True),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": (0, 0),
@@ -76,6 +77,7 @@ def test_commands_declare_no_shared_flag_themselves() -> None:
             if parameter.name in flags.FLAGS and (name, parameter.name) not in (
                 ("import", "collection"),
                 ("evaluate", "rerank"),
+                ("evaluate", "views"),
                 ("models", "model"),
             ):
                 assert parameter.default is flags.FLAGS[parameter.name].option, f"{name} --{parameter.name}"

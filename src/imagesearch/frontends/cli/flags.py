@@ -161,6 +161,16 @@ FLAGS: dict[str, Flag] = {
             rich_help_panel=_SETTINGS,
         ),
     ),
+    "views": Flag(
+        "search.views",
+        str | None,
+        typer.Option(
+            None,
+            metavar="VIEWS",
+            help="How the picture asked for is seen: whole, mirrored, crops (search.views).",
+            rich_help_panel=_SETTINGS,
+        ),
+    ),
     "allow_url": Flag(
         "search.allow_url",
         bool,

@@ -46,7 +46,8 @@ class Served(Client):
         """Like the library's, by the command's settings."""
         search = self.config.search
         options = options or SearchOptions(search.top_k)
-        return super().answer(list(queries), replace(options, rerank=options.rerank or search.rerank))
+        options = replace(options, rerank=options.rerank or search.rerank, views=options.views or search.views)
+        return super().answer(list(queries), options)
 
     def find_collection(self) -> CollectionInfo | None:
         """The configured collection, or None if it does not exist."""

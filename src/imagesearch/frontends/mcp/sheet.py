@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from imagesearch.images.pipeline import decode_ahead
 from imagesearch.images.sources import load_image
 from imagesearch.records import Skipped
-from imagesearch.search.vectors import DEFAULT_READING, ImageReading
+from imagesearch.search.image_encoding import DEFAULT_READING, ImageReading
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

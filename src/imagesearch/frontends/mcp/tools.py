@@ -22,8 +22,8 @@ from imagesearch.records import Hit, ImageRecord, Skipped, parse_annotations
 from imagesearch.search.answers import Answer, moment, moment_of
 from imagesearch.search.browsing import browse
 from imagesearch.search.filters import Filter
+from imagesearch.search.image_encoding import ImageReading
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.vectors import ImageReading
 
 if TYPE_CHECKING:
     from imagesearch.service import ImageSearch

@@ -29,8 +29,9 @@ from imagesearch.images.sources import ImageSource
 from imagesearch.records import ImageRecord, Prediction, Progress, Skipped
 from imagesearch.reports import IndexReport
 from imagesearch.search.answers import Answer
+from imagesearch.search.image_encoding import Preprocessed, checked_views, load_region, preprocess, shortest_side
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.vectors import Preprocessed, load_region
+from imagesearch.search.ranking import by_patches
 from imagesearch.service import ImageSearch
 
 T = TypeVar("T")
@@ -115,6 +116,9 @@ class Backend:
         Raises:
             BusyError: too many wait.
         """
+        if by_patches(options.rerank or self.images.config.search.rerank):  # which would hold up others
+            (found,) = await anyio.to_thread.run_sync(self.search_several, [query], options)
+            return found
         return await asyncio.wrap_future(self.searches.submit(query, options))
 
     def search_several(self, queries: Sequence[Query], options: SearchOptions) -> list[Answer]:
@@ -122,8 +126,11 @@ class Backend:
         with self._searching_several:
             return self.images.answer(queries, options)
 
-    def query(self, parts: list[Part]) -> Query:
+    def query(self, parts: list[Part], views: str | None = None) -> Query:
         """What is asked for; pictures are decoded here, so that a large one holds up nobody else.
+
+        Args:
+            views: see :class:`~imagesearch.search.query.SearchOptions`.
 
         Raises:
             NotFoundError: an upload or a picture is not there.
@@ -132,14 +139,15 @@ class Backend:
         """
         query = Query(())
         for part in parts:
-            query += part.weight * self.one(part)
+            query += part.weight * self.one(part, views=views)
         query.check()
         return query
 
-    def one(self, part: Part, *, lazily: bool = False) -> Query:
+    def one(self, part: Part, *, views: str | None = None, lazily: bool = False) -> Query:
         """The same for one part, without its weight.
 
         Args:
+            views: see :meth:`query`.
             lazily: let whoever encodes the picture read it.
         """
         if isinstance(part, WordsPart):
@@ -157,9 +165,9 @@ class Backend:
             source, name = str(self.uploads.path(part.id)), part.name or self.uploads.get(part.id).name
         if lazily:
             return Query.image(source, region=part.region, name=name)
-        return self.query_for(source, part.region, name)
+        return self.query_for(source, part.region, name, views)
 
-    def query_for(self, source: ImageSource, region: str | None, name: str) -> Query:
+    def query_for(self, source: ImageSource, region: str | None, name: str, views: str | None = None) -> Query:
         """A query for a picture, decoded and preprocessed: what one thread does for all need only run the network.
 
         Raises:
@@ -168,11 +176,11 @@ class Backend:
         """
         query = Query.image(source, region=region, name=name)
         (part,) = query.parts
-        embedder = self.images.embedder
+        embedder, seen = self.images.embedder, checked_views(views or self.images.config.search.views)
 
         def load(source: ImageSource) -> Preprocessed:
-            image = load_region(source, part.region, self.max_megapixels, embedder.decode_side)
-            return Preprocessed(embedder.preprocess(image))
+            image = load_region(source, part.region, self.max_megapixels, shortest_side(embedder, seen))
+            return preprocess(embedder, image, seen)
 
         return Query((replace(part, value=decoded(source, load), region=None, name=part.label),))
 

@@ -163,6 +163,10 @@ class Options(Model):
         "score"
     )
     rerank: Annotated[str | None, Field(max_length=40, description="a ranking method; null: as configured")] = None
+    views: Annotated[
+        Literal["whole", "mirrored", "crops"] | None,
+        Field(description="how a picture asked for is seen; null: as configured"),
+    ] = None
     group: Annotated[bool, Field(description="near-identical results count as one")] = False
     diverse: Annotated[bool, Field(description="choose results that are unlike each other")] = False
     where: Conditions = Conditions()
@@ -179,7 +183,7 @@ class Options(Model):
         return options
 
 
-_OPTIONS = ("k", "offset", "threshold", "only_confident", "sort", "rerank", "group", "diverse")
+_OPTIONS = ("k", "offset", "threshold", "only_confident", "sort", "rerank", "views", "group", "diverse")
 
 
 class SearchRequest(Options):

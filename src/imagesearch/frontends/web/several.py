@@ -24,7 +24,7 @@ async def answers(backend: Backend, request: SeveralRequest) -> list[dict[str, A
         ImageSearchError: none can be answered.
     """
     options, parts = request.to_options(), [query.parts for query in request.queries]
-    queries = await backend.decoding(_queries, backend, parts)
+    queries = await backend.decoding(_queries, backend, parts, request.views)
     good = [query for query in queries if isinstance(query, Query)]
     found = iter(await _found(backend, good, options))
     results = [next(found) if isinstance(query, Query) else query for query in queries]
@@ -55,7 +55,9 @@ def failed(backend: Backend, error: ImageSearchError) -> dict[str, Any]:
     return {"error": problem_to_dict(renamed), "upload": key}
 
 
-def _queries(backend: Backend, requests: Sequence[list[Part]]) -> list[Query | ImageSearchError]:
+def _queries(
+    backend: Backend, requests: Sequence[list[Part]], views: str | None
+) -> list[Query | ImageSearchError]:
     # One is decoded here, so that a large picture holds up nobody else; many are while they are encoded, so that
     # they need not lie in memory all at once.
     lazily = len(requests) > 1
@@ -64,7 +66,7 @@ def _queries(backend: Backend, requests: Sequence[list[Part]]) -> list[Query | I
         try:
             query = Query(())
             for part in parts:
-                query += part.weight * backend.one(part, lazily=lazily)
+                query += part.weight * backend.one(part, views=views, lazily=lazily)
             query.check()
             made.append(query)
         except ImageSearchError as error:

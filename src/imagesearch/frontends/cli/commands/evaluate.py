@@ -35,8 +35,16 @@ Rerank = Annotated[
     list[str] | None,
     typer.Option(
         metavar="METHOD",
-        help="Ranking method to compare with 'none' (search.rerank lists them), or 'all'. Repeatable."
-        " Default: search.rerank.",
+        help="Ranking method to compare with 'none' (search.rerank lists them), or 'all', which"
+        " leaves out 'patches', as that one reads pictures for every query. Repeatable. Default: search.rerank.",
+        show_default=False,
+    ),
+]
+Views = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VIEWS",
+        help="How pictures asked for are seen, besides as a whole: mirrored, crops, or 'all'. Repeatable.",
         show_default=False,
     ),
 ]
@@ -90,6 +98,7 @@ def evaluate(
     folders: Folder = None,
     labels: Labels = None,
     rerank: Rerank = None,
+    views: Views = None,
     compare: Compare = None,
     copies: Copies = None,
     index: Index = False,
@@ -108,18 +117,24 @@ def evaluate(
     precision, recall, R-precision, mAP (over the whole collection), nDCG and kNN accuracy, with 95 % intervals.
     Without labels, distorted copies are made, and must find their originals.
     """
-    if tune and (rerank or compare):
-        raise WrongUsageError("--tune tries all ranking methods for one model: leave out --rerank and --compare")
+    if tune and (rerank or views or compare):
+        raise WrongUsageError(
+            "--tune tries all ranking methods for one model: leave out --rerank, --views and --compare"
+        )
     with quiet_stdout():
         from imagesearch import evaluating
-        from imagesearch.search.ranking import METHODS
+        from imagesearch.search.image_encoding import VIEWS
+        from imagesearch.search.ranking import QUICK_METHODS
 
-        methods = tuple(rerank or [settings.search.rerank])
+        methods = rerank or [settings.search.rerank]
+        if "all" in methods:
+            methods = [*QUICK_METHODS, *(method for method in methods if method != "all")]
         request = evaluating.Request(
             folders=tuple(folders or ()),
             labels=labels,
             models=tuple(name.strip() for name in (compare or "").split(",") if name.strip()),
-            methods=METHODS if "all" in methods else methods,
+            methods=tuple(methods),
+            views=VIEWS if "all" in (views or ()) else tuple(views or ()),
             copies=copies,
             index=index,
             words=words,

@@ -107,7 +107,7 @@ class SearchCommand(typer.core.TyperCommand):
 @draws_figure
 @delivers
 @filters
-@settings_from(*COLLECTION, *COMPUTING, "rerank", "allow_url")
+@settings_from(*COLLECTION, *COMPUTING, "rerank", "views", "allow_url")
 def search(
     *,
     settings: Config,

@@ -38,6 +38,7 @@ Verbose = Annotated[
     *COMPUTING,
     "batch_size",
     "rerank",
+    "views",
     "host",
     "port",
     "token_file",

@@ -147,7 +147,7 @@ async def embed(
 
 def _understood(backend: Backend, request: SearchRequest) -> tuple[Query, SearchOptions]:
     options = request.to_options()
-    return backend.query(request.parts), options
+    return backend.query(request.parts, options.views), options
 
 
 async def _answered(backend: Backend, query: Query, options: SearchOptions) -> Response:
