@@ -41,9 +41,7 @@ class Dialogue:
         show: shows a picture; None: paths are enough.
     """
 
-    def __init__(
-        self, session: Session, stdin: TextIO, out: TextIO, show: Callable[[str], None] | None
-    ) -> None:
+    def __init__(self, session: Session, stdin: TextIO, out: TextIO, show: Callable[[str], None] | None) -> None:
         self._session, self._stdin, self._out, self._show = session, stdin, out, show
         self._console = make_console(out)
         self._is_terminal = stdin.isatty()

@@ -25,7 +25,6 @@ from imagesearch.frontends.cli.output import (
 )
 from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.text import counted
-from imagesearch.serving_file import LOOKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +87,7 @@ def label(
     is an answer: a label's name or key, =NAME for a name that looks like a key, s, u, or q.
     """
     from imagesearch.search.labels import read_candidates
+    from imagesearch.serving_file import LOOKING
 
     _require_sense(output, next_, paths, export)
     named = () if labels is None else read_candidates(labels)
