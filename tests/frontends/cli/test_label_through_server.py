@@ -100,7 +100,7 @@ def test_the_same_as_without(twins: Twins, label: Label) -> None:
         alone, served = label(lines, *arguments)
         assert served == alone
         written.append(served.table.count(b"\n"))
-    assert written == [0] * 9 + [8, 0]
+    assert sum(written) == written[9] > 7
 
 
 def test_the_page_and_the_command_line_at_once(twins: Twins, label: Label) -> None:
