@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import schemathesis
+from hypothesis import given
 
 from imagesearch import ImageSearch
 from imagesearch.frontends.web.app import create_app
@@ -16,6 +20,7 @@ from imagesearch.records import parse_annotations
 from ...conftest import draw_picture
 from .conftest import Gallery, config_of
 from .serving import serving
+from .test_contract import CHECKS, SETTINGS
 
 
 @pytest.fixture
@@ -172,3 +177,27 @@ def test_nothing_indexed(tmp_path: Path) -> None:
     with serving(create_app(backend)) as server:
         assert server.get("/api/v1/labelling").status == 409
         assert server.get("/label").status == 200
+
+
+def test_every_operation_answers_as_the_document_says(few: Gallery) -> None:
+    """Other tests of the document run where nobody but the owner may label."""
+    schema = schemathesis.openapi.from_url(f"{few.server.url}/api/v1/openapi.json")
+    there = itertools.cycle(one["id"] for one in few.server.get("/api/v1/pictures").json()["pictures"])
+    own = itertools.cycle([None, open_session(few), "0" * 32])
+    statuses: set[tuple[str, int]] = set()
+    for result in schema.include(path_regex="/labelling").get_all_operations():
+        operation = result.ok()
+
+        @SETTINGS
+        @given(case=operation.as_strategy())
+        def check(case: Any) -> None:
+            if isinstance(case.body, dict) and "id" in case.body:
+                case.body["id"] = next(there)
+            if "session" in case.query:
+                case.query["session"] = next(own)
+            reply = case.call_and_validate(checks=CHECKS)
+            statuses.add((case.operation.label, reply.status_code))
+
+        check()
+    assert {status for _, status in statuses} >= {200, 201, 404, 422}
+    assert ("POST /api/v1/labelling/labels", 200) in statuses
