@@ -258,8 +258,8 @@ def test_undo_knows_a_picture_by_the_id_that_a_copy_had_before(images: ImageSear
         shutil.copy(question.path, tmp_path / "pictures" / "0-copy.png")
         images.index(tmp_path / "pictures")
         session.next(100)  # reads the collection again
-        session.give(question.id, "cat")
-        undone = session.undo(question.id)
+        step = session.give(question.id, "cat")
+        undone = session.undo(step)
         assert undone is not None
         assert Path(undone.path).name == "0-copy.png"
 

@@ -10,9 +10,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -26,17 +25,16 @@ from imagesearch.library.hand_labels import (
     labelled,
     patiently,
     read_contents,
-    restored,
     tidy_label,
 )
-from imagesearch.records import ImageRecord, Prediction, parse_annotations
+from imagesearch.library.label_history import History, Step
+from imagesearch.records import Prediction, parse_annotations
 from imagesearch.search.filters import is_below
-from imagesearch.service import ImageSearch
-from imagesearch.stores.base import Collection
+from imagesearch.stores.base import Collection, CollectionSpec
 from imagesearch.stores.columns import ID
 
 if TYPE_CHECKING:
-    from imagesearch.learning.active import ActivePool, Known
+    from imagesearch.learning.active import ActivePool, Expectation, Known
 
 # Unlabelled pictures that are compared at a time; of a larger collection a sample, then the next one.
 MOST = 10_000
@@ -47,14 +45,18 @@ _MOST_SUGGESTIONS = 5
 _USING = threading.RLock()
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What can be undone: a label that was given, with the annotations before it, or a skipped picture."""
+class Library(Protocol):
+    """What is labelled: an :class:`imagesearch.service.ImageSearch`."""
 
-    kind: Literal["label", "skip"]
-    id: int
-    label: str = ""
-    former: dict[int, dict[str, Any]] = field(default_factory=dict)
+    @property
+    def spec(self) -> CollectionSpec:
+        """Names the collection."""
+
+    def collection(self) -> Collection:
+        """The collection; opened where it is not."""
+
+    def release(self) -> None:
+        """Let go of the database until it is needed again."""
 
 
 class LabelSession:
@@ -64,14 +66,14 @@ class LabelSession:
     whatever way. A later session goes on where this one was; only what was skipped is asked again. Thread-safe.
 
     Examples:
-        >>> with ImageSearch() as images, LabelSession(images, ["cat", "dog"]) as session:  # doctest: +SKIP
+        >>> with ImageSearch() as images, images.label_session(["cat", "dog"]) as session:  # doctest: +SKIP
         ...     for question in session.next(1):
         ...         session.give(question.id, "cat")
     """
 
     def __init__(
         self,
-        images: ImageSearch,
+        images: Library,
         labels: Sequence[str] = (),
         *,
         under: str | os.PathLike[str] | None = None,
@@ -80,7 +82,7 @@ class LabelSession:
         """Read the collection.
 
         Args:
-            images: opened; it stays open.
+            images: an :class:`ImageSearch`; it stays open.
             labels: that are expected, in the order of their keys; those that pictures have come after them.
             under: only pictures below this folder are asked for, and counted.
             release: let go of the database between calls, so that other processes can use a Milvus Lite file.
@@ -91,19 +93,20 @@ class LabelSession:
             StoreError: the database fails.
         """
         self._images, self._release = images, release
-        self._under = None if under is None else os.fspath(under)
+        self._under = None if under is None else os.path.abspath(os.path.expanduser(os.fspath(under)))
         self._is_under = (lambda _: True) if self._under is None else is_below([self._under])
         self._lock = threading.RLock()
         self._labels: dict[str, None] = dict.fromkeys(map(tidy_label, labels))
         self._pictures: dict[int, Content] = {}
         self._first_of: dict[int, int] = {}
         self._skipped: dict[int, None] = {}
-        self._history: list[_Step] = []
+        self._history = History()
         self._queue: list[int] = []
         self._pool: ActivePool | None = None
         self._rows: list[int] = []
         self._sampled: set[int] = set()
         self._known: Known | None = None
+        self._expected: tuple[Known, Expectation | None] | None = None
         self._changed = False
         with self._collection() as collection:
             require_annotations(collection)
@@ -117,11 +120,6 @@ class LabelSession:
         """All labels so far; one that comes later is added at the end."""
         with self._lock:
             return tuple(self._labels)
-
-    def knows(self, key: int) -> bool:
-        """Whether a picture is among those to label."""
-        with self._lock:
-            return key in self._first_of
 
     def next(self, count: int = 1) -> list[Question]:
         """The pictures to label next, the most useful first; fewer where few are left, none at the end.
@@ -141,7 +139,7 @@ class LabelSession:
                     self._open_pool(collection, rows)
             return self._questions(self._queue[:count])
 
-    def give(self, key: int, label: str, *, only_if_unlabelled: bool = False) -> None:
+    def give(self, key: int, label: str, *, only_if_unlabelled: bool = False) -> str:
         """Label a picture and those with the same content; a label that it has is replaced.
 
         But not one of another process that this session did not know of: the first call is refused, and makes it
@@ -149,6 +147,9 @@ class LabelSession:
 
         Args:
             only_if_unlabelled: refuse to replace another label, whoever gave it.
+
+        Returns:
+            What tells :meth:`undo` to take back just this.
 
         Raises:
             LabelledMeanwhileError: somebody else labelled it.
@@ -166,53 +167,52 @@ class LabelSession:
                     raise LabelledMeanwhileError(f"{picture.path}: somebody else has labelled it {other!r}")
                 former = change(collection, picture.ids, lambda record: labelled(record, label))
                 self._changed = True
-            self._history.append(_Step("label", first, label, former))
             self._labels.setdefault(label)
             self._skipped.pop(first, None)
             self._remember(first, label)
+            return self._history.add(Step("label", first, label, former))
 
-    def skip(self, key: int) -> None:
-        """Do not ask for a picture again in this session.
-
-        Raises:
-            UsageError: see :meth:`give`.
-        """
+    def skip(self, key: int) -> str:
+        """Do not ask for a picture again in this session; returns and raises what :meth:`give` does."""
         with self._lock:
             _, first = self._picture(key)
-            self._history.append(_Step("skip", first))
             self._skipped[first] = None
             self._forget(first)
+            return self._history.add(Step("skip", first))
 
-    def undo(self, key: int | None = None) -> Question | None:
-        """Take back the last label or skip of this session; the picture is the next again. None: nothing is left.
+    def undo(self, step: str | None = None) -> Question | None:
+        """Take back a label or skip of this session; its picture is the next again.
 
         A label that somebody else changed since stays as it is now.
 
         Args:
-            key: of the picture that it was of, so that nobody takes back what somebody else said; None: any.
+            step: which one, as :meth:`give` or :meth:`skip` returned it; None: the last one.
+
+        Returns:
+            The picture; None: there is nothing (left) to take back.
 
         Raises:
-            LabelledMeanwhileError: the last one was of another picture; nothing was changed.
-            UsageError: the picture is not in the collection any more; the one before is the last now.
+            LabelledMeanwhileError: somebody said something else of this picture since; nothing was changed.
+            UsageError: the picture is not in the collection any more, so that this can be taken back no more.
             StoreError: the database fails; nothing was changed.
         """
         with self._lock:
-            if not self._history:
+            found = self._history.find(step)
+            if found is None:
                 return None
-            step = self._history[-1]
-            if key is not None and self._first_of.get(key, key) != self._first_of.get(step.id, step.id):
-                raise LabelledMeanwhileError("somebody else labelled another picture since")
+            if not self._history.is_last_of_its_picture(found, lambda key: self._first_of.get(key, key)):
+                raise LabelledMeanwhileError("somebody has said something else of this picture since")
             try:
-                _, first = self._picture(step.id)
-                if step.kind == "label":
+                _, first = self._picture(found.id)
+                if found.kind == "label":
                     with self._collection() as collection:
-                        change(collection, list(step.former), partial(_undone, step))
+                        change(collection, list(found.former), found.undone)
                         self._changed = True
-                    self._remember(first, given_label(next(iter(step.former.values()))))
+                    self._remember(first, given_label(next(iter(found.former.values()))))
             except UsageError:
-                self._history.pop()
+                self._history.remove(found)
                 raise
-            self._history.pop()
+            self._history.remove(found)
             self._skipped.pop(first, None)
             self._known = None
             self._queue = [first, *(other for other in self._queue if other != first)]
@@ -228,7 +228,7 @@ class LabelSession:
                 labelled=given.total(),
                 skipped=len(self._skipped),
                 labels={label: given[label] for label in self._labels},
-                expected=None if pool is None else pool.expect(known),
+                expected=None if pool is None else self._expect(pool, known),
             )
 
     def labelled(self) -> list[tuple[str, str]]:
@@ -356,6 +356,11 @@ class LabelSession:
             self._known = Known.of(places, [numbers[labels[place] or ""] for place in places], skipped)
         return self._known
 
+    def _expect(self, pool: ActivePool, known: Known) -> Expectation | None:
+        if self._expected is None or self._expected[0] is not known:
+            self._expected = known, pool.expect(known)
+        return self._expected[1]
+
     def _questions(self, keys: Sequence[int]) -> list[Question]:
         if not keys:
             return []
@@ -392,7 +397,3 @@ class LabelSession:
         """Do not ask for a picture."""
         self._queue = [other for other in self._queue if other != key]
         self._known = None
-
-
-def _undone(step: _Step, record: ImageRecord) -> ImageRecord:
-    return restored(record, step.label, step.former[record.id])

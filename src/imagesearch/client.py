@@ -44,6 +44,7 @@ from imagesearch.search.wire import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from imagesearch.client_labels import ServedLabelSession
     from imagesearch.stores.base import Vectors
 
 _SKIPPED_PER_PAGE = 1000
@@ -247,6 +248,29 @@ class Client:
         rest = iter(images if isinstance(images, list) else several(images))
         while some := list(islice(rest, MOST_TOGETHER)):
             yield from zip(some, self._labelled(some, top), strict=True)
+
+    def label_session(
+        self,
+        labels: Sequence[str] = (),
+        *,
+        under: str | os.PathLike[str] | None = None,
+        release: bool = False,  # noqa: ARG002 - as the library has it
+    ) -> ServedLabelSession:
+        """See :meth:`ImageSearch.label_session`: the server keeps the session; it must let one label.
+
+        Args:
+            labels: see :class:`LabelSession`.
+            under: a folder of the server's machine.
+            release: means nothing here: a server never lets go of its database.
+
+        Raises:
+            CollectionNotFoundError, UsageError, StoreError: see :class:`LabelSession`.
+            ImageSearchError: the server does not let one label, or does not answer.
+        """
+        from imagesearch.client_labels import ServedLabelSession
+
+        place = None if under is None else os.path.abspath(os.path.expanduser(os.fsdecode(under)))
+        return ServedLabelSession(self._connection, labels, place)
 
     def skipped(self) -> list[Skipped]:
         """See :meth:`ImageSearch.skipped`."""

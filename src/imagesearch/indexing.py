@@ -14,11 +14,12 @@ from imagesearch.images.find import resolved_roots
 from imagesearch.managing import Collections, DatabaseHandle
 from imagesearch.networks import Networks
 from imagesearch.records import Progress
-from imagesearch.reports import ForgetReport, IndexReport
+from imagesearch.reports import ExtractReport, ForgetReport, IndexReport
 from imagesearch.stores.base import CollectionSpec, find
 
 if TYPE_CHECKING:
     from imagesearch.library.encoding import ReadOptions
+    from imagesearch.library.features import FeaturesFiles
     from imagesearch.library.plan import RefreshOptions
 
 
@@ -94,6 +95,29 @@ class Indexer:
         paths = [os.path.abspath(root) for root in resolved_roots(folders, may_be_offline=True)]
         ledger = self._collections.ledger(collection.spec.name)
         return forget_folders(collection, ledger, paths, dry_run=dry_run)
+
+    def extract(
+        self,
+        folders: Sequence[str | os.PathLike[str]],
+        prefix: str | os.PathLike[str],
+        progress: Progress,
+    ) -> ExtractReport:
+        """Write the vectors of folders into files: see :func:`imagesearch.library.extraction.extract_folders`."""
+        from imagesearch.library.extraction import extract_folders
+
+        embedder = partial(self._networks.embedder_for, progress=progress)
+        return extract_folders(embedder, self.roots(folders), prefix, self.reading, progress)
+
+    def build(self, files: FeaturesFiles, progress: Progress) -> IndexReport:
+        """Insert extracted vectors: see :func:`imagesearch.library.extraction.build_collection`."""
+        from imagesearch.library.extraction import build_collection
+        from imagesearch.library.features import read_features
+
+        read = read_features(files)
+        database, spec = self._handle.open(), self._config.collection_spec
+        database.check(spec)
+        bound, mark = self._config.data.max_megapixels, self._networks.embedder().fingerprint
+        return build_collection(database, spec, read, mark, progress, max_megapixels=bound)
 
     @property
     def reading(self) -> ReadOptions:

@@ -24,6 +24,7 @@ from imagesearch.searching import Searcher
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors, find
 
 if TYPE_CHECKING:
+    from imagesearch.active_labelling import LabelSession
     from imagesearch.library.annotations import Annotations
     from imagesearch.models.classifier import Classifier
     from imagesearch.models.embedder import Encoder
@@ -156,11 +157,7 @@ class ImageSearch:
             UsageError: the folder does not exist or holds no readable pictures.
             FeaturesError: the files cannot be written; older ones are untouched.
         """
-        from imagesearch.library.extraction import extract_folders
-
-        roots = self._indexer.roots(list_of(folder))
-        embedder = partial(self._networks.embedder_for, progress=progress)
-        return extract_folders(embedder, roots, prefix, self._indexer.reading, progress)
+        return self._indexer.extract(list_of(folder), prefix, progress)
 
     def build(
         self,
@@ -174,14 +171,9 @@ class ImageSearch:
             FeaturesError: the files are damaged or do not belong together or to the model.
             StoreError: the collection belongs to another model, or the database fails.
         """
-        from imagesearch.library.extraction import build_collection
-        from imagesearch.library.features import FeaturesFiles, read_features
+        from imagesearch.library.features import FeaturesFiles
 
-        read = read_features(FeaturesFiles.of_features(features, paths))
-        database, spec = self._handle.open(), self.spec
-        database.check(spec)
-        bound = self.config.data.max_megapixels
-        return build_collection(database, spec, read, self.embedder.fingerprint, progress, max_megapixels=bound)
+        return self._indexer.build(FeaturesFiles.of_features(features, paths), progress)
 
     def search(self, image: ImageSource | Query, k: int | None = None, **options: Any) -> list[Hit]:
         """The pictures of the collection that look most like this one, closest first.
@@ -265,6 +257,14 @@ class ImageSearch:
             UsageError, ModelError: ``top`` is less than 1, or a label is not known; the checkpoint has no labels.
         """
         yield from self.labelling.label(several(images), top, LabelOptions(**options))
+
+    def label_session(
+        self, labels: Sequence[str] = (), *, under: str | os.PathLike[str] | None = None, release: bool = False
+    ) -> LabelSession:
+        """Label the collection's pictures by hand, those first that teach most: see :class:`LabelSession`."""
+        from imagesearch.active_labelling import LabelSession
+
+        return LabelSession(self, labels, under=under, release=release)
 
     def optimize(self, labels: bool = False, progress: Progress = no_progress) -> bool:
         """Prepare the configured model for this machine: later work and starts are faster.

@@ -20,7 +20,7 @@ from imagesearch import load_config, training
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.app import app
 from imagesearch.models import hub as hub_module
-from imagesearch.models.publishing import prepare_repository, shared_files
+from imagesearch.models.publishing import check_repository, shared_files
 
 from ..conftest import draw_picture
 from ..fake_hub import TOKEN, FakeHub
@@ -220,7 +220,7 @@ def test_a_hub_that_is_silent(private: Path, imagesearch: Command, monkeypatch: 
 @pytest.mark.parametrize("repository", ["a/b/c", "", "a b", "--x", "/etc", "club/mine.git"])
 def test_no_name_of_a_repository(repository: str) -> None:
     with pytest.raises(UsageError, match="is no name of a repository"):
-        prepare_repository(repository)
+        check_repository(repository)
 
 
 class TestBeforeTraining:
@@ -260,12 +260,36 @@ class TestBeforeTraining:
         assert "the token may only read" in done.stderr
 
     def test_a_token_that_must_not_make_it(self, train: Command, hub: FakeHub) -> None:
-        """Fine-grained ones do not say what they may do."""
+        """Fine-grained ones do not say what they may do: only making the repository would tell."""
         hub.role, hub.refuse = "fineGrained", {"create": 403}
         done = train("mine", hub=hub.address)
         assert done.returncode == 1
         assert "refuses the token, which needs the right to write there" in done.stderr
+        assert "upload it later: imagesearch models --push-to-hub me/mine --model" in done.stderr
+        assert Path("mine/model.safetensors").is_file()
+
+    def test_one_that_everybody_sees(self, train: Command, hub: FakeHub) -> None:
+        hub.private["me/mine"] = False
+        done = train("mine", hub=hub.address)
+        assert done.returncode == 1
+        assert "it is there already, and everybody sees it" in done.stderr
         assert not Path("mine").exists()
+
+    def test_no_model_no_repository(self, imagesearch: Command, hub: FakeHub, tmp_path: Path) -> None:
+        """There is nothing to learn; over some seeds, a probe that does no better than neighbours must exist."""
+        for number in range(30):
+            place = tmp_path / "noise" / ("one" if number * 7 % 30 < 15 else "two")
+            place.mkdir(parents=True, exist_ok=True)
+            draw_picture(number).save(place / f"{number}.png")
+        for seed in range(6):
+            command = ("train", tmp_path / "noise", "--out", f"mine{seed}", "--push-to-hub", f"mine{seed}")
+            done = imagesearch(*command, "--seed", seed, hub=hub.address)
+            assert done.returncode == 0, done.stderr
+            assert (f"me/mine{seed}" in hub.private) == Path(f"mine{seed}").exists()
+            if not Path(f"mine{seed}").exists():
+                assert "nothing was uploaded, as no model was written" in done.stderr
+                return
+        pytest.fail("a probe of noise beat the neighbours six times")
 
     def test_training_and_uploading(self, train: Command, hub: FakeHub) -> None:
         done = train("mine", hub=hub.address, by=in_a_process)

@@ -24,8 +24,10 @@ _SHARED = (
 _SHARED_SPLIT = ("training", "held_out", "identical", "near_identical", "burst", "leaking", "single", "unmeasured")
 
 
-def prepare_repository(repository: str, *, public: bool = False) -> str:
-    """Make the repository if it is not there, before hours of training, as nothing else tells whether one may.
+def check_repository(repository: str, *, public: bool = False) -> str:
+    """Refuse before hours of training what the hub would refuse after them, as far as it tells.
+
+    Nothing is made there: nothing may be written in the end.
 
     Args:
         repository: ``"owner/name"``, or a name of one's own.
@@ -35,8 +37,8 @@ def prepare_repository(repository: str, *, public: bool = False) -> str:
         The repository with its owner.
 
     Raises:
-        UsageError: this is no name of a repository, there is no token, or it must not make one there; or everybody
-            sees one that is there, and ``public`` is False.
+        UsageError: this is no name of a repository, there is no token, or it is for others or may only read; or
+            everybody sees one that is there, and ``public`` is False.
         ModelError: the hub refused.
         HubUnreachableError: it does not answer.
     """
@@ -62,14 +64,29 @@ def prepare_repository(repository: str, *, public: bool = False) -> str:
     if ((said.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
         raise UsageError(f"cannot upload to {repository!r}: the token may only read; it needs the right to write")
     whole = f"{owner or user}/{name}"
-    with _translated(whole):
-        in_time(partial(HfApi().create_repo, whole, private=not public, exist_ok=True))
-        is_public = not in_time(partial(HfApi().model_info, whole)).private
-    if is_public and not public:
+    if _is_public(whole) and not public:
         raise UsageError(
             f"cannot upload to {whole!r}: it is there already, and everybody sees it; add --public if that may be"
         )
     return whole
+
+
+def _is_public(repository: str) -> bool:
+    """Whether there is a repository of this name that everybody sees.
+
+    Raises:
+        UsageError, ModelError, HubUnreachableError: see :func:`check_repository`.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    with _translated(repository):
+        try:
+            return not in_time(partial(HfApi().model_info, repository)).private
+        except HfHubHTTPError as error:
+            if error.response.status_code != 404:
+                raise
+            return False
 
 
 def publish(folder: str | os.PathLike[str], repository: str, *, public: bool = False) -> str:
@@ -86,16 +103,18 @@ def publish(folder: str | os.PathLike[str], repository: str, *, public: bool = F
         The address of the model's page.
 
     Raises:
-        UsageError: see :func:`prepare_repository`; or the folder holds no trained model.
+        UsageError: see :func:`check_repository`; the token must not make or change it; or the folder holds no
+            trained model.
         ModelError: the hub refused.
         HubUnreachableError: it does not answer.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
 
     files = shared_files(Path(folder).expanduser())
-    whole = prepare_repository(repository, public=public)
+    whole = check_repository(repository, public=public)
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     with _translated(whole), _silence():
+        in_time(partial(HfApi().create_repo, whole, private=not public, exist_ok=True))
         HfApi().create_commit(whole, operations, commit_message="Trained by imagesearch")
     return f"{constants.ENDPOINT}/{whole}"
 

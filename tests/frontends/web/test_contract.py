@@ -40,7 +40,10 @@ def contract(gallery: Gallery) -> Any:
     job = gallery.server.post("/api/v1/jobs", {"dry_run": True}).json()["id"]
     schema = schemathesis.openapi.from_url(f"{gallery.server.url}/api/v1/openapi.json")
     coins = itertools.cycle([True, False])
-    there = itertools.cycle({"pictures": one["id"], "uploads": upload, "jobs": job} for one in found)
+    ended = "0" * 32
+    there = itertools.cycle(
+        {"pictures": one["id"], "uploads": upload, "jobs": job, "labelling": ended} for one in found
+    )
 
     @schema.hook
     def map_path_parameters(context: Any, parameters: dict[str, Any] | None) -> dict[str, Any] | None:

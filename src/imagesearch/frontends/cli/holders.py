@@ -53,7 +53,8 @@ def naming_server(config: Config, same: Sequence[str] | None = None) -> Iterator
 def _advice(config: Config, server: Announcement, same: Sequence[str] | None) -> str:
     where = f"the database {config.database_address.shown} is in use by the server at {server.url}"
     stop = f"stop it first (process {server.process})"
-    different = "; ".join(server.differences(config, same)) if same is not None else ""
-    if different:
+    if same is None:
+        return f"{where}, which cannot do this: {stop}"
+    if different := "; ".join(server.differences(config, same)):
         return f"{where}, whose settings are others ({different}): use the same, or {stop}"
-    return f"{where}, which cannot do this: {stop}"
+    return f"{where}, which was started meanwhile: run the command again, and it asks the server"

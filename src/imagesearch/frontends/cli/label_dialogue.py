@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from imagesearch.active_labelling import LabelSession
+    from imagesearch.client_labels import ServedLabelSession
     from imagesearch.learning.questions import LabelProgress, Question
+
+    Session = LabelSession | ServedLabelSession
 
 SKIP, UNDO, QUIT, NEW = "s", "u", "q", "n"
 # The keys of labels, in order.
@@ -38,9 +41,7 @@ class Dialogue:
         show: shows a picture; None: paths are enough.
     """
 
-    def __init__(
-        self, session: LabelSession, stdin: TextIO, out: TextIO, show: Callable[[str], None] | None
-    ) -> None:
+    def __init__(self, session: Session, stdin: TextIO, out: TextIO, show: Callable[[str], None] | None) -> None:
         self._session, self._stdin, self._out, self._show = session, stdin, out, show
         self._console = make_console(out)
         self._is_terminal = stdin.isatty()

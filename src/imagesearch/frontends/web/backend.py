@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from imagesearch.active_labelling import LabelSession
 from imagesearch.errors import CollectionNotFoundError, ImageSearchError, ModelError
 from imagesearch.frontends.web.batching import SearchBatcher
 from imagesearch.frontends.web.browsing import Browser
 from imagesearch.frontends.web.failures import ForbiddenError
 from imagesearch.frontends.web.jobs import Jobs, Order
+from imagesearch.frontends.web.label_sessions import LabelSessions
 from imagesearch.frontends.web.rendering import decoded
 from imagesearch.frontends.web.schemas import Part, PathPart, PicturePart, UploadPart, VectorPart, WordsPart
 from imagesearch.frontends.web.thumbnails import Thumbnails
@@ -66,8 +66,7 @@ class Backend:
         self._decoding: anyio.CapacityLimiter | None = None
         self._labelling = threading.Lock()
         self._searching_several = threading.Lock()
-        self._label_session: LabelSession | None = None
-        self._opening_labels = threading.Lock()
+        self.label_sessions = LabelSessions(images)
 
     def warm_up(self) -> None:
         """Load the network and open the database, so that the first search need not wait for them."""
@@ -80,29 +79,11 @@ class Backend:
     def close(self) -> None:
         """Finish the batch that is being written, answer what waits, and let go of the database."""
         self.jobs.close()
-        self._close_labels()
+        self.label_sessions.close()
         self.searches.close()
         self.thumbnails.close()
         self.uploads.close()
         self.images.close()
-
-    def label_session(self) -> LabelSession:
-        """Labelling by hand; one session for all who ask, since the server was started.
-
-        Raises:
-            CollectionNotFoundError, UsageError, StoreError: see :class:`LabelSession`.
-        """
-        with self._opening_labels:
-            if self._label_session is None:
-                self._label_session = LabelSession(self.images)
-            return self._label_session
-
-    def _close_labels(self) -> None:
-        if self._label_session is not None:
-            try:
-                self._label_session.close()
-            except ImageSearchError as error:  # labels are kept; only searches are slower
-                _log.warning("%s", error)
 
     async def decoding(self, work: Callable[..., T], *given: Any, **options: Any) -> T:
         """Do something in a thread that decodes pictures, of which there are never more at work than cores."""

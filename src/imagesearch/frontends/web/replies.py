@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from imagesearch.frontends.web.schemas import PictureId
+from imagesearch.frontends.web.schemas import LabelSessionId, LabelStepId, PictureId
 
 
 class Problem(BaseModel):
@@ -304,7 +304,27 @@ class LabellingOut(BaseModel):
     labelled: int
     skipped: int
     expected: Annotated[ExpectationOut | None, Field(description="null while too little is known")]
-    undone: Annotated[bool, Field(description="whether something was taken back")]
+    step: Annotated[LabelStepId | None, Field(description="what was done now, to take just this back later")]
+    undone: Annotated[QuestionOut | None, Field(description="the picture whose label or skip was taken back")]
+
+
+class LabelSessionOut(LabellingOut):
+    """A labelling session of one's own."""
+
+    id: Annotated[LabelSessionId, Field(description="of the session")]
+
+
+class HandLabelledOut(BaseModel):
+    """A file and the label that a person gave it."""
+
+    path: str
+    label: str
+
+
+class HandLabelsOut(BaseModel):
+    """What was labelled by hand."""
+
+    files: Annotated[list[HandLabelledOut], Field(description="by path; of copies each")]
 
 
 class JobsOut(BaseModel):

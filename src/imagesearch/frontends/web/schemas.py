@@ -13,6 +13,10 @@ from imagesearch.search.wire import filter_from_dict
 PictureId = Annotated[
     str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", description="id of a picture in the collection", examples=["42"])
 ]
+HandLabel = Annotated[str, Field(min_length=1, max_length=200)]
+LabelSessionId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+LabelStepId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -23,6 +27,7 @@ MOST_QUERIES = 256
 MOST_HITS_TOGETHER = 256_000
 MOST_LOOKED_UP = 1000
 MOST_LABELLED = 64
+MOST_QUESTIONS = 1000
 _LONGEST_PATH = 65_535
 
 
@@ -237,17 +242,26 @@ class ForgetRequest(Model):
     dry_run: Annotated[bool, Field(description="change nothing, and say what would be done")] = False
 
 
+class OpenLabelSessionRequest(Model):
+    """A labelling session of one's own."""
+
+    labels: Annotated[
+        list[HandLabel], Field(max_length=10_000, description="that are expected, in the order of their keys")
+    ] = []
+    under: Annotated[Path | None, Field(description="only pictures below this folder")] = None
+
+
 class SkipRequest(Model):
     """A picture that shall not be asked for."""
 
     id: PictureId
-    count: Annotated[int, Field(ge=1, le=50, description="questions to answer with")] = 4
+    count: Annotated[int, Field(ge=0, le=MOST_QUESTIONS, description="questions to answer with")] = 4
 
 
 class GiveLabelRequest(SkipRequest):
     """What somebody says that a picture shows."""
 
-    label: Annotated[str, Field(min_length=1, max_length=200)]
+    label: HandLabel
     replace: Annotated[bool, Field(description="also another label that the picture has")] = False
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from ..chromium import in_chromium
 from .complaints import Complaints
+from .conftest import NewPage
 from .site import Site
 from .steps import expect, is_loaded
 
@@ -76,6 +77,68 @@ def test_buttons_keep_the_focus_and_the_expected_accuracy_is_drawn(labelling: Pa
     page.reload()
     expect(page.locator("#progress")).to_contain_text("8 of")
     assert len(labels_of(gallery_site)) == 8
+
+
+def test_answers_can_be_taken_back_after_the_page_was_loaded_again(labelling: Page, gallery_site: Site) -> None:
+    page, progress = labelling, labelling.locator("#progress")
+    for number, label in enumerate(("round", "square"), start=1):
+        page.get_by_label("Another label").fill(label)
+        page.keyboard.press("Enter")
+        expect(progress).to_contain_text(f"{number} of")
+    skipped = str(page.locator("#name").text_content())
+    page.keyboard.press("s")
+    expect(progress).to_contain_text("1 skipped")
+    page.reload()
+    expect(progress).to_contain_text("2 of")
+    page.keyboard.press("u")
+    expect(progress).not_to_contain_text("skipped")
+    expect(page.locator("#name")).to_have_text(skipped)
+    for number in (1, 0):
+        page.keyboard.press("u")
+        expect(progress).to_contain_text(f"{number} of")
+    page.keyboard.press("u")
+    expect(page.get_by_text("There is nothing to take back.")).to_be_visible()
+    assert not labels_of(gallery_site)
+
+
+def test_two_people_take_back_what_they_said_themselves(
+    labelling: Page, gallery_site: Site, new_page: NewPage
+) -> None:
+    mine, other = labelling, new_page(locale="en-GB")
+    names = []
+    for page, label, number in ((mine, "mine", 1), (other, "theirs", 2)):
+        page.goto("/label")
+        is_loaded(page.locator("#picture"))
+        names.append(str(page.locator("#name").text_content()))
+        page.get_by_label("Another label").fill(label)
+        page.keyboard.press("Enter")
+        expect(page.locator("#progress")).to_contain_text(f"{number} of")
+    mine.reload()
+    is_loaded(mine.locator("#picture"))
+    mine.keyboard.press("u")
+    expect(mine.locator("#name")).to_have_text(names[0])
+    assert list(labels_of(gallery_site).values()) == ["theirs"]
+    mine.keyboard.press("u")
+    expect(mine.get_by_text("There is nothing to take back.")).to_be_visible()
+    other.keyboard.press("u")
+    expect(other.locator("#name")).to_have_text(names[1])
+    assert not labels_of(gallery_site)
+
+
+def test_what_the_server_has_forgotten_is_no_obstacle(labelling: Page, gallery_site: Site) -> None:
+    """A server that was started again knows no steps from before, but those since."""
+    page = labelling
+    page.evaluate("""sessionStorage.setItem("label-steps", '["0123456789abcdef", 7, "no step"]')""")
+    page.reload()
+    is_loaded(page.locator("#picture"))
+    page.keyboard.press("s")
+    expect(page.locator("#progress")).to_contain_text("1 skipped")
+    page.keyboard.press("u")
+    expect(page.locator("#progress")).not_to_contain_text("skipped")
+    page.keyboard.press("u")
+    expect(page.get_by_text("cannot be taken back: the server was started again")).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.get_by_text("There is nothing to take back.")).to_be_visible()
 
 
 def test_an_error_is_told_and_the_picture_stays(labelling: Page, complaints: Complaints) -> None:

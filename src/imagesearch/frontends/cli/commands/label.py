@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from imagesearch.frontends.cli.flags import COLLECTION
-from imagesearch.frontends.cli.options import opened, prints, settings_from
+from imagesearch.frontends.cli.options import opened_or_served, prints, settings_from
 from imagesearch.frontends.cli.output import (
     Format,
     note,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from imagesearch.active_labelling import LabelSession
     from imagesearch.config import Config
+    from imagesearch.frontends.cli.label_dialogue import Session
     from imagesearch.learning.questions import LabelProgress, Question
 
 Labels = Annotated[
@@ -87,22 +87,23 @@ def label(
     is an answer: a label's name or key, =NAME for a name that looks like a key, s, u, or q.
     """
     from imagesearch.search.labels import read_candidates
+    from imagesearch.serving_file import LOOKING
 
     _require_sense(output, next_, paths, export)
     named = () if labels is None else read_candidates(labels)
     stdout, stdin = sys.stdout, sys.stdin
-    with opened(settings) as images:
-        from imagesearch.active_labelling import LabelSession
-
-        with LabelSession(images, named, under=under, release=True) as session:
-            if export is not None:
-                _export(session, export, images.indexed_folders())
-                return
-            if next_ is not None:
-                _print_next(session, next_, output, stdout, is_bare=paths)
-                return
-            _ask(session, settings, stdin, stdout if output is Format.TEXT else sys.stderr, preview=preview)
-            progress = session.progress()
+    with (
+        opened_or_served(settings, LOOKING) as images,
+        images.label_session(named, under=under, release=True) as session,
+    ):
+        if export is not None:
+            _export(session, export, images.indexed_folders())
+            return
+        if next_ is not None:
+            _print_next(session, next_, output, stdout, is_bare=paths)
+            return
+        _ask(session, settings, stdin, stdout if output is Format.TEXT else sys.stderr, preview=preview)
+        progress = session.progress()
     print_result(progress, output, partial(_show, progress))
 
 
@@ -119,7 +120,7 @@ def _require_sense(output: Format, next_: int | None, paths: bool, export: str |
         raise WrongUsageError("--export FILE stands alone")
 
 
-def _ask(session: LabelSession, settings: Config, stdin: TextIO, out: TextIO, *, preview: bool) -> None:
+def _ask(session: Session, settings: Config, stdin: TextIO, out: TextIO, *, preview: bool) -> None:
     from imagesearch.frontends.cli.label_dialogue import Dialogue
     from imagesearch.frontends.cli.previews import preview_kind, show_picture
 
@@ -146,7 +147,7 @@ class _Asked:
         return {"path": self._question.path, "suggestion": label, "score": score}
 
 
-def _print_next(session: LabelSession, count: int, output: Format, stdout: TextIO, *, is_bare: bool) -> None:
+def _print_next(session: Session, count: int, output: Format, stdout: TextIO, *, is_bare: bool) -> None:
     questions = session.next(count)
 
     def show(out: Console) -> None:
@@ -166,7 +167,7 @@ def _print_next(session: LabelSession, count: int, output: Format, stdout: TextI
     )
 
 
-def _export(session: LabelSession, file: str, indexed: Sequence[str]) -> None:
+def _export(session: Session, file: str, indexed: Sequence[str]) -> None:
     """
     Raises:
         UsageError: nothing is labelled, or the file cannot be written.

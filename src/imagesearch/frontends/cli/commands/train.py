@@ -212,9 +212,9 @@ def _report(found: Training, html: str | None, settings: Config) -> None:
 
 def _check_push(repository: str, public: bool) -> str:
     """The repository with its owner; refused now rather than after the training."""
-    from imagesearch.models.publishing import prepare_repository
+    from imagesearch.models.publishing import check_repository
 
-    return prepare_repository(repository, public=public)
+    return check_repository(repository, public=public)
 
 
 def _push(found: Training, repository: str, public: bool) -> None:

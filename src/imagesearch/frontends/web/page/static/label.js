@@ -3,13 +3,14 @@
 import { get, largeUrl, post } from "./api.js";
 import { byId, element, toast } from "./dom.js";
 import { isTyping, setUpHelp } from "./keys.js";
+import { Steps } from "./label_steps.js";
 import { fileName, number, percent, plural } from "./text.js";
 import { setUpTheme } from "./theme.js";
 
 /**
  * @typedef {{id: string, path: string, copies: number, suggestions: {label: string, score: number}[]}} Question
  * @typedef {{questions: Question[], labels: {label: string, pictures: number}[], pictures: number, labelled: number,
- *   skipped: number, expected: ?{accuracy: number, low: number, high: number}, undone: boolean}} State
+ *   skipped: number, expected: ?{accuracy: number, low: number, high: number}, step: ?string, undone: ?Question}} State
  */
 
 /** The keys of labels, in order; s, u and n mean something else, and q quits in the terminal. */
@@ -21,8 +22,7 @@ const STALE = new Set([404, 409, 422]);
 /** @type {?State} */
 let state = null;
 let isBusy = false;
-/** Pictures that were labelled or skipped here, the last one at the end. @type {string[]} */
-const answered = [];
+const steps = new Steps();
 /** What accuracy was expected after how many labels. @type {Map<number, number>} */
 const curve = new Map();
 
@@ -134,7 +134,7 @@ async function give(label) {
   if (!question) return false;
   const order = { id: question.id, label, count: AHEAD };
   return apply(
-    () => answering(question.id, post("/labelling/labels", order)),
+    () => answering(post("/labelling/labels", order)),
     () => `${fileName(question.path)} is ${label}.`,
   );
 }
@@ -144,40 +144,46 @@ function skip() {
   if (!question) return;
   const order = { id: question.id, count: AHEAD };
   apply(
-    () => answering(question.id, post("/labelling/skips", order)),
+    () => answering(post("/labelling/skips", order)),
     () => "Skipped.",
   );
 }
 
-/** @param {string} id @param {Promise<State>} answer */
-async function answering(id, answer) {
+/** @param {Promise<State>} answer */
+async function answering(answer) {
   const next = await answer;
-  answered.push(id);
+  steps.add(next.step);
   return next;
 }
 
-/** @param {Promise<State>} answer */
-async function takingBack(answer) {
+/** @param {string} step @param {Promise<State>} answer */
+async function takingBack(step, answer) {
   try {
     const next = await answer;
-    answered.pop();
+    steps.remove(step);
     return next;
   } catch (error) {
-    if (error.status === 422) answered.pop(); // the picture is gone
+    // The picture is gone, or somebody else has labelled it since: what was said before can still be taken back.
+    if (error.status === 422 || error.kind === "labelled-meanwhile") steps.remove(step);
     throw error;
   }
 }
 
-function undo() {
-  const last = answered.at(-1);
-  if (last === undefined) {
+async function undo() {
+  const step = steps.last;
+  if (step === undefined) {
     toast("There is nothing to take back.");
     return;
   }
-  apply(
-    () => takingBack(post(`/labelling/undo?count=${AHEAD}&picture=${last}`, {})),
-    ({ undone }) => (undone ? "Taken back." : "There is nothing to take back."),
+  let isKnown = true;
+  const done = await apply(
+    () => takingBack(step, post(`/labelling/undo?count=${AHEAD}&step=${step}`, {})),
+    ({ undone }) => {
+      isKnown = Boolean(undone);
+      return isKnown ? "Taken back." : "";
+    },
   );
+  if (done && !isKnown) toast("The last answer cannot be taken back: the server was started again since.");
 }
 
 /** @param {Error} error */
