@@ -105,6 +105,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (
         "models.vocabulary",
         "models.heads",
+        "models.label_axes",
         "models.words",
         "models.candidates",
         "models.new_head",

@@ -271,7 +271,7 @@ class Networks:
         return self._open_head(pooling).labels
 
     def label_axes(self, fingerprint: Fingerprint) -> NDArray[np.float64] | None:
-        """What rankings compare pictures by, besides their vectors: :attr:`imagesearch.models.heads.Head.axes`.
+        """What rankings compare pictures by, besides vectors: :func:`imagesearch.models.label_axes.label_axes`.
 
         None where the model's own head is not linear, or has too few labels (``Head.can_rank``). Found out once
         per checkpoint and machine, which runs its networks; the bundled model's is known.
@@ -280,7 +280,7 @@ class Networks:
             fingerprint: of the collection that is searched.
 
         Returns:
-            float64, shape (labels, dim).
+            float64, shape (axes, dim).
         """
         pooling = fingerprint.pooling
         if pooling not in self._label_axes:
@@ -289,10 +289,11 @@ class Networks:
 
     def _find_label_axes(self, pooling: str) -> NDArray[np.float64] | None:
         from imagesearch.models.inspection import claims_labels
+        from imagesearch.models.label_axes import label_axes
 
         try:
             if claims_labels(self._checkpoint("features")) and (head := self._open_head(pooling)).can_rank:
-                return head.axes
+                return label_axes(head, self._checkpoint("features").revision)
         except ModelError as error:
             _log.debug("rankings cannot look at labels: %s", error)
         return None

@@ -60,12 +60,6 @@ class Head:
     prototypes: NDArray[np.float32]
 
     @property
-    def axes(self) -> NDArray[np.float64]:
-        """What tells each label from all of them together: prototypes less their mean, shape (labels, dim)."""
-        prototypes = self.prototypes.astype(np.float64)
-        return np.asarray(prototypes - prototypes.mean(axis=0))
-
-    @property
     def can_rank(self) -> bool:
         """Whether pictures compared by these labels alone are compared better, not worse, than by their vectors.
 

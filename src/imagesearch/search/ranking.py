@@ -159,8 +159,8 @@ def rank(
         vectors: float32, shape (q, dim).
         k: at least 1; a smaller collection gives all of its rows.
         among: ids of the rows that are found and looked at; None: all.
-        label_axes: what tells the model's labels apart, :attr:`imagesearch.models.heads.Head.axes`: float64, shape
-            (labels, dim); None: it has none, or too few.
+        label_axes: what tells the model's labels apart, :func:`imagesearch.models.label_axes.label_axes`: float64,
+            shape (axes, dim); None: it has none, or too few.
 
     Returns:
         For each query its hits. Their order is the method's; their scores are the raw similarities (or

@@ -101,10 +101,10 @@ def with_labels(vectors: Floats, axes: Floats) -> Floats:
 
     Args:
         vectors: shape (n, dim).
-        axes: of the labels, shape (labels, dim): see :attr:`imagesearch.models.heads.Head.axes`.
+        axes: of the labels, shape (axes, dim): see :func:`imagesearch.models.label_axes.label_axes`.
 
     Returns:
-        Unit vectors, shape (n, dim + labels), whose cosine is the mean of both cosines.
+        Unit vectors, shape (n, dim + axes), whose cosine is the mean of both cosines.
     """
     said = vectors @ axes.T
     return _unit(np.hstack([_unit(vectors), _unit(said)]))

@@ -220,6 +220,8 @@ class Reader:
         """For each data file (None: no file) the places in ``rows`` of its rows, and their numbers in it."""
         table = self._table
         starts = table.current().starts
+        if len(table.segments) == 1 and (not len(rows) or int(rows.max()) < len(table.segments[0])):
+            return [(table.segments[0], np.arange(len(rows)), rows)] if len(rows) else []
         owners = np.searchsorted(starts, rows, "right") - 1
         found: list[tuple[Segment | None, NDArray[np.int64], Ids]] = []
         for owner in sorted(set(owners.tolist())):

@@ -34,7 +34,7 @@ _CANDIDATES, _CANDIDATES_PER_RESULT, _GROWTH = 256, 4, 8
 _FIRST = 64
 
 # Up to so many vectors are compared in double precision without asking first which of them matter.
-_FEW = 512
+_FEW = 128
 
 # From this share of all vectors on it is quicker to compare with each of them.
 _EXACT_SHARE = 0.2
