@@ -1,11 +1,12 @@
 """Measure every ranking method on folders of class folders, and write the tables of ``docs/ranking.md``.
 
     python docs/make_ranking.py --folder "Tiny ImageNet=DIR" --folder "photographs=DIR" --model starter --model DIR
+    python docs/make_ranking.py --seen "photographs=DIR" --model starter --model DIR
     python docs/make_ranking.py --copies "photographs=DIR" --model starter --model DIR
 
-``--copies`` looks for pictures from distorted copies of them. Tables that are not asked for stay as they are. The
-same figures, for one folder and one model: ``imagesearch evaluate DIR --rerank all --model MODEL``, and
-``imagesearch evaluate DIR --copies --originals 200 --model MODEL``.
+``--seen`` asks in several views, and by patches; ``--copies`` looks for pictures from distorted copies of them.
+Tables that are not asked for stay as they are. The same figures, for one folder and one model: ``imagesearch
+evaluate DIR --rerank all --model MODEL``, and ``imagesearch evaluate DIR --copies --originals 200 --model MODEL``.
 """
 
 from __future__ import annotations
@@ -23,13 +24,21 @@ from imagesearch.search.ranking import QUICK_METHODS, RECIPES
 
 PAGE = Path(__file__).with_name("ranking.md")
 # What stands between two such marks of the page is replaced.
-METHODS_MARK, COPIES_MARK = "made by make_ranking.py --folder", "made by make_ranking.py --copies"
+METHODS_MARK, SEEN_MARK = "made by make_ranking.py --folder", "made by make_ranking.py --seen"
+COPIES_MARK = "made by make_ranking.py --copies"
 
 
 def measured(folder: str, model: str, queries: int) -> Evaluation:
     """Every ranking method on one folder, with one model."""
     settings = config_of({"model": {"name": model}})
     return evaluate(settings, Request(folders=(folder,), methods=QUICK_METHODS, queries=queries))
+
+
+def seen_measured(folder: str, model: str, queries: int) -> Evaluation:
+    """Queries in several views, by distance and with the default ranking, and patches, on one folder."""
+    settings = config_of({"model": {"name": model}})
+    methods = ("none", settings.search.rerank, "patches")
+    return evaluate(settings, Request(folders=(folder,), methods=methods, views=VIEWS, queries=queries))
 
 
 def section(name: str, found: Evaluation) -> str:
@@ -81,19 +90,24 @@ def main() -> None:
     """Measure, and replace what stands between the marks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", action="append", default=[], metavar="NAME=DIR", help="of class folders")
+    parser.add_argument("--seen", action="append", default=[], metavar="NAME=DIR", help="of class folders")
     parser.add_argument("--copies", action="append", default=[], metavar="NAME=DIR", help="of any pictures")
     parser.add_argument("--model", action="append", required=True, help="name or folder of a checkpoint")
     parser.add_argument("--queries", type=int, default=1000, help="at most so many per folder and model")
     parser.add_argument("--originals", type=int, default=200, help="at most so many pictures are distorted")
     given = parser.parse_args()
-    if not given.folder and not given.copies:
-        parser.error("nothing to measure: give --folder or --copies")
+    if not given.folder and not given.seen and not given.copies:
+        parser.error("nothing to measure: give --folder, --seen or --copies")
     # All of them take a while: what is measured is kept.
     found: list[tuple[str, Evaluation]] = []
     for model, (name, _, folder) in product(given.model, (named.partition("=") for named in given.folder)):
         found.append((name, measured(folder, model, given.queries)))
         sections = [section(name, one) for name, one in found]
         write(METHODS_MARK, ["Gains of mAP over `none`:\n", summary(found), *sections])
+    sections = []
+    for model, (name, _, folder) in product(given.model, (named.partition("=") for named in given.seen)):
+        sections.append(section(name, seen_measured(folder, model, given.queries)))
+        write(SEEN_MARK, sections)
     sections = []
     for model, (name, _, folder) in product(given.model, (named.partition("=") for named in given.copies)):
         sections.append(copies_section(name, copies_measured(folder, model, given.originals)))
