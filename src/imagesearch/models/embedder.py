@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Encoder(Protocol):
-    """What indexing and searching ask of a model: :class:`Embedder`, or something in its place."""
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """What its vectors may be compared with."""
+class PictureEncoder(Protocol):
+    """What makes numbers of images."""
 
     @property
     def decode_side(self) -> int | None:
@@ -40,7 +36,18 @@ class Encoder(Protocol):
         """An upright RGB image as input of :meth:`encode`. Thread-safe."""
 
     def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
-        """Vectors of preprocessed images: float32, shape (n, dim)."""
+        """What is known of preprocessed images: float32, shape (n, ...)."""
+
+
+class Encoder(PictureEncoder, Protocol):
+    """What indexing and searching ask of a model: :class:`Embedder`, or something in its place.
+
+    Its :meth:`encode` gives one vector per image: float32, shape (n, dim).
+    """
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What its vectors may be compared with."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of texts, comparable with those of images: float32, shape (n, dim).

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from imagesearch.stores.base import Vectors
 if TYPE_CHECKING:
     from PIL import Image
 
-    from imagesearch.models.embedder import Encoder
+    from imagesearch.models.embedder import Encoder, PictureEncoder
     from imagesearch.models.preprocessing import Pixels
 
 Views: TypeAlias = Literal["whole", "mirrored", "crops"]
@@ -64,24 +64,6 @@ def checked_views(views: str) -> Views:
         if views == known:
             return known
     raise UsageError(f"views = {views!r}: must be one of {', '.join(VIEWS)}")
-
-
-class PictureEncoder(Protocol):
-    """What makes numbers of images: an :class:`~imagesearch.models.embedder.Encoder`, or something of its kind."""
-
-    @property
-    def decode_side(self) -> int | None:
-        """See :func:`imagesearch.models.preprocessing.decode_side`."""
-
-    @property
-    def batch_size(self) -> int:
-        """How many images to encode at once where nobody says."""
-
-    def preprocess(self, image: Image.Image) -> Pixels:
-        """An upright RGB image as input of :meth:`encode`. Thread-safe."""
-
-    def encode(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
-        """What is known of preprocessed images: float32, shape (n, ...)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

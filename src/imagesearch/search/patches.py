@@ -15,15 +15,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.records import Hit, ImageRecord, Skipped
-from imagesearch.search.image_encoding import ImageReading, PictureEncoder, encode_parts
+from imagesearch.search.image_encoding import ImageReading, encode_parts
 from imagesearch.search.query import Kind, Part, Query
 from imagesearch.stores.base import Collection
+
+if TYPE_CHECKING:
+    from imagesearch.models.embedder import PictureEncoder
 
 # Patches of one picture: unit vectors, shape (patches, dim).
 Patches: TypeAlias = NDArray[np.float32]
