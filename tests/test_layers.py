@@ -256,6 +256,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (
         "frontends.web.schemas",
         "frontends.web.replies",
+        "frontends.web.decoding",
         "frontends.web.rendering",
         "frontends.web.uploads",
         "frontends.web.label_sessions",

@@ -11,7 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from imagesearch.errors import PictureError
 from imagesearch.frontends.web import several
 from imagesearch.frontends.web.backend import Backend
-from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, decoded
+from imagesearch.frontends.web.decoding import decoded
+from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE
 from imagesearch.frontends.web.replies import (
     AnswerOut,
     AnswersOut,
@@ -171,7 +172,7 @@ def _embedded(backend: Backend, files: list[tuple[str, bytes]]) -> dict[str, Any
     images = []
     for name, data in files:
         try:
-            images.append(decoded(data, lambda source: load_image(source, bound, side)))
+            images.append(decoded(data, lambda source: load_image(source, bound, side), tidy_name(name)))
         except PictureError as error:  # which cannot know the name of what lies in memory
             raise PictureError(tidy_name(name), error.reason, retryable=error.retryable) from error
     vectors = backend.images.embed(images)
