@@ -255,6 +255,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (
         "frontends.web.schemas",
+        "frontends.web.forms",
         "frontends.web.replies",
         "frontends.web.decoding",
         "frontends.web.rendering",
