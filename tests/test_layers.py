@@ -255,7 +255,9 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (
         "frontends.web.schemas",
+        "frontends.web.forms",
         "frontends.web.replies",
+        "frontends.web.decoding",
         "frontends.web.rendering",
         "frontends.web.uploads",
         "frontends.web.label_sessions",

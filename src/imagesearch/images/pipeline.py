@@ -59,9 +59,7 @@ def decode_ahead(
             pending.append(pool.submit(item))
         while pending:
             job = pending.popleft()
-            if not pool.wait(job, timeout):
-                reason = f"took longer than {timeout:g} s to read and decode"
-                job.result = Skipped(_name_of(job.item), reason, retryable=not job.was_computing)
+            pool.wait(job, timeout)
             for item in islice(source, 1):
                 pending.append(pool.submit(item))
             yield job.outcome()
@@ -82,36 +80,43 @@ def _cpu_seconds(thread: threading.Thread) -> float:
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
-class _Job(Generic[Item, Loaded]):
-    """One item on its way: waiting, begun by a thread, done or given up."""
+class Stopwatch:
+    """Measures how long the thread that makes it works on a picture.
 
-    __slots__ = (
-        *("_computed_before", "_waited_before", "began", "done", "error", "item", "result", "thread"),
-        "was_computing",
-    )
+    Attributes:
+        thread: the one that made it.
+    """
 
-    def __init__(self, item: Item) -> None:
-        self.item = item
-        self.thread: threading.Thread | None = None
-        self.done = False
-        self.result: Loaded | Skipped | None = None
-        self.error: BaseException | None = None
-        self.was_computing = False
+    __slots__ = ("_began", "_computed_before", "_waited_before", "thread")
 
-    def begin(self) -> None:
+    def __init__(self) -> None:
         self.thread = threading.current_thread()
         self._waited_before = LARGE_PICTURES.waited(self.thread)
         self._computed_before = time.thread_time()
-        self.began = time.monotonic()
+        self._began = time.monotonic()
 
-    def seconds(self, thread: threading.Thread) -> float:
-        """Since a thread began it, without the wait for its turn among the large pictures."""
-        return time.monotonic() - self.began - (LARGE_PICTURES.waited(thread) - self._waited_before)
+    def seconds(self) -> float:
+        """Since then, without the wait for its turn among the large pictures."""
+        return time.monotonic() - self._began - (LARGE_PICTURES.waited(self.thread) - self._waited_before)
 
-    def give_up(self, thread: threading.Thread) -> None:
-        """Note what its thread was doing."""
-        computed = _cpu_seconds(thread) - self._computed_before
-        self.was_computing = computed > _COMPUTING * self.seconds(thread)
+    def too_late(self, item: object, timeout: float) -> Skipped:
+        """What becomes of a picture that took longer than so many seconds; the thread still works on it."""
+        computed = _cpu_seconds(self.thread) - self._computed_before
+        is_computing = computed > _COMPUTING * self.seconds()
+        return Skipped(_name_of(item), f"took longer than {timeout:g} s to read and decode", not is_computing)
+
+
+class _Job(Generic[Item, Loaded]):
+    """One item on its way: waiting, begun by a thread, done or given up."""
+
+    __slots__ = ("done", "error", "item", "result", "watch")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.watch: Stopwatch | None = None
+        self.done = False
+        self.result: Loaded | Skipped | None = None
+        self.error: BaseException | None = None
 
     def outcome(self) -> Loaded | Skipped:
         if self.error is not None:
@@ -138,20 +143,19 @@ class _Pool(Generic[Item, Loaded]):
                 self._hire()
         return job
 
-    def wait(self, job: _Job[Item, Loaded], timeout: float | None) -> bool:
-        """Until a job is done; False, and its thread replaced, if that takes longer than ``timeout`` seconds."""
+    def wait(self, job: _Job[Item, Loaded], timeout: float | None) -> None:
+        """Until a job is done, or took longer than ``timeout`` seconds: then its thread is replaced."""
         with self._changed:
             while not job.done:
                 left = timeout
-                if timeout is not None and (thread := job.thread) is not None:
+                if timeout is not None and (watch := job.watch) is not None:
                     # At least a moment below: the clock of a job that waits for its turn stands still.
-                    left = timeout - job.seconds(thread)
+                    left = timeout - watch.seconds()
                     if left <= 0:
-                        job.give_up(thread)
-                        self._replace(thread)
-                        return False
+                        job.result = watch.too_late(job.item, timeout)
+                        self._replace(watch.thread)
+                        return
                 self._changed.wait(None if left is None else max(left, 0.02))
-        return True
 
     def close(self) -> None:
         """Drop what has not begun, and wait a moment for what has."""
@@ -180,7 +184,7 @@ class _Pool(Generic[Item, Loaded]):
             with self._changed:
                 if self._closed:
                     return
-                job.begin()
+                job.watch = Stopwatch()
             result: Loaded | Skipped | None = None
             bug: BaseException | None = None
             try:

@@ -140,6 +140,42 @@ def test_what_is_no_picture_is_refused_in_words(gallery: Gallery, data: bytes, r
         assert reason in reply.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"k": "0"}, "body.k: "),
+        ({"k": "ten"}, "body.k: "),
+        ({"only_confident": "perhaps"}, "body.only_confident: "),
+        ({"region": "1" * 101}, "body.region: "),
+    ],
+)
+def test_a_form_with_a_wrong_field_is_refused(gallery: Gallery, fields: dict[str, str], complaint: str) -> None:
+    picture = (gallery.folder / "11.jpg").read_bytes()
+    reply = gallery.server.send("/api/v1/search/image", {"image": ("a.jpg", picture)}, **fields)
+    assert reply.status == 422
+    assert reply.json()["type"] == "urn:imagesearch:problem:invalid-value"
+    assert reply.json()["detail"].startswith(complaint)
+
+
+def test_a_form_needs_a_file_and_what_is_left_empty_is_left_out(gallery: Gallery) -> None:
+    path, picture = "/api/v1/search/image", (gallery.folder / "11.jpg").read_bytes()
+    text = gallery.server.send(path, {}, image="a.jpg", k="3")
+    assert (text.status, text.json()["detail"].split(": ")[0]) == (422, "body.image")
+    for body, kind in ((b"{}", "application/json"), (b"", "multipart/form-data; boundary=x")):
+        reply = gallery.server.ask("POST", path, body, {"Content-Type": kind})
+        assert reply.status in (400, 422)
+        assert reply.headers["content-type"] == "application/problem+json"
+    for garbage in (b"no boundary in here", b'--x\r\nContent-Disposition: form-data; name="k"\r\n\r\n\xff\xfe'):
+        reply = gallery.server.ask("POST", path, garbage, {"Content-Type": "multipart/form-data; boundary=x"})
+        assert reply.status in (400, 422)
+        assert reply.headers["content-type"] == "application/problem+json"
+    file = {"image": ("a.jpg", picture)}
+    empty = gallery.server.send(path, file, k="", region="", only_confident="")
+    assert empty.json() == gallery.server.send(path, file).json()
+    few = gallery.server.send(path, file, k="2", region="0%,0%,50%,50%", unknown="field")
+    assert len(few.json()["hits"]) == 2
+
+
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(gallery: Gallery) -> None:
     target = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(target, "PNG")

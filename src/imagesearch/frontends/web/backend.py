@@ -12,16 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
 import anyio.to_thread
 
 from imagesearch.errors import CollectionNotFoundError, ImageSearchError, ModelError
 from imagesearch.frontends.web.batching import SearchBatcher
 from imagesearch.frontends.web.browsing import Browser
+from imagesearch.frontends.web.decoding import DecodingThreads, decoded
 from imagesearch.frontends.web.failures import ForbiddenError
 from imagesearch.frontends.web.jobs import Jobs, Order
 from imagesearch.frontends.web.label_sessions import LabelSessions
-from imagesearch.frontends.web.rendering import decoded
 from imagesearch.frontends.web.schemas import Part, PathPart, PicturePart, UploadPart, VectorPart, WordsPart
 from imagesearch.frontends.web.thumbnails import Thumbnails
 from imagesearch.frontends.web.uploads import NotFoundError, Uploads
@@ -63,7 +62,7 @@ class Backend:
         self.thumbnails = Thumbnails(cache or _cache_folder(), most_bytes, self.max_megapixels)
         self.browser = Browser(images.collection)
         self.jobs = Jobs(self._index, self.browser.forget_orders)
-        self._decoding: anyio.CapacityLimiter | None = None
+        self._decoding = DecodingThreads(os.cpu_count() or 1)
         self._labelling = threading.Lock()
         self._searching_several = threading.Lock()
         self.label_sessions = LabelSessions(images)
@@ -80,6 +79,7 @@ class Backend:
         """Finish the batch that is being written, answer what waits, and let go of the database."""
         self.jobs.close()
         self.label_sessions.close()
+        self._decoding.close()
         self.searches.close()
         self.thumbnails.close()
         self.uploads.close()
@@ -87,9 +87,7 @@ class Backend:
 
     async def decoding(self, work: Callable[..., T], *given: Any, **options: Any) -> T:
         """Do something in a thread that decodes pictures, of which there are never more at work than cores."""
-        if self._decoding is None:  # it belongs to the event loop
-            self._decoding = anyio.CapacityLimiter(os.cpu_count() or 1)
-        return await anyio.to_thread.run_sync(partial(work, *given, **options), limiter=self._decoding)
+        return await self._decoding.run(partial(work, *given, **options))
 
     async def search(self, query: Query, options: SearchOptions) -> Answer:
         """The answer, found together with those to others who ask at this time.

@@ -75,7 +75,7 @@ class Uploads:
         try:
             with open_image(data, name, max_megapixels) as image:
                 width, height = upright_size(image)
-            small = as_jpeg(data, PREVIEW, max_megapixels) if preview else b""
+            small = as_jpeg(data, PREVIEW, max_megapixels, name) if preview else b""
         except PictureError as error:  # which cannot know the name of what lies in memory
             raise PictureError(name, error.reason, retryable=error.retryable) from error
         size = len(data) + len(small)

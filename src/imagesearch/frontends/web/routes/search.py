@@ -11,7 +11,9 @@ from fastapi.concurrency import run_in_threadpool
 from imagesearch.errors import PictureError
 from imagesearch.frontends.web import several
 from imagesearch.frontends.web.backend import Backend
-from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, decoded
+from imagesearch.frontends.web.decoding import decoded
+from imagesearch.frontends.web.forms import ImageSearchForm, body_of, form_in
+from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE
 from imagesearch.frontends.web.replies import (
     AnswerOut,
     AnswersOut,
@@ -23,10 +25,8 @@ from imagesearch.frontends.web.replies import (
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
 from imagesearch.frontends.web.routes.pictures import OF_A_PICTURE
 from imagesearch.frontends.web.schemas import (
-    MOST_HITS,
     ClassifyRequest,
     ClassifySeveralRequest,
-    Options,
     SearchRequest,
     SeveralRequest,
     UploadPart,
@@ -39,7 +39,6 @@ from imagesearch.search.wire import answer_to_dict
 router = APIRouter(tags=["search"])
 
 Image = Annotated[UploadFile, File(description="a picture's file")]
-Count = Annotated[int, Form(ge=1, le=MOST_HITS, description="number of results")]
 
 
 # What one request finds, others can ask for.
@@ -54,19 +53,19 @@ async def search(request: SearchRequest, backend: ServedBy) -> Response:
     return await _answered(backend, query, options)
 
 
-@router.post("/search/image", response_model=AnswerOut, responses={200: _FOUND, **problems(408, 409, 413)})
-async def search_image(
-    backend: ServedBy,
-    image: Image,
-    k: Count = 30,
-    region: Annotated[str | None, Form(max_length=100, description="x,y,width,height, or percent")] = None,
-    only_confident: Annotated[bool, Form(description="leave out what may well be unrelated")] = False,
-) -> Response:
+@router.post(
+    "/search/image",
+    response_model=AnswerOut,
+    responses={200: _FOUND, **problems(408, 409, 413)},
+    openapi_extra=body_of(ImageSearchForm),
+)
+async def search_image(request: Request) -> Response:
     """Look for what is like an uploaded picture, in one request."""
-    options = Options(k=k, only_confident=only_confident).to_options()
-    data, name = await image.read(), tidy_name(image.filename or "")
-    query = await backend.decoding(backend.query_for, data, region, name)
-    return await _answered(backend, query, options)
+    backend: Backend = request.app.state.backend
+    async with form_in(request, ImageSearchForm) as form:
+        data, name = await form.image.read(), tidy_name(form.image.filename or "")
+    query = await backend.decoding(backend.query_for, data, form.region, name)
+    return await _answered(backend, query, SearchOptions(form.k, only_confident=form.only_confident))
 
 
 @router.post("/search/several", response_model=AnswersOut, responses=problems(409))
@@ -171,7 +170,7 @@ def _embedded(backend: Backend, files: list[tuple[str, bytes]]) -> dict[str, Any
     images = []
     for name, data in files:
         try:
-            images.append(decoded(data, lambda source: load_image(source, bound, side)))
+            images.append(decoded(data, lambda source: load_image(source, bound, side), tidy_name(name)))
         except PictureError as error:  # which cannot know the name of what lies in memory
             raise PictureError(tidy_name(name), error.reason, retryable=error.retryable) from error
     vectors = backend.images.embed(images)
