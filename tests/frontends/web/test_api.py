@@ -100,18 +100,19 @@ def test_answers_are_those_of_the_library(gallery: Gallery, number: int, options
     assert found["hits"] or options.get("only_confident")
 
 
-def test_an_upload_finds_what_its_file_finds(gallery: Gallery) -> None:
+@pytest.mark.parametrize("how", [{}, {"views": "crops"}, {"rerank": "patches"}], ids=str)
+def test_an_upload_finds_what_its_file_finds(gallery: Gallery, how: dict[str, str]) -> None:
     file = gallery.folder / "11.jpg"
-    expected = gallery.images.search(file.read_bytes(), 7)
+    expected = gallery.images.search(file.read_bytes(), 7, **how)
     upload = gallery.server.send("/api/v1/uploads", {"image": ("eleven.jpg", file.read_bytes())})
     assert upload.status == 201
     described = gallery.server.get(upload.headers["location"]).json()
     assert (described["name"], described["width"], described["height"]) == ("eleven.jpg", 320, 240)
     by_id = gallery.server.post(
-        "/api/v1/search", {"parts": [{"kind": "upload", "id": described["id"]}], "k": 7}
+        "/api/v1/search", {"parts": [{"kind": "upload", "id": described["id"]}], "k": 7, **how}
     ).json()
     at_once = gallery.server.send(
-        "/api/v1/search/image", {"image": ("eleven.jpg", file.read_bytes())}, k="7"
+        "/api/v1/search/image", {"image": ("eleven.jpg", file.read_bytes())}, k="7", **how
     ).json()
     for found in (by_id, at_once):
         assert [hit["picture"]["path"] for hit in found["hits"]] == [hit.path for hit in expected]
@@ -147,6 +148,7 @@ def test_what_is_no_picture_is_refused_in_words(gallery: Gallery, data: bytes, r
         ({"k": "ten"}, "body.k: "),
         ({"only_confident": "perhaps"}, "body.only_confident: "),
         ({"region": "1" * 101}, "body.region: "),
+        ({"views": "all"}, "body.views: "),
     ],
 )
 def test_a_form_with_a_wrong_field_is_refused(gallery: Gallery, fields: dict[str, str], complaint: str) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from imagesearch.frontends.web.schemas import MOST_HITS
+from imagesearch.frontends.web.schemas import MOST_HITS, Rerank, ViewsOfQuery
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -28,6 +28,8 @@ class ImageSearchForm(BaseModel):
     k: Annotated[int, Field(ge=1, le=MOST_HITS, description="number of results")] = 30
     region: Annotated[str | None, Field(max_length=100, description="x,y,width,height, or percent")] = None
     only_confident: Annotated[bool, Field(description="leave out what may well be unrelated")] = False
+    rerank: Rerank = None
+    views: ViewsOfQuery = None
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
+from imagesearch.search.image_encoding import Views
 from imagesearch.search.query import SearchOptions
 from imagesearch.search.wire import filter_from_dict
 
@@ -157,6 +158,10 @@ class Conditions(Model):
         return filter_from_dict(self.model_dump(include=fields, exclude_defaults=True)) or None
 
 
+Rerank = Annotated[str | None, Field(max_length=40, description="a ranking method; null: as configured")]
+ViewsOfQuery = Annotated[Views | None, Field(description="how a picture asked for is seen; null: as configured")]
+
+
 class Options(Model):
     """How many results, which, and in which order."""
 
@@ -167,11 +172,8 @@ class Options(Model):
     sort: Annotated[Literal["score", "date"], Field(description="date: of the same results the newest first")] = (
         "score"
     )
-    rerank: Annotated[str | None, Field(max_length=40, description="a ranking method; null: as configured")] = None
-    views: Annotated[
-        Literal["whole", "mirrored", "crops"] | None,
-        Field(description="how a picture asked for is seen; null: as configured"),
-    ] = None
+    rerank: Rerank = None
+    views: ViewsOfQuery = None
     group: Annotated[bool, Field(description="near-identical results count as one")] = False
     diverse: Annotated[bool, Field(description="choose results that are unlike each other")] = False
     where: Conditions = Conditions()

@@ -111,6 +111,51 @@ def test_a_photograph_is_taken_where_there_is_a_camera(new_page: NewPage, pictur
     expect(link(page, 0)).to_have_accessible_name(named("05.jpg"))
 
 
+@pytest.mark.parametrize(
+    ("choice", "value", "how"),
+    [
+        ("Original of a screenshot or copy", "original", {"views": "crops", "rerank": "none"}),
+        ("Picture this was cut from", "whole", {"rerank": "patches"}),
+    ],
+)
+def test_the_original_of_a_copy_is_looked_for(
+    page: Page, gallery_site: Site, tmp_path: Path, choice: str, value: str, how: dict[str, str]
+) -> None:
+    cut = tmp_path / "cut.png"
+    draw_picture(5, (320, 240)).crop((40, 30, 260, 200)).save(cut)
+    choose(page, cut)
+    similar, look_for = ids(page), page.get_by_label("Look for")
+    with listing(page):
+        look_for.select_option(choice)
+    assert f"find={value}" in page.url
+    found = gallery_site.images.search(cut, tiles(page).count(), group=True, **how)
+    assert ids(page) == [str(hit.picture.id) for hit in found]
+    assert ids(page) != similar
+    with listing(page):
+        page.go_back()
+    assert ids(page) == similar
+    expect(look_for).to_have_value("")
+    with listing(page):
+        page.go_forward()
+    expect(look_for).to_have_value(value)
+    with listing(page):  # beside a picture, words say what is looked for
+        page.get_by_label("Words to add").fill("goldfish")
+        page.keyboard.press("Enter")
+    expect(look_for).to_be_hidden()
+
+
+@pytest.mark.parametrize("value", ["more", "constructor"])
+def test_an_address_with_another_way_looks_for_similar_pictures(
+    page: Page, picture_file: Path, value: str
+) -> None:
+    choose(page, picture_file)
+    similar, address = ids(page), page.url
+    with listing(page):
+        page.goto(f"{address}&find={value}")
+    assert ids(page) == similar
+    expect(page.get_by_label("Look for")).to_have_value("")
+
+
 def halves(tmp_path: Path) -> Path:
     """Two pictures of the collection side by side."""
     both = Image.new("RGB", (640, 240))

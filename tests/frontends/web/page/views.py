@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .steps import expect, is_loaded, settled, tile
+from .steps import choose, expect, is_loaded, listing, settled, tile
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -48,6 +48,15 @@ def wrong_filter(page: Page, site: Site) -> None:
 def results(page: Page, site: Site) -> None:
     page.goto(f"/?picture={_some(site, 3)}")
     settled(page)
+    expect(page.locator("#label-list > li")).to_have_count(5)
+    is_loaded(page.locator("#query-image"))
+
+
+def original(page: Page, site: Site) -> None:
+    start(page, site)
+    choose(page, site.folder / "05.jpg")
+    with listing(page):
+        page.get_by_label("Look for").select_option("Original of a screenshot or copy")
     expect(page.locator("#label-list > li")).to_have_count(5)
     is_loaded(page.locator("#query-image"))
 
@@ -126,6 +135,7 @@ VIEWS: dict[str, tuple[View, int | None]] = {
     "filters": (filters, None),
     "wrong-filter": (wrong_filter, 422),
     "results": (results, None),
+    "original": (original, None),
     "refined": (refined, None),
     "words": (words, None),
     "nothing-found": (nothing_found, None),

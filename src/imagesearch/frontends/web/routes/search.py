@@ -64,8 +64,9 @@ async def search_image(request: Request) -> Response:
     backend: Backend = request.app.state.backend
     async with form_in(request, ImageSearchForm) as form:
         data, name = await form.image.read(), tidy_name(form.image.filename or "")
-    query = await backend.decoding(backend.query_for, data, form.region, name)
-    return await _answered(backend, query, SearchOptions(form.k, only_confident=form.only_confident))
+    query = await backend.decoding(backend.query_for, data, form.region, name, form.views)
+    options = SearchOptions(form.k, only_confident=form.only_confident, rerank=form.rerank, views=form.views)
+    return await _answered(backend, query, options)
 
 
 @router.post("/search/several", response_model=AnswersOut, responses=problems(409))

@@ -3,7 +3,7 @@
 import { get, iconUrl, post, previewUrl, thumbnailUrl } from "./api.js";
 import { byId, element, icon } from "./dom.js";
 import { RegionFrame } from "./region.js";
-import { emptyState, isSearch, queryPicture, urlOf } from "./state.js";
+import { emptyState, isSearch, isUploadAlone, queryPicture, urlOf } from "./state.js";
 import { fileName, percent } from "./text.js";
 
 /** @typedef {import("./state.js").State} State */
@@ -21,6 +21,7 @@ export class QueryPanel {
     this.labelled = "";
     byId("region-start").addEventListener("click", () => this.frame.begin());
     byId("region-reset").addEventListener("click", () => go({ region: "" }));
+    byId("find").addEventListener("change", () => go({ find: byId("find").value }));
     byId("add-words").addEventListener("submit", (event) => {
       event.preventDefault();
       const q = byId("more-words").value.trim();
@@ -34,6 +35,8 @@ export class QueryPanel {
     byId("query").hidden = !isSearch(state);
     this.#chips(state);
     byId("more-words").value = "";
+    byId("find-label").hidden = !isUploadAlone(state);
+    byId("find").value = state.find;
     await Promise.all([this.#picture(state), this.#labels(state), this.#offerWords(state)]);
   }
 

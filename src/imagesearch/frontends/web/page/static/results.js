@@ -1,7 +1,7 @@
 /** The pictures of a state, a page at a time: of a search, or all by date. */
 
 import { get, post } from "./api.js";
-import { addConditions, conditionsOf, isSearch, partsOf } from "./state.js";
+import { addConditions, conditionsOf, isSearch, partsOf, wayOf } from "./state.js";
 
 const PAGE = 60;
 /** The most that a search can leave out and return. */
@@ -68,6 +68,7 @@ export class Results {
       group: state.fold,
       // Feedback looks for more of what comes first, and so can bring back what was marked as bad.
       ...(state.bad.length && { rerank: "none" }),
+      ...wayOf(state),
       where: conditionsOf(state),
     };
     const answer = await post("/search", request, this.aborter.signal);

@@ -1,18 +1,21 @@
 /**
  * What is shown, as it stands in the address: it can be shared, and back and forward work.
  *
- * @typedef {{q: string, upload: string, picture: string, region: string, good: string[], bad: string[],
+ * @typedef {{q: string, upload: string, picture: string, region: string, find: string, good: string[], bad: string[],
  *   sort: string, sure: boolean, fold: boolean, where: Object<string, string>, view: string}} State
+ *   ``find``: what an upload is a copy of, see {@link WAYS}; empty: nothing, similar pictures are looked for.
  *   ``view``: id of the picture that is shown by itself; ``where``: filters, by the names of the API.
  */
 
 export const FILTERS = ["under", "after", "before", "near", "camera", "min_width", "min_height", "formats", "expression"];
-const TEXTS = ["q", "upload", "picture", "region", "sort"];
+/** How to search for what an upload was made of, by the names of the API: of a screenshot, or of a part of it. */
+const WAYS = { original: { views: "crops", rerank: "none" }, whole: { rerank: "patches" } };
+const TEXTS = ["q", "upload", "picture", "region", "find", "sort"];
 /** Of a hit that was marked as bad: it pushes away less than a good one attracts. */
 const BAD_WEIGHT = -0.5;
 
 /** Nothing is searched for; filters and how results are shown stay as they are. */
-export const noQuery = () => ({ q: "", upload: "", picture: "", region: "", good: [], bad: [], sort: "" });
+export const noQuery = () => ({ q: "", upload: "", picture: "", region: "", find: "", good: [], bad: [], sort: "" });
 
 /** @returns {State} all pictures */
 export const emptyState = () => ({ ...noQuery(), sure: false, fold: true, where: {}, view: "" });
@@ -22,6 +25,7 @@ export function readState(address) {
   const given = new URLSearchParams(address.search);
   const state = emptyState();
   for (const name of TEXTS) state[name] = (given.get(name) ?? "").trim();
+  if (!Object.hasOwn(WAYS, state.find)) state.find = "";
   const idsOf = (name) => (given.get(name) ?? "").split(",").filter((id) => /^\d{1,19}$/.test(id));
   [state.good, state.bad] = [idsOf("good"), idsOf("bad")];
   for (const name of FILTERS) if (given.get(name)) state.where[name] = given.get(name);
@@ -56,6 +60,12 @@ export function queryPicture(state) {
   const part = state.upload ? { kind: "upload", id: state.upload } : { kind: "picture", id: state.picture };
   return state.region ? { ...part, region: state.region } : part;
 }
+
+/** Whether an upload is all that is searched for, so that its original can be looked for. @param {State} state */
+export const isUploadAlone = (state) => Boolean(state.upload) && partsOf(state).length === 1;
+
+/** Options of the search for an original. @param {State} state */
+export const wayOf = (state) => (isUploadAlone(state) && WAYS[state.find]) || {};
 
 /** The parts of the query. @param {State} state */
 export function partsOf(state) {
