@@ -131,13 +131,13 @@ def test_the_original_of_a_copy_is_looked_for(
     found = gallery_site.images.search(cut, tiles(page).count(), group=True, **how)
     assert ids(page) == [str(hit.picture.id) for hit in found]
     assert ids(page) != similar
-    with listing(page):
-        page.go_back()
-    assert ids(page) == similar
+    page.go_back()
     expect(look_for).to_have_value("")
-    with listing(page):
-        page.go_forward()
+    settled(page)
+    assert ids(page) == similar
+    page.go_forward()
     expect(look_for).to_have_value(value)
+    settled(page)
     with listing(page):  # beside a picture, words say what is looked for
         page.get_by_label("Words to add").fill("goldfish")
         page.keyboard.press("Enter")
