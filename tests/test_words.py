@@ -178,7 +178,7 @@ def test_the_default_ranking_orders_by_labels(picture_folder: Path, tmp_path: Pa
         with_words = Query.stored(asked.path) + Query.words("goldfish")
         (mixed,) = images.answer([with_words], SearchOptions(k=5))
     assert axes is not None
-    assert axes.shape == (128, 320)
+    assert axes.shape == (200, 320)
     said = vectors.astype(np.float64) @ axes.T
     said /= np.linalg.norm(said, axis=1, keepdims=True)
     closeness = said @ said[0] + vectors @ vectors[0]

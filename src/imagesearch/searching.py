@@ -14,7 +14,7 @@ from imagesearch.networks import Networks
 from imagesearch.records import Fingerprint
 from imagesearch.search.answers import Answer, answer
 from imagesearch.search.image_encoding import ImageReading, checked_views
-from imagesearch.search.patches import PatchMatcher
+from imagesearch.search.patches import PatchMatcher, readable_again
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.ranking import RECIPES, by_patches, check_method
 from imagesearch.search.vectors import Meaning, QueryEncoder
@@ -53,6 +53,8 @@ class Searcher:
         background = self._collections.background(collection)
         axes = self._networks.label_axes(there) if RECIPES[method].by_labels else None
         patches = self.patches if by_patches(method) else None
+        if patches is not None:
+            asked = [readable_again(query, self.reading.max_megapixels) for query in asked]
         return answer(collection, encoder, asked, options, background=background, label_axes=axes, patches=patches)
 
     @cached_property

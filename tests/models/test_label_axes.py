@@ -36,7 +36,7 @@ def test_projections_have_the_same_products_by_fewer_axes(shape: tuple[int, int]
 
 
 def test_few_labels_stay_as_they_are() -> None:
-    head = head_of(128, 320, 100)
+    head = head_of(200, 320, 100)
     prototypes = head.prototypes.astype(np.float64)
     assert np.array_equal(label_axes(head, "r"), prototypes - prototypes.mean(axis=0))
     assert not kept()
@@ -45,19 +45,19 @@ def test_few_labels_stay_as_they_are() -> None:
 def test_axes_of_many_labels_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     head = head_of(400, 300, 30)
     found = label_axes(head, "r")
-    assert found.shape == (128, 300)
+    assert found.shape == (256, 300)
     assert found.dtype == np.float64
     (file,) = kept()
     with monkeypatch.context() as patch:
         patch.setattr(module, "principal", None)
         assert np.array_equal(label_axes(head, "r"), found)
     for other, revision in ((head, "another"), (head_of(400, 300, 30, seed=5), "r"), (head_of(401, 300, 30), "r")):
-        assert not np.array_equal(label_axes(other, revision)[:, :5], np.zeros((128, 5)))
+        assert not np.array_equal(label_axes(other, revision)[:, :5], np.zeros((256, 5)))
     assert len(kept()) == 4
     for damage in (b"", b"no numbers", file.read_bytes()[:5000]):
         file.write_bytes(damage)
         assert np.allclose(label_axes(head, "r"), found)
-    np.save(file, np.full((128, 300), np.nan))
+    np.save(file, np.full((256, 300), np.nan))
     assert np.allclose(label_axes(head, "r"), found)
 
 

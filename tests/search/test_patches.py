@@ -127,6 +127,10 @@ def test_a_cut_out_part_finds_its_picture(tmp_path: Path) -> None:
             images.answer([Query.words("goldfish")], SearchOptions(5, rerank=name))[0] for name in ranks
         )
         assert [hit.path for hit in plain.hits] == [hit.path for hit in ours.hits]
+        with open(folder / "04.png", "rb") as file:
+            opened = images.answer([file], SearchOptions(9, rerank="patches"))[0].require()
+        same = images.answer([folder / "04.png"], SearchOptions(9, rerank="patches"))[0].require()
+        assert [hit.path for hit in opened] == [hit.path for hit in same]
         few = images.answer([Query.stored(folder / "00.png")], SearchOptions(3, rerank="patches"))[0].require()
         assert few[0].path == str(folder / "00.png")
         assert len(few) == 3

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from imagesearch.errors import PictureError, UsageError
+from imagesearch.images.sources import bytes_of
 from imagesearch.records import Hit, ImageRecord, Skipped
 from imagesearch.search.image_encoding import ImageReading, encode_parts
 from imagesearch.search.query import Kind, Part, Query
@@ -113,6 +115,20 @@ class PatchMatcher:
                 self._known.move_to_end(key)
             while self._bytes > _REMEMBERED:
                 self._bytes -= self._known.popitem(last=False)[1].nbytes
+
+
+def readable_again(query: Query, max_megapixels: float) -> Query:
+    """The same query, with the bytes of open files, which can be read only once, in place of them."""
+    return Query(tuple(_readable_again(part, max_megapixels) for part in query.parts))
+
+
+def _readable_again(part: Part, max_megapixels: float) -> Part:
+    if part.kind is not Kind.IMAGE or not hasattr(part.value, "read"):
+        return part
+    try:
+        return replace(part, value=bytes_of(part.value, max_megapixels))
+    except (PictureError, UsageError):  # whoever encodes it finds the same, and says so
+        return part
 
 
 def _picture_of(query: Query, collection: Collection) -> Part | None:
