@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from imagesearch.atomic import replacing
 from imagesearch.models.heads import Head
 
-# Directions that are kept of more labels. Of MobileNetV2's thousand, 256 rank nearly as all do, at a quarter of the
-# cost: mAP of the default ranking is within half a percent on three sets, that of labels+reciprocal up to two percent
-# lower on one. 128 lose twice as much, and are hardly quicker.
+# Directions that are kept of more labels. Of MobileNetV2's thousand, 256 rank nearly as all do, at a quarter of
+# the cost: mAP of the default ranking is within half a percent on three sets, that of labels+reciprocal up to two
+# percent lower on one. 128 lose twice as much, and are hardly quicker.
 _MOST = 256
 # To be raised whenever files from before must not be used any more.
 _FORMAT = 1
