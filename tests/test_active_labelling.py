@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from imagesearch import ImageSearch, UsageError, active_labelling
+from imagesearch import ImageSearch, LabelledMeanwhileError, UsageError, active_labelling
 from imagesearch.active_labelling import LabelSession
 from imagesearch.library import refresh
 from imagesearch.library.annotations import Annotations, annotate
@@ -107,6 +107,19 @@ def test_undo_leaves_what_somebody_else_said_since(images: ImageSearch) -> None:
         other.give(question.id, "tiger")
         session.undo()
     assert annotations(images)[Path(question.path).name] == {"label": "tiger"}
+
+
+def test_a_skip_is_taken_back_only_where_nobody_has_labelled_the_picture_since(images: ImageSearch) -> None:
+    with images.label_session(["cat"]) as ours, images.label_session(["cat"]) as theirs:
+        (asked,) = ours.next()
+        step = ours.skip(asked.id)
+        theirs.give(asked.id, "cat")
+        ours.next(1000)  # so that it is known here
+        ours.labelled()
+        with pytest.raises(LabelledMeanwhileError):
+            ours.undo(step)
+        assert asked.id not in [one.id for one in ours.next(1000)]
+        assert ours.undo(step) is None
 
 
 def test_only_pictures_below_a_folder(images: ImageSearch, tmp_path: Path) -> None:

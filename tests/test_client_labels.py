@@ -173,6 +173,15 @@ def test_a_session_that_has_ended_says_so(both: Both) -> None:
             call()
 
 
+def test_a_session_that_the_server_has_ended_is_closed(both: Both) -> None:
+    with both.client.label_session(["cat"]) as session:
+        others = [both.client.label_session(["cat"]) for _ in range(8)]  # whose place the first one had
+        with pytest.raises(UsageError, match="has ended"):
+            session.next()
+    for other in others:
+        other.close()
+
+
 def test_an_error_within_a_session_is_the_one_that_is_told(both: Both) -> None:
     def interrupted() -> None:
         with both.client.label_session() as session:

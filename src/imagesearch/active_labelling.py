@@ -197,8 +197,7 @@ class LabelSession:
             StoreError: the database fails; nothing was changed.
         """
         with self._lock:
-            found = self._history.find(step)
-            if found is None:
+            if (found := self._history.find(step)) is None:
                 return None
             if not self._history.is_last_of_its_picture(found, lambda key: self._first_of.get(key, key)):
                 raise LabelledMeanwhileError("somebody has said something else of this picture since")
@@ -209,6 +208,8 @@ class LabelSession:
                         change(collection, list(found.former), found.undone)
                         self._changed = True
                     self._remember(first, given_label(next(iter(found.former.values()))))
+                elif self._pictures[first].label is not None:
+                    raise LabelledMeanwhileError("somebody has labelled this picture since")
             except UsageError:
                 self._history.remove(found)
                 raise
@@ -239,7 +240,7 @@ class LabelSession:
         """
         with self._lock, self._collection() as collection:
             self._read(collection)
-            given = {key: one.label for one in self._pictures.values() if one.label is not None for key in one.ids}
+            given = {key: one.label for one in self._pictures.values() if one.label for key in one.ids}
             found: list[tuple[str, str]] = []
             for columns in collection.scan_columns([ID, "path"]):
                 for key, path in zip(columns[ID], columns["path"], strict=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from imagesearch.client_connection import API, Connection
-from imagesearch.errors import ImageSearchError
+from imagesearch.errors import ImageSearchError, UsageError
 from imagesearch.learning.active import Expectation
 from imagesearch.learning.questions import LabelProgress, Question
 from imagesearch.library.hand_labels import tidy_label
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _API = f"{API}/labelling"
-# Questions in one request, as the API bounds them.
-_MOST_QUESTIONS = 1000
+# Questions in one request, and before them, as the API bounds them.
+_MOST_QUESTIONS, _MOST_OFFSET = 1000, 10_000
 
 
 class ServedLabelSession:
@@ -55,7 +55,7 @@ class ServedLabelSession:
         return tuple(self.progress().labels)
 
     def next(self, count: int = 1) -> list[Question]:
-        """See :meth:`LabelSession.next`.
+        """See :meth:`LabelSession.next`; at most 11,000.
 
         Raises:
             StoreError: the server's database fails, or the server does not answer.
@@ -63,7 +63,7 @@ class ServedLabelSession:
         """
         found: dict[int, Question] = {}
         with self._lock:
-            for offset in range(0, count, _MOST_QUESTIONS):
+            for offset in range(0, min(count, _MOST_OFFSET + _MOST_QUESTIONS), _MOST_QUESTIONS):
                 wanted = min(count - offset, _MOST_QUESTIONS)
                 self._state = self._connection.get(self._address("", count=wanted, offset=offset))
                 found |= {one.id: one for one in map(self._question, self._state["questions"])}
@@ -125,7 +125,8 @@ class ServedLabelSession:
         with self._lock:
             if self._is_open:
                 self._is_open = False
-                self._connection.delete(f"{_API}/sessions/{self._session}")
+                with contextlib.suppress(UsageError):  # the server has ended it already
+                    self._connection.delete(f"{_API}/sessions/{self._session}")
 
     def __enter__(self) -> Self:
         return self

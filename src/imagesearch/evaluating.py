@@ -199,7 +199,7 @@ def tune(config: Config, request: Request, progress: Progress = no_progress) -> 
 
     if len(request.models) > 1:
         raise UsageError("a ranking method is tuned for one model at a time: leave out the comparison")
-    done = evaluate(config, replace(request, methods=QUICK_METHODS), progress)
+    done = evaluate(config, replace(request, methods=QUICK_METHODS, views=()), progress)
     report = done.models[0].labels or done.models[0].copies
     if report is None:
         raise UsageError("nothing was measured that a ranking method could be chosen by")

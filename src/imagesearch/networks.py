@@ -53,6 +53,7 @@ class Networks:
         self._classifier_lock = threading.Lock()
         self._words_lock = threading.Lock()
         self._patches_lock = threading.Lock()
+        self._axes_lock = threading.Lock()
         # Held while graphs are made. Who wants a network meanwhile gets the one that there is.
         self._optimizing = threading.Lock()
 
@@ -199,6 +200,8 @@ class Networks:
         from imagesearch.models.tuning import release_memory
 
         if task == "features":
+            with self._patches_lock:  # it may hold the network that is replaced
+                self._patch_encoder = None
             with self._embedder_lock:
                 if isinstance(self._embedder, Embedder) and isinstance(self._embedder.runtime, TorchRuntime):
                     self._embedder = self._load_embedder()
@@ -283,9 +286,10 @@ class Networks:
             float64, shape (axes, dim).
         """
         pooling = fingerprint.pooling
-        if pooling not in self._label_axes:
-            self._label_axes[pooling] = None if self._is_given else self._find_label_axes(pooling)
-        return self._label_axes[pooling]
+        with self._axes_lock:
+            if pooling not in self._label_axes:
+                self._label_axes[pooling] = None if self._is_given else self._find_label_axes(pooling)
+            return self._label_axes[pooling]
 
     def _find_label_axes(self, pooling: str) -> NDArray[np.float64] | None:
         from imagesearch.models.inspection import claims_labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from imagesearch.search.image_encoding import (
     preprocess,
     views_of,
 )
-from imagesearch.search.patches import PatchMatcher
+from imagesearch.search.patches import PatchMatcher, readable_again
 from imagesearch.search.query import Query, SearchOptions
 
 from ..conftest import draw_picture
@@ -137,6 +138,15 @@ def test_a_cut_out_part_finds_its_picture(tmp_path: Path) -> None:
     assert np.mean(np.reciprocal(np.array(ranks["patches"], float))) > np.mean(
         np.reciprocal(np.array(ranks["none"], float))
     )
+
+
+def test_a_file_that_is_refused_is_refused_for_the_same_reason() -> None:
+    """Although it was read once already, and can be read only once from where it was open."""
+    for data in (b"", b"no picture", b"x" * 3_000_000):
+        file = io.BytesIO(data)
+        (asked,) = readable_again(Query.image(file), 0.01).parts
+        kept = asked.value if isinstance(asked.value, bytes) else asked.value.read()
+        assert kept == data
 
 
 def test_views_are_a_picture_its_mirror_image_and_its_parts() -> None:

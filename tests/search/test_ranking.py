@@ -185,6 +185,16 @@ def test_whitening_is_the_cosine_after_dividing_by_the_shrunk_covariance() -> No
         assert np.allclose(background.whitened(vectors[1000:], left_out), expected, rtol=0, atol=1e-9), left_out
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1000.0])
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_whitening_equal_rows_gives_numbers(count: int, scale: float) -> None:
+    row = scale * np.random.default_rng(0).normal(size=DIM)
+    background = Background(list(range(count)), np.tile(row, (count, 1)))
+    for left_out in ([], [0]):
+        found = background.whitened(np.stack([row, row, 2 * row]), left_out)
+        assert np.isfinite(found).all()
+
+
 @pytest.mark.parametrize("method", [name for name, recipe in RECIPES.items() if recipe.by_labels])
 @metrics
 def test_without_labels_pictures_are_compared_as_they_are(method: str, metric: Metric) -> None:

@@ -19,7 +19,8 @@ from imagesearch.learning.outcomes import Cost, MethodResult, variant, ways
 from imagesearch.learning.pictures import PictureFiles
 from imagesearch.records import Progress, Skipped, no_progress
 from imagesearch.search.image_encoding import checked_views, embed_images, encode_images
-from imagesearch.search.ranking import RECIPES, order
+from imagesearch.search.patches import Patches
+from imagesearch.search.ranking import RECIPES, by_patches, order
 from imagesearch.stores.base import Vectors
 
 if TYPE_CHECKING:
@@ -188,19 +189,22 @@ class _Copies:
             views: embed_images(self._files.encoder, copies, self._files.reading, checked_views(views))
             for views in {views for _, views in self._ways}
         }
+        patches: list[Patches | None] = []
+        if any(by_patches(method) for method, _ in self._ways):
+            made = encode_images(self._files.matcher.encoder(), copies, self._files.reading)
+            patches = [None if isinstance(one, Skipped) else one for one in made]
         for method, views in self._ways:
-            ranked = self._ranked(method, copies, vectors[views])
+            ranked = self._ranked(method, vectors[views], patches)
             same = self._twins[np.array(ranked)] == self._twins[place]
             self._ranks[method, views].append((same.argmax(axis=1) + 1).tolist())
 
-    def _ranked(self, method: str, copies: Sequence[Image.Image], vectors: Vectors) -> list[list[int]]:
+    def _ranked(self, method: str, vectors: Vectors, patches: Sequence[Patches | None]) -> list[list[int]]:
         recipe, nobody = RECIPES[method], np.full(len(vectors), -1)
         ranked = order(recipe, self._finder.at(nobody), vectors, len(self._rows.pictures))
         if not recipe.by_patches:
             return ranked
-        patches = encode_images(self._files.matcher.encoder(), copies, self._files.reading)
         return [
-            before if isinstance(one, Skipped) else self._files.by_patches(self._rows, one, before)
+            before if one is None else self._files.by_patches(self._rows, one, before)
             for one, before in zip(patches, ranked, strict=True)
         ]
 

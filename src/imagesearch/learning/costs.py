@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,8 +30,11 @@ def encoding_seconds(files: PictureFiles, rows: Rows, others: Sequence[Views] = 
         embed_images(files.encoder, [path], files.reading, views)
 
     seconds: dict[Views, list[float]] = {"whole": [], **{views: [] for views in others}}
-    for picture in _some(rows):
-        for views, times in seconds.items():
+    for number, picture in enumerate(_some(rows)):
+        # Whoever comes first reads the file from the disk.
+        turns = deque(seconds.items())
+        turns.rotate(number)
+        for views, times in turns:
             try:
                 times.append(_seconds(encode, picture.path, views))
             except ImageSearchError:  # moved or damaged since it was indexed: its time says nothing

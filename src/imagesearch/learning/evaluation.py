@@ -129,17 +129,20 @@ class _Asked:
         rows, recipe = self.rows, RECIPES[self.method]
         vectors = rows.vectors[block]
         if self.views != "whole":
-            assert self.files is not None
-            vectors = self.files.vectors(rows, block, self.views)
+            vectors = self._required().vectors(rows, block, self.views)
         looked_at = max(k, COMPARED) if recipe.by_patches else k
         orders = order(recipe, finder.at(block), vectors, looked_at)
         if recipe.by_patches:
-            assert self.files is not None
+            files = self._required()
             orders = [
-                self.files.reordered(rows, query, ranked)
-                for query, ranked in zip(block.tolist(), orders, strict=True)
+                files.reordered(rows, query, ranked) for query, ranked in zip(block.tolist(), orders, strict=True)
             ]
         return [ranked[:k] for ranked in orders]
+
+    def _required(self) -> PictureFiles:
+        if self.files is None:
+            raise UsageError(f"{self.name!r} needs the files of the pictures")
+        return self.files
 
 
 def _values(

@@ -56,9 +56,10 @@ def _patches(network: Network, pixels: Any) -> Any:
 def _patch_count(network: Network, tokens: int) -> int:
     """How many of a transformer's tokens, the last, are patches; others come before them."""
     side = getattr(getattr(network.config, "vision_config", network.config), "patch_size", None)
-    if isinstance(side, int):
-        height, width = network.input_size
-        count = (height // side) * (width // side)
-        # Networks that merge patches (Swin) end with fewer, and have no other tokens.
-        return count if 0 < count <= tokens else tokens
-    return tokens
+    sides = (side, side) if isinstance(side, int) else tuple(side or ())
+    if len(sides) != 2:
+        return tokens
+    height, width = network.input_size
+    count = (height // int(sides[0])) * (width // int(sides[1]))
+    # Networks that merge patches (Swin) end with fewer, and have no other tokens.
+    return count if 0 < count <= tokens else tokens

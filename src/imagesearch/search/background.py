@@ -91,8 +91,9 @@ class Background:
         added, taken, mean = self._vectors[more], self._vectors[less], self._mean(more, less)
         squares = self._squares + added.T @ added - taken.T @ taken
         covariance = (1 - _SHRINKAGE) * (squares / self._count(more, less) - np.outer(mean, mean))
-        # The mean of all variances; of equal rows, which have none, anything does.
-        sphere = max(float(np.trace(covariance)) / (1 - _SHRINKAGE) / len(mean), 1e-12)
+        # The mean of all variances; equal rows have none, but for rounding.
+        least = 1e-9 * float(np.trace(squares)) / self._count(more, less) / len(mean)
+        sphere = max(float(np.trace(covariance)) / (1 - _SHRINKAGE) / len(mean), least, 1e-12)
         covariance[np.diag_indices_from(covariance)] += _SHRINKAGE * sphere
         return np.asarray(covariance)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Views: TypeAlias = Literal["whole", "mirrored", "crops"]
 # How a picture that is asked for is seen, see views_of.
 VIEWS: tuple[Views, ...] = get_args(Views)
+VIEW_COUNTS: dict[Views, int] = {"whole": 1, "mirrored": 2, "crops": 12}
 
 # Of each side of a picture, in a crop.
 _CROPPED = 7 / 8
@@ -153,14 +154,17 @@ def _encode(
 ) -> Iterator[NDArray[np.float32] | Skipped]:
     """What is known of each image, in order, or why nothing is; lazily, in batches."""
     side, size = shortest_side(encoder, views), reading.batch_size or encoder.batch_size
+    together = max(1, size // VIEW_COUNTS[views])
 
     def load(image: _Image) -> Preprocessed:
         if isinstance(image.path, Preprocessed):
             return image.path
         return preprocess(encoder, load_region(image.path, image.region, reading.max_megapixels, side), views)
 
-    loaded = decode_ahead(images, load, max_workers=reading.max_workers, ahead=2 * size, timeout=reading.timeout)
-    for batch in batches(loaded, size):
+    loaded = decode_ahead(
+        images, load, max_workers=reading.max_workers, ahead=2 * together, timeout=reading.timeout
+    )
+    for batch in batches(loaded, together):
         good = [one for one in batch if isinstance(one, Preprocessed)]
         vectors = encoded(encoder, good, size)
         yield from (one if isinstance(one, Skipped) else next(vectors) for one in batch)

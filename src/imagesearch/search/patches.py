@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.sources import bytes_of
 from imagesearch.records import Hit, ImageRecord, Skipped
-from imagesearch.search.image_encoding import ImageReading, encode_parts
+from imagesearch.search.image_encoding import ImageReading, Preprocessed, encode_parts
 from imagesearch.search.query import Kind, Part, Query
 from imagesearch.stores.base import Collection
 
@@ -125,9 +125,12 @@ def readable_again(query: Query, max_megapixels: float) -> Query:
 def _readable_again(part: Part, max_megapixels: float) -> Part:
     if part.kind is not Kind.IMAGE or not hasattr(part.value, "read"):
         return part
+    start = part.value.tell() if part.value.seekable() else None
     try:
         return replace(part, value=bytes_of(part.value, max_megapixels))
-    except (PictureError, UsageError):  # whoever encodes it finds the same, and says so
+    except (PictureError, UsageError):  # whoever encodes it finds the same, from the same place, and says so
+        if start is not None:
+            part.value.seek(start)
         return part
 
 
@@ -136,6 +139,8 @@ def _picture_of(query: Query, collection: Collection) -> Part | None:
     if len(query.parts) != 1 or query.parts[0].weight <= 0:
         return None
     (part,) = query.parts
+    if isinstance(part.value, Preprocessed):  # patches are of the whole, however it is searched for
+        return replace(part, value=Preprocessed(part.value.views[:1]))
     if part.kind is Kind.STORED:
         if isinstance(part.value, str):
             return replace(part, kind=Kind.IMAGE)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagesearch import Config, UsageError, evaluating
+from imagesearch.evaluating import Evaluation, ModelEvaluation, Request
 from imagesearch.search.ranking import QUICK_METHODS
 
 from ...conftest import draw_picture
@@ -46,6 +48,20 @@ class Links(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.opened.pop() == tag
+
+
+def test_tuning_tries_methods_for_whole_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views are another setting than the one that is written."""
+    asked: list[Request] = []
+
+    def evaluate(config: Config, request: Request, progress: object) -> Evaluation:
+        asked.append(request)
+        return Evaluation([ModelEvaluation("toy", None)])
+
+    monkeypatch.setattr(evaluating, "evaluate", evaluate)
+    with pytest.raises(UsageError, match="nothing was measured"):
+        evaluating.tune(Config(), Request(views=("crops",)))
+    assert [(one.methods, one.views) for one in asked] == [(QUICK_METHODS, ())]
 
 
 def test_class_folders_as_json(run: Run, classes: Path, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ CASES: dict[str, Callable[[Shelf], list[str]]] = {
     "threshold": lambda shelf: ["search", shelf.new, "--threshold", ".999"],
     "ranking": lambda shelf: ["search", shelf.new, "--rerank", "none", "--json"],
     "patches": lambda shelf: ["search", shelf.new, "--rerank", "patches", "--json"],
+    "patches and views": lambda shelf: ["search", shelf.new, "--rerank", "patches", "--views", "crops", "--json"],
     "views": lambda shelf: ["search", shelf.new, shelf.first, "--views", "crops", "--json"],
     "no such views": lambda shelf: ["search", shelf.new, "--views", "all"],
     "paths": lambda shelf: ["search", shelf.new, "-0"],

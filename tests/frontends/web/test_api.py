@@ -100,7 +100,9 @@ def test_answers_are_those_of_the_library(gallery: Gallery, number: int, options
     assert found["hits"] or options.get("only_confident")
 
 
-@pytest.mark.parametrize("how", [{}, {"views": "crops"}, {"rerank": "patches"}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, {"views": "crops"}, {"rerank": "patches"}, {"views": "mirrored", "rerank": "patches"}], ids=str
+)
 def test_an_upload_finds_what_its_file_finds(gallery: Gallery, how: dict[str, str]) -> None:
     file = gallery.folder / "11.jpg"
     expected = gallery.images.search(file.read_bytes(), 7, **how)

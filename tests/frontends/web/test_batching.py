@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.batching import BusyError, SearchBatcher
 from imagesearch.search.answers import Answer
 from imagesearch.search.query import Query, SearchOptions
+
+from .conftest import Gallery
 
 
 class Recorder:
@@ -32,6 +39,29 @@ class Recorder:
         if any("poison" in str(query) for query in queries):
             raise RuntimeError("poisoned")
         return [Answer(query, meanings=(str(options.k),)) for query in queries]
+
+
+def test_long_searches_wait_for_one_another_and_for_nobody_else(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more of them wait than the settings say; the others are told to come back."""
+    recorder, most = Recorder(is_open=False), gallery.images.config.server.queue_size
+    backend = Backend(gallery.images, (), cache=tmp_path / "thumbnails")
+    monkeypatch.setattr(gallery.images, "answer", recorder)
+    options = SearchOptions(3, rerank="patches")
+
+    async def ask_all() -> list[Answer | BaseException]:
+        asked = [asyncio.create_task(backend.search(Query.words(str(n)), options)) for n in range(most + 5)]
+        while not recorder.began.is_set():
+            await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(anyio.to_thread.run_sync(lambda: "at once"), 5) == "at once"
+        recorder.permission.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = anyio.run(ask_all)
+    backend.close()
+    assert [isinstance(one, BusyError) for one in found] == [False] * most + [True] * 5
+    assert [queries for queries, _ in recorder.batches] == [[f'"{n}"'] for n in range(most)]
 
 
 @settings(max_examples=30, deadline=None)

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from imagesearch.errors import CollectionNotFoundError, ImageSearchError, ModelError
-from imagesearch.frontends.web.batching import SearchBatcher
+from imagesearch.frontends.web.batching import BusyError, SearchBatcher
 from imagesearch.frontends.web.browsing import Browser
 from imagesearch.frontends.web.decoding import DecodingThreads, decoded
 from imagesearch.frontends.web.failures import ForbiddenError
@@ -64,7 +65,9 @@ class Backend:
         self.jobs = Jobs(self._index, self.browser.forget_orders)
         self._decoding = DecodingThreads(os.cpu_count() or 1)
         self._labelling = threading.Lock()
-        self._searching_several = threading.Lock()
+        # Those that take long, one after the other; the limiter belongs to the event loop.
+        self._apart: anyio.CapacityLimiter | None = None
+        self._waiting_apart = 0
         self.label_sessions = LabelSessions(images)
 
     def warm_up(self) -> None:
@@ -96,14 +99,25 @@ class Backend:
             BusyError: too many wait.
         """
         if by_patches(options.rerank or self.images.config.search.rerank):  # which would hold up others
-            (found,) = await anyio.to_thread.run_sync(self.search_several, [query], options)
+            (found,) = await self.search_apart([query], options)
             return found
         return await asyncio.wrap_future(self.searches.submit(query, options))
 
-    def search_several(self, queries: Sequence[Query], options: SearchOptions) -> list[Answer]:
-        """The answers to queries that somebody asked together; apart from the others, whom they would hold up."""
-        with self._searching_several:
-            return self.images.answer(queries, options)
+    async def search_apart(self, queries: Sequence[Query], options: SearchOptions) -> list[Answer]:
+        """The answers to queries that take long, apart from the others, whom they would hold up.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        if self._apart is None:
+            self._apart = anyio.CapacityLimiter(1)
+        if self._waiting_apart >= self.images.config.server.queue_size:
+            raise BusyError(f"{self._waiting_apart} long searches wait already: try again in a moment")
+        self._waiting_apart += 1
+        try:
+            return await anyio.to_thread.run_sync(self.images.answer, queries, options, limiter=self._apart)
+        finally:
+            self._waiting_apart -= 1
 
     def query(self, parts: list[Part], views: str | None = None) -> Query:
         """What is asked for; pictures are decoded here, so that a large one holds up nobody else.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi.concurrency import run_in_threadpool
-
 from imagesearch.errors import ImageSearchError, PictureError
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.failures import problem_to_dict
@@ -77,7 +75,7 @@ def _queries(
 async def _found(backend: Backend, queries: Sequence[Query], options: SearchOptions) -> list[Answer]:
     if len(queries) == 1:
         return [await backend.search(queries[0], options)]
-    return await run_in_threadpool(backend.search_several, queries, options)
+    return await backend.search_apart(queries, options)
 
 
 def _answer_or_problem(backend: Backend, result: Answer | ImageSearchError) -> dict[str, Any]:

@@ -29,7 +29,8 @@ router = APIRouter(prefix="/labelling", tags=["labelling"])
 
 # Questions told at a time where nobody says.
 _USUAL = 4
-_MOST_OFFSET = 1_000_000_000
+# As many pictures are compared at a time.
+_MOST_OFFSET = 10_000
 
 Session = Annotated[
     LabelSessionId | None, Query(description="one's own, from POST /labelling/sessions; none: that of all others")

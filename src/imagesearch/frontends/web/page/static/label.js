@@ -183,7 +183,7 @@ async function undo() {
       return isKnown ? "Taken back." : "";
     },
   );
-  if (done && !isKnown) toast("The last answer cannot be taken back: the server was started again since.");
+  if (done && !isKnown) toast("The last answer cannot be taken back any more.");
 }
 
 /** @param {Error} error */
