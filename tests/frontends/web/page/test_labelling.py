@@ -136,7 +136,7 @@ def test_what_the_server_has_forgotten_is_no_obstacle(labelling: Page, gallery_s
     page.keyboard.press("u")
     expect(page.locator("#progress")).not_to_contain_text("skipped")
     page.keyboard.press("u")
-    expect(page.get_by_text("cannot be taken back: the server was started again")).to_be_visible()
+    expect(page.get_by_text("cannot be taken back any more")).to_be_visible()
     page.keyboard.press("u")
     expect(page.get_by_text("There is nothing to take back.")).to_be_visible()
 
