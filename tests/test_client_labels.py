@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from imagesearch.client_labels import ServedLabelSession
 from imagesearch.config import config_of
 from imagesearch.frontends.web.app import create_app
 from imagesearch.frontends.web.backend import Backend
-from imagesearch.records import parse_annotations
+from imagesearch.records import ImageRecord, parse_annotations
 
 from .conftest import draw_picture
 from .frontends.web.serving import serving
@@ -50,6 +51,17 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     backend = Backend(served, cache=place / "thumbnails")
     with images, serving(create_app(backend)) as at, Client(at.url) as client:
         yield Both(images, client, served, folder)
+
+
+@pytest.fixture(autouse=True)
+def unlabelled(both: Both) -> None:
+    """Each test begins without what others have said, which may be everything."""
+    for library in (both.images, both.served):
+        collection = library.collection()
+        for records, vectors in list(collection.scan_vectors()):
+            collection.upsert(
+                [replace(record, annotations=ImageRecord("").annotations) for record in records], vectors
+            )
 
 
 def labels_of(images: ImageSearch) -> dict[str, object]:
