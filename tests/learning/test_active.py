@@ -112,6 +112,15 @@ def test_from_some_hundred_labels_on_variance_decides() -> None:
     assert len(set(chosen.tolist())) == 20
 
 
+def test_a_label_that_was_seldom_given_is_told_as_often_as_others() -> None:
+    vectors, truth = blobs(3, 200, noise=2.5)
+    pool = ActivePool(vectors)
+    known = [0, 1, 2, *range(200, 240), *range(400, 440)]
+    codes = pool.scores(Known.of(known, truth[known].tolist()), range(600)).argmax(axis=1)
+    recall = [(codes[truth == label] == label).mean() for label in range(3)]
+    assert min(recall) > 0.6 * max(recall), recall
+
+
 @pytest.mark.parametrize("noise", [0.8, 2.0])
 def test_expected_accuracy(noise: float) -> None:
     vectors, truth = blobs(6, 200, noise=noise)

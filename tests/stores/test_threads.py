@@ -254,6 +254,23 @@ assert {row for batch in collection.scan() for row in batch} >= set(kept_rows())
 database.close()
 """
 
+AT_A_BAD_MOMENT = """
+database = new_database(engine, uri)
+collection = fill(database, SPEC)
+held, forked = threading.Event(), threading.Event()
+def hold():
+    with database._lock:
+        held.set()
+        forked.wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+print(in_a_child(collection.count))
+print(in_a_child(database.names))
+print(in_a_child(database.close))
+forked.set()
+assert collection.count() == KEPT
+"""
+
 OPENED_IN_THE_CHILD = """
 def use():
     database = new_database(engine, uri)
@@ -320,6 +337,11 @@ def test_a_child_gets_an_answer_or_one_clear_error(engine: str, script: str, lit
     answers = forked(script, engine, lite_uri)
     assert len(answers) >= 8
     assert [answer for answer in answers if not is_right_or_one_clear_error(answer)] == []
+
+
+@needs_fork
+def test_a_child_is_not_kept_out_by_a_thread_that_it_does_not_have() -> None:
+    assert forked(AT_A_BAD_MOMENT, "memory", "") == [f"right {KEPT}", "right ['kept']", "right None"]
 
 
 @needs_fork

@@ -44,6 +44,7 @@ Scores = NDArray[np.float64]
 # Of the kernel exp((cosine - 1) / width) of standardised vectors.
 _WIDTH = 0.15
 # Regularisation of the probe: cross-validation, which chooses it in training, needs more labels than there are.
+# Twice as much gains a little accuracy, but makes the probe so unsure that it cannot tell how good it is.
 _L2 = 0.01
 # Labels per class, and labels, from which on variance counts: of fewer labels than that, it says little.
 _ENOUGH, _FEWEST = 2, 200
@@ -276,7 +277,7 @@ class ActivePool:
         return self._fitted[1]
 
     def _fit(self, known: Known) -> Linear:
-        return LogisticRegression(self._standard[known.places], known.members).fit(_L2, tolerance=_TOLERANCE)
+        return _fitted(self._standard[known.places], known.members, _TOLERANCE)
 
     def _temperature(self, known: Known, seed: int) -> float:
         """By cross-validation, of pictures whose label occurs twice or more: others cannot be told."""
@@ -287,8 +288,18 @@ class ActivePool:
         tried = np.zeros(count, bool)
         for fold in range(1 if count >= _MANY else int(places.max()) + 1):
             outside = places == fold
-            regression = LogisticRegression(vectors[~outside], members[~outside])
-            logits[outside] = regression.fit(_L2, tolerance=0.1).logits(vectors[outside])
+            logits[outside] = _fitted(vectors[~outside], members[~outside], 0.1).logits(vectors[outside])
             tried |= outside
         tried &= members.sum(axis=0)[members.argmax(axis=1)] > 1
         return best_temperature(logits[tried], members[tried]) if tried.sum() > 1 else 1.0
+
+
+def _fitted(vectors: Vectors, members: Membership, tolerance: float) -> Linear:
+    """A probe that takes all labels to be as frequent as each other; a label without a picture it never gives.
+
+    What is labelled was not drawn at random, so how often a label was given says little about how frequent it is;
+    of few pictures it would say little in any case. Menon et al., "Long-tail learning via logit adjustment", 2021.
+    """
+    linear = LogisticRegression(vectors, members).fit(_L2, tolerance=tolerance)
+    shares = members.mean(axis=0, dtype=linear.bias.dtype)
+    return Linear(linear.weights, linear.bias - np.log(np.where(shares > 0, shares, 1)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,6 +60,7 @@ class MemoryDatabase:
         self._tables: dict[str, _Table] = {}
         self._lock = threading.RLock()
         self._closed = False
+        _databases.add(self)
 
     @property
     def engine(self) -> str:
@@ -129,6 +132,19 @@ class MemoryDatabase:
     def _require_open(self) -> None:
         if self._closed:
             raise closed(self.engine)
+
+
+_databases: weakref.WeakSet[MemoryDatabase] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Only the thread that forked lives on in the child: a lock that another one held would be held for ever."""
+    for database in _databases:
+        database._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class MemoryCollection:
