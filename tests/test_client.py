@@ -47,6 +47,9 @@ SECRET, TOKEN = "owner" * 8, "user" * 8
 # Bytes of a request: so few that a photograph of noise is too large.
 LONGEST = 400_000
 ODD = "caf\udce9.png"
+POLICY = Policy(
+    hosts=frozenset({Authority("127.0.0.1", None)}), token=TOKEN, owner_secret=SECRET, max_body_bytes=LONGEST
+)
 
 
 class Shelf(NamedTuple):
@@ -79,11 +82,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     settings = {"milvus": {"uri": str(place / "shelf.db")}, "server": {"max_upload_mb": LONGEST / 1e6}}
     images = ImageSearch(config_of(settings))
     images.index(folder)
-    policy = Policy(
-        hosts=frozenset({Authority("127.0.0.1", None)}), token=TOKEN, owner_secret=SECRET, max_body_bytes=LONGEST
-    )
     backend = Backend(images, cache=place / "thumbnails")
-    with serving(secured(create_app(backend), policy)) as server:
+    with serving(secured(create_app(backend), POLICY)) as server:
         yield Shelf(images, server.url, folder, backend.uploads)
 
 
@@ -209,6 +209,17 @@ class TestSearch:
             return found.hits, found.groups, found.best, found.meanings, str(found.query)
 
         assert outcome(lambda: ask(client)) == outcome(lambda: ask(shelf.images))
+
+    @pytest.mark.parametrize("views", [None, "whole", "crops"])
+    def test_files_are_seen_as_the_servers_settings_say(self, shelf: Shelf, views: str | None) -> None:
+        settings = {"milvus": shelf.images.config.milvus.model_dump(), "search": {"views": "crops"}}
+        images, file = ImageSearch(config_of(settings)), shelf.folder / "03.png"
+        app = secured(create_app(Backend(images, cache=shelf.place / "others")), POLICY)
+        with serving(app) as server, Client(server.url, SECRET) as client:
+            ours, theirs = (one.answer([file], SearchOptions(5, views=views)) for one in (client, images))
+        assert ours[0].hits == theirs[0].hits
+        stored = shelf.images.answer([file], SearchOptions(5))[0].hits
+        assert (ours[0].hits == stored) == (views == "whole")
 
     def test_many_and_those_that_fail(self, shelf: Shelf, client: Client, new: Path) -> None:
         asked = [

@@ -185,9 +185,6 @@ class Client:
     def answer(self, queries: Iterable[ImageSource | Query], options: SearchOptions | None = None) -> list[Answer]:
         """See :meth:`ImageSearch.answer`: a query that fails does not stop others.
 
-        A file that is in the collection is asked for by its stored vector unless ``views`` of the options is
-        named, also where the server's settings say that pictures are seen in several views.
-
         Raises:
             UsageError, CollectionNotFoundError, ModelMismatchError: see :meth:`search`.
             StoreUnreachableError: the server does not answer.

@@ -115,8 +115,7 @@ class _Request:
         Args:
             wanted: options, for JSON.
         """
-        # A file that is seen in several views is encoded, whatever is stored of it.
-        stored = self._stored() if wanted.get("views") in (None, "whole") else {}
+        stored = self._stored(wanted.get("views"))
         failed: dict[int, ImageSearchError] = {}
         asked: dict[int, dict[str, Any]] = {}
         with self._pictures.uploading() as upload:
@@ -138,14 +137,24 @@ class _Request:
         error, part = error_from_dict(values["error"]), self._uploaded.get(values.get("upload", ""))
         return Answer(query, error=error if part is None else self._pictures.error_of(part.value, error))
 
-    def _stored(self) -> dict[int, ImageRecord]:
-        """Pictures of the collection that files of the queries may be, by their ids."""
+    def _stored(self, views: str | None) -> dict[int, ImageRecord]:
+        """Pictures of the collection that files of the queries may be, by their ids.
+
+        Args:
+            views: how files are seen, or None, as the server says: in several views they are encoded, whatever is
+                stored of them.
+        """
+        if views not in (None, "whole"):
+            return {}
         files = [os.fsdecode(part.value) for query in self._queries for part in query.parts if is_file_name(part)]
         ids = sorted({picture_id(name) for file in files for name in indexed_names(file)})
         found: dict[int, ImageRecord] = {}
         for start in range(0, len(ids), _MOST_IDS):
             wanted = {"ids": [str(key) for key in ids[start : start + _MOST_IDS]]}
-            for values in self._connection.post(f"{API}/pictures/lookup", wanted)["pictures"]:
+            answered = self._connection.post(f"{API}/pictures/lookup", wanted)
+            if views is None and answered.get("views", "whole") != "whole":
+                return {}
+            for values in answered["pictures"]:
                 record = record_from_dict(values)
                 found[record.id] = record
         return found

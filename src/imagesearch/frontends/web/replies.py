@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from imagesearch.frontends.web.schemas import LabelSessionId, LabelStepId, PictureId
+from imagesearch.search.image_encoding import Views
 
 
 class Problem(BaseModel):
@@ -85,6 +86,15 @@ class PicturesOut(BaseModel):
 
     total: Annotated[int, Field(description="number of pictures that match")]
     pictures: list[PictureOut]
+
+
+class LookedUpOut(PicturesOut):
+    """Pictures of the collection, for whoever is about to search for files that they may be."""
+
+    views: Annotated[
+        Views,
+        Field(description="how a search sees files where nobody says"),
+    ]
 
 
 class PredictionOut(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.rendering import THUMBNAIL_TYPE, as_jpeg
-from imagesearch.frontends.web.replies import PictureOut, PicturesOut
+from imagesearch.frontends.web.replies import LookedUpOut, PictureOut, PicturesOut
 from imagesearch.frontends.web.responses import ApiResponse, ServedBy, is_fresh, links, problems
 from imagesearch.frontends.web.schemas import Conditions, LookupRequest, PictureId
 from imagesearch.frontends.web.thumbnails import SIZES
@@ -48,12 +48,13 @@ def list_pictures(wanted: Annotated[Wanted, Query()], backend: ServedBy) -> Resp
 
 
 @router.post(
-    "/lookup", response_model=PicturesOut, responses={200: links("/pictures/0/id", *OF_A_PICTURE), **problems()}
+    "/lookup", response_model=LookedUpOut, responses={200: links("/pictures/0/id", *OF_A_PICTURE), **problems()}
 )
 def look_up_pictures(request: LookupRequest, backend: ServedBy) -> Response:
     """What is known of some pictures; those that are not in the collection are left out."""
     records = backend.pictures(request.ids)
-    return ApiResponse({"total": len(records), "pictures": [record_to_dict(record) for record in records]})
+    found = {"total": len(records), "pictures": [record_to_dict(record) for record in records]}
+    return ApiResponse({**found, "views": backend.images.config.search.views})
 
 
 @router.get("/{key}", response_model=PictureOut, responses=problems(404))
