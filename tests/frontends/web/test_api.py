@@ -210,6 +210,21 @@ def test_vectors_are_those_of_the_library(gallery: Gallery) -> None:
         assert found["key"] == gallery.images.describe().fingerprint.key
 
 
+def test_turned_pictures_are_to_the_server_what_they_are_to_the_library(gallery: Gallery, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as a telephone held upright keeps them
+    file = tmp_path / "turned.jpg"
+    with Image.open(gallery.folder / "04.jpg") as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(file, exif=exif)
+    sent = {"image": (file.name, file.read_bytes())}
+    labels = gallery.server.send("/api/v1/classify/image", sent, top="3").json()["predictions"]
+    expected = gallery.images.classify(file, 3)
+    assert [one["label"] for one in labels] == [one.label for one in expected]
+    assert [one["score"] for one in labels] == pytest.approx([one.score for one in expected], abs=1e-5)
+    (vector,) = gallery.server.send("/api/v1/embed", {"images": sent["image"]}).json()["vectors"]
+    assert vector == pytest.approx(gallery.images.embed([file])[0].tolist(), abs=1e-6)
+
+
 def test_pictures_come_by_date(gallery: Gallery) -> None:
     seen = []
     for offset in range(0, PICTURES, 10):
