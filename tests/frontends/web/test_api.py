@@ -161,6 +161,26 @@ def test_a_form_with_a_wrong_field_is_refused(gallery: Gallery, fields: dict[str
     assert reply.json()["detail"].startswith(complaint)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("search", {"parts": [{"kind": "path", "path": "/\ud800"}]}, "body.parts.0.path.path: "),
+        (
+            "search",
+            {"parts": [{"kind": "words", "text": "x"}], "where": {"under": ["\udc00"]}},
+            "body.where.under.0: ",
+        ),
+        ("jobs", {"folders": ["/\ud800"]}, "body.folders.0: "),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused(
+    gallery: Gallery, path: str, body: dict[str, Any], place: str
+) -> None:
+    reply = gallery.server.post(f"/api/v1/{path}", body)
+    assert reply.status == 422
+    assert reply.json()["detail"].startswith(place)
+
+
 def test_a_form_needs_a_file_and_what_is_left_empty_is_left_out(gallery: Gallery) -> None:
     path, picture = "/api/v1/search/image", (gallery.folder / "11.jpg").read_bytes()
     text = gallery.server.send(path, {}, image="a.jpg", k="3")
