@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -198,6 +199,25 @@ def test_a_form_needs_a_file_and_what_is_left_empty_is_left_out(gallery: Gallery
     assert empty.json() == gallery.server.send(path, file).json()
     few = gallery.server.send(path, file, k="2", region="0%,0%,50%,50%", unknown="field")
     assert len(few.json()["hits"]) == 2
+
+
+@pytest.mark.parametrize("path", ["uploads", "search/image", "classify/image"])
+def test_that_the_disk_is_full_is_said(gallery: Gallery, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    class Full:
+        _rolled = True
+
+        def __init__(self, **_: Any) -> None:
+            """Of any size."""
+
+        def write(self, _: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            """There is nothing."""
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Full)
+    reply = gallery.server.send(f"/api/v1/{path}", {"image": ("4.jpg", (gallery.folder / "04.jpg").read_bytes())})
+    assert (reply.status, reply.json()["detail"]) == (422, "the upload cannot be kept: no space left on device")
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(gallery: Gallery) -> None:
