@@ -184,6 +184,8 @@ class TestSearch:
         [
             {"k": 3, "offset": 2},
             {"threshold": 0.9},
+            {"threshold": np.float32(0.9), "k": np.int64(3), "group": np.bool_(True)},
+            {"where": Filter(min_width=np.int64(90), near=tuple(np.ones(3, np.float32)))},
             {"only_confident": True},
             {"sort": "date"},
             {"rerank": "none"},
@@ -277,7 +279,7 @@ class TestPictures:
             assert ours == outcome(lambda files=files: shelf.images.embed(files))
 
     def test_labels(self, shelf: Shelf, client: Client, new: Path) -> None:
-        assert client.classify(new, 3) == shelf.images.classify(new, 3)
+        assert client.classify(new, 3) == client.classify(new, np.int64(3)) == shelf.images.classify(new, 3)
         files = [new, shelf.folder / "broken.jpg", new.read_bytes(), shelf.place / "nowhere.png"]
         ours = list(client.classify_all(files, 2))
         assert ours == list(shelf.images.classify_all(files, 2))

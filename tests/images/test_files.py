@@ -60,6 +60,13 @@ class TestUpright:
         with Image.open(write(tmp_path / "p.jpg", encoded(stored, "JPEG", exif=orientation_tag(6)))) as opened:
             assert quarters(load_image(opened)) == UPRIGHT
 
+    @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+    def test_they_are_turned_once(self, tmp_path: Path, format: str) -> None:
+        stored = corners().transpose(Image.Transpose.ROTATE_90)
+        read = load_image(write(tmp_path / "p", encoded(stored, format, exif=orientation_tag(6))))
+        assert quarters(load_image(read)) == UPRIGHT
+        assert quarters(load_image(read.crop((0, 0, *read.size)))) == UPRIGHT
+
     @given(garbage=st.binary(max_size=200), cut=st.integers(0, 60))
     @settings(max_examples=60, deadline=None)
     def test_damaged_exif_does_not_lose_the_picture(self, garbage: bytes, cut: int) -> None:

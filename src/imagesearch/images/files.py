@@ -293,7 +293,11 @@ def upright_rgb(image: Image.Image, path: str) -> Image.Image:
         image.load()
         rgb = to_rgb(image)
         turn = TURNS.get(orientation(image))
-        return rgb if turn is None else rgb.transpose(turn)
+        if turn is None:
+            return rgb
+        turned = rgb.transpose(turn)
+        turned.info = {}  # says how to turn it: whoever is given it must not do that again
+        return turned
     except MemoryError as error:
         raise PictureError(path, "needs more memory than there is", retryable=True) from error
     except DecompressionBombError as error:

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from imagesearch.errors import (
     CollectionNotFoundError,
     ConfigError,
@@ -82,7 +84,14 @@ def to_json(value: Any) -> bytes:
     Raises:
         ValueError: a number is not finite.
     """
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_number).encode("ascii")
+
+
+def _number(value: object) -> Any:
+    """A number of NumPy's, such as one that was computed from vectors, as Python has it."""
+    if not isinstance(value, np.generic):
+        raise TypeError(f"{type(value).__name__} has no form in JSON")
+    return value.item()
 
 
 def record_to_dict(record: ImageRecord) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -161,6 +162,26 @@ def test_a_form_with_a_wrong_field_is_refused(gallery: Gallery, fields: dict[str
     assert reply.json()["detail"].startswith(complaint)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("search", {"parts": [{"kind": "path", "path": "/\ud800"}]}, "body.parts.0.path.path: "),
+        (
+            "search",
+            {"parts": [{"kind": "words", "text": "x"}], "where": {"under": ["\udc00"]}},
+            "body.where.under.0: ",
+        ),
+        ("jobs", {"folders": ["/\ud800"]}, "body.folders.0: "),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused(
+    gallery: Gallery, path: str, body: dict[str, Any], place: str
+) -> None:
+    reply = gallery.server.post(f"/api/v1/{path}", body)
+    assert reply.status == 422
+    assert reply.json()["detail"].startswith(place)
+
+
 def test_a_form_needs_a_file_and_what_is_left_empty_is_left_out(gallery: Gallery) -> None:
     path, picture = "/api/v1/search/image", (gallery.folder / "11.jpg").read_bytes()
     text = gallery.server.send(path, {}, image="a.jpg", k="3")
@@ -178,6 +199,25 @@ def test_a_form_needs_a_file_and_what_is_left_empty_is_left_out(gallery: Gallery
     assert empty.json() == gallery.server.send(path, file).json()
     few = gallery.server.send(path, file, k="2", region="0%,0%,50%,50%", unknown="field")
     assert len(few.json()["hits"]) == 2
+
+
+@pytest.mark.parametrize("path", ["uploads", "search/image", "classify/image"])
+def test_that_the_disk_is_full_is_said(gallery: Gallery, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    class Full:
+        _rolled = True
+
+        def __init__(self, **_: Any) -> None:
+            """Of any size."""
+
+        def write(self, _: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            """There is nothing."""
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Full)
+    reply = gallery.server.send(f"/api/v1/{path}", {"image": ("4.jpg", (gallery.folder / "04.jpg").read_bytes())})
+    assert (reply.status, reply.json()["detail"]) == (422, "the upload cannot be kept: no space left on device")
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(gallery: Gallery) -> None:
@@ -208,6 +248,21 @@ def test_vectors_are_those_of_the_library(gallery: Gallery) -> None:
         found = gallery.server.send("/api/v1/embed", {"images": (file.name, file.read_bytes())}).json()
         assert found["vectors"][0] == pytest.approx(vector.tolist(), abs=1e-6)
         assert found["key"] == gallery.images.describe().fingerprint.key
+
+
+def test_turned_pictures_are_to_the_server_what_they_are_to_the_library(gallery: Gallery, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as a telephone held upright keeps them
+    file = tmp_path / "turned.jpg"
+    with Image.open(gallery.folder / "04.jpg") as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(file, exif=exif)
+    sent = {"image": (file.name, file.read_bytes())}
+    labels = gallery.server.send("/api/v1/classify/image", sent, top="3").json()["predictions"]
+    expected = gallery.images.classify(file, 3)
+    assert [one["label"] for one in labels] == [one.label for one in expected]
+    assert [one["score"] for one in labels] == pytest.approx([one.score for one in expected], abs=1e-5)
+    (vector,) = gallery.server.send("/api/v1/embed", {"images": sent["image"]}).json()["vectors"]
+    assert vector == pytest.approx(gallery.images.embed([file])[0].tolist(), abs=1e-6)
 
 
 def test_pictures_come_by_date(gallery: Gallery) -> None:

@@ -81,6 +81,18 @@ def test_they_are_kept_for_the_next_start(tmp_path: Path) -> None:
         file.unlink(missing_ok=True)  # the second time it comes from the cache
 
 
+def test_one_of_a_file_that_was_replaced_is_not_kept_for_the_picture_that_it_was(tmp_path: Path) -> None:
+    file, renamed = tmp_path / "picture.png", tmp_path / "original.png"
+    Image.new("RGB", (400, 300), "red").save(file)
+    before = examine(str(file))
+    file.rename(renamed)
+    Image.new("RGB", (300, 400), "blue").save(file)
+    thumbnails = Thumbnails(tmp_path / "cache", 10**6, 200)
+    for record, size in ((before, (120, 160)), (examine(str(renamed)), (160, 120))):
+        assert Image.open(io.BytesIO(thumbnails.get(record, 160).result(10))).size == size
+    thumbnails.close()
+
+
 def test_the_oldest_go_where_there_are_too_many(tmp_path: Path) -> None:
     cache, bound = tmp_path / "cache", 20_000
     records = [examine(str(file)) for file in pictures(tmp_path, 30)]

@@ -19,6 +19,7 @@ from imagesearch.frontends.web.failures import problem_of
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
 from imagesearch.frontends.web.routes import archive, health, jobs, labels, library, page, pictures, search
+from imagesearch.images.find import reason_of
 from imagesearch.search.wire import PROBLEM
 
 API = "/api/v1"
@@ -92,8 +93,10 @@ async def _explain_invalid(_: Request, error: Exception) -> Response:
     )
 
 
-async def _explain_http(_: Request, error: Exception) -> Response:
+async def _explain_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, OSError):  # parts of a form that are longer lie on the disk
+        return await _explain(request, UsageError(f"the upload cannot be kept: {reason_of(error.__cause__)}"))
     headers = tuple((error.headers or {}).items())
     return ProblemResponse(Problem(status=error.status_code, detail=str(error.detail), headers=headers))
 

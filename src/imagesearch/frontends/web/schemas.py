@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
@@ -36,6 +37,10 @@ def _path(value: Any) -> str:
     """Any text: bytes of a path that are not valid text travel as lone surrogates, which pydantic refuses."""
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_PATH or "\0" in value:
         raise ValueError(f"must be a text of 1 to {_LONGEST_PATH} characters other than NUL")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:  # half of a surrogate pair that stands for no byte
+        raise ValueError("must be a text that the name of a file can be") from error
     return value
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from imagesearch.atomic import replacing
 from imagesearch.frontends.web.rendering import as_jpeg
 from imagesearch.records import ImageRecord
+from imagesearch.search.vectors import is_unchanged
 
 # Longest sides in pixels: of a result, of one on a screen of high density, of a picture by itself.
 SIZES = (160, 320, 640, 1600)
@@ -63,8 +64,10 @@ class Thumbnails:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, picture: ImageRecord, longest: int, file: Path) -> bytes:
+        # Another picture may lie there by now; kept under this one's hash, it would be shown for all copies of it.
+        is_same = is_unchanged(picture, picture.path)
         data = as_jpeg(picture.path, longest, self._max_megapixels)
-        if self._most_bytes:
+        if self._most_bytes and is_same:
             self._keep(file, data)
         return data
 

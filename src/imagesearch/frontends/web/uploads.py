@@ -85,6 +85,7 @@ class Uploads:
             if preview:
                 (self._folder / f"{upload.id}.jpg").write_bytes(small)
         except OSError as error:
+            self._unlink(upload.id)  # what there is of it would stay until the server ends
             raise UsageError(f"the upload cannot be kept: {reason_of(error)}") from error
         with self._lock:
             self._uploads[upload.id] = upload

@@ -243,9 +243,14 @@ def test_words_are_added_to_a_picture(page: Page, gallery_site: Site) -> None:
 def test_unknown_words_name_those_that_are_near(page: Page, complaints: Complaints, gallery_site: Site) -> None:
     complaints.expect("status of 422")
     field = page.locator("#q")
+    with listing(page):
+        field.fill("goldfish")
+        field.press("Enter")
+    expect(page.locator("#meanings")).to_have_text("goldfish: goldfish, Carassius auratus")
     field.fill("goldfish bowl")
     field.press("Enter")
     expect(page.get_by_role("heading", name="does not know “goldfish bowl”")).to_be_visible()
+    expect(page.locator("#meanings")).to_be_hidden()
     with listing(page):
         page.get_by_role("link", name="goldfish").click()
     assert ids(page) == ids_of(gallery_site.search({"kind": "words", "text": "goldfish"}, group=True))
