@@ -91,10 +91,7 @@ class PicturesOut(BaseModel):
 class LookedUpOut(PicturesOut):
     """Pictures of the collection, for whoever is about to search for files that they may be."""
 
-    views: Annotated[
-        Views,
-        Field(description="how a search sees files where nobody says"),
-    ]
+    views: Annotated[Views, Field(description="how a search sees files where nobody says")]
 
 
 class PredictionOut(BaseModel):

@@ -64,10 +64,9 @@ class Thumbnails:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, picture: ImageRecord, longest: int, file: Path) -> bytes:
-        # Another picture may lie there by now; kept under this one's hash, it would be shown for all copies of it.
-        is_same = is_unchanged(picture, picture.path)
         data = as_jpeg(picture.path, longest, self._max_megapixels)
-        if self._most_bytes and is_same:
+        # Another picture may lie there by now; kept under this one's hash, it would be shown for all copies of it.
+        if self._most_bytes and is_unchanged(picture, picture.path):
             self._keep(file, data)
         return data
 
