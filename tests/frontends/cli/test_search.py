@@ -47,6 +47,13 @@ class TestQueries:
         assert len(paths(ran.out)) == 2
         assert run("search", plain, "--nonsense", "--uri", library.uri).code == 2
 
+    def test_values_of_flags_may_begin_with_a_minus(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "--threshold", "-1", "--filter", "-1 < width", "--uri", library.uri, "--json")
+        assert paths(ran.out)[0] == str(plain)
+        ran = run("search", plain, "--near", "-33.9,151.2,5", "--uri", library.uri, "--json")
+        assert (ran.code, ran.out.strip()) == (0, "[]")
+        assert "no picture matches the filter" in ran.err
+
     def test_a_region(self, run: Run, library: Library, plain: Path) -> None:
         whole = run("search", plain, "--crop", "0%,0%,100%,100%", "--uri", library.uri, "--json")
         assert json.loads(whole.out)[0]["score"] == pytest.approx(1, abs=1e-3)

@@ -98,8 +98,10 @@ class SearchCommand(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See :func:`queries.protected`."""
-        options = [name for parameter in self.params for name in parameter.opts if name.startswith("-")]
-        return super().parse_args(ctx, protected(args, [*options, *self.get_help_option_names(ctx)]))
+        named = [(name, param) for param in self.params for name in param.opts if name.startswith("-")]
+        options = [name for name, _ in named]
+        valued = [name for name, param in named if not getattr(param, "is_flag", False)]
+        return super().parse_args(ctx, protected(args, [*options, *self.get_help_option_names(ctx)], valued))
 
 
 @timed
