@@ -100,6 +100,24 @@ class TestManyQueries:
         assert piped.stdout.splitlines()[0] == "query,rank,score,path"
         assert piped.stdout.splitlines()[1].startswith(f"{plain},1,1.0,")
 
+    def test_names_and_words_as_they_come(self, run: Run, library: Library, plain: Path, tmp_path: Path) -> None:
+        odd = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf\xe9.png"))
+        shutil.copy(plain, odd)
+        lines = b"\xef\xbb\xbf" + b"\n".join([os.fsencode(plain), os.fsencode(odd), b"an owl's eye", b"it's.png"])
+        (tmp_path / "queries.txt").write_bytes(lines)
+        ran = run("search", "--queries", tmp_path / "queries.txt", "-k", "1", "--uri", library.uri, "--json")
+        first, second, third, fourth = json.loads(ran.out)
+        assert first["hits"][0]["path"] == second["hits"][0]["path"] == str(plain)
+        assert second["query"] == odd
+        assert third["query"] == '"an owl\'s eye"'  # words
+        assert "no such file" in fourth["error"]
+        piped = subprocess.run(
+            [sys.executable, "-m", "imagesearch", "search", "--queries", "-", "--uri", library.uri, "--json"],
+            input=os.fsencode(odd), capture_output=True, check=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        assert json.loads(piped.stdout)[0]["query"] == odd
+
     def test_of_a_folder(self, run: Run, library: Library) -> None:
         ran = run("search", "--queries", library.folder, "-k", "1", "--uri", library.uri, "--json")
         answers = json.loads(ran.out)
