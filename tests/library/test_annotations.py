@@ -83,6 +83,18 @@ def test_later_tables_add_and_replace(collection: Collection, tmp_path: Path) ->
     assert matched(collection, "a == 2") == {ROWS[5].path}
 
 
+def test_paths_that_lead_out_of_the_folder_of_the_table(
+    database: VectorDatabase, spec: Specs, tmp_path: Path
+) -> None:
+    pictures, labels = tmp_path / "pictures", tmp_path / "labels"
+    collection = database.create(spec(), fingerprint(8))
+    collection.upsert([ImageRecord(str(pictures / "1.jpg"), root=str(pictures))], clustered(1, 8))
+    labels.mkdir()
+    file = write(labels / "labels.csv", "path,stars\n../pictures/1.jpg,5\n../1.jpg,5\n")
+    report = annotate(collection, read_annotations(file))
+    assert (report.pictures, report.unmatched) == (1, (str(tmp_path / "1.jpg"),))
+
+
 def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
     table = pa.table(
         {"path": [row.path for row in ROWS[:3]], "good": [True, False, None], "score": [1, 2.5, float("nan")]}

@@ -178,10 +178,17 @@ def read_annotations(file: str | os.PathLike[str] | Annotations, on: str = "path
     for number, key in enumerate(keys):
         values = {names[name]: value for name in columns if (value := columns[name][number]) is not None}
         if key is not None and values:
-            rows[os.path.normpath(str(key)) if on == "path" else str(key)] = values
+            rows[_path_of(str(key), place) if on == "path" else str(key)] = values
     if not rows:
         raise UsageError(f"{file}: has no values to join")
     return Annotations(place, rows, tuple(names.values()))
+
+
+def _path_of(key: str, table: str) -> str:
+    """A path in a table; one that leads out of the table's folder is made absolute."""
+    path = os.path.normpath(key)
+    outside = path == os.pardir or path.startswith(os.pardir + os.sep)
+    return os.path.normpath(os.path.join(os.path.dirname(table), path)) if outside else path
 
 
 def _column_name(file: str, name: str) -> str:
