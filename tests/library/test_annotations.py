@@ -105,6 +105,20 @@ def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
     assert matched(collection, "score > 0") == {ROWS[0].path, ROWS[1].path}
 
 
+def test_long_numbers_keep_their_digits(collection: Collection, tmp_path: Path) -> None:
+    first, second = 1_585_841_080_431_321_088, 1_585_841_080_431_321_089  # the same in floating point
+    file = write(
+        tmp_path / "t.csv", f"path,post,hash\n/p/0/0.jpg,{first},1{first}\n/p/1/1.jpg,{second},1{second}\n"
+    )
+    annotate(collection, read_annotations(file))
+    assert matched(collection, f"post == {second}") == {"/p/1/1.jpg"}
+    assert matched(collection, f'hash == "1{second}"') == {"/p/1/1.jpg"}
+    table = pa.table({"path": ["/p/0/0.jpg", "/p/1/1.jpg"], "bits": pa.array([2**64 - 1, 5], pa.uint64())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    annotate(collection, read_annotations(str(tmp_path / "t.parquet")))
+    assert matched(collection, f'bits == "{2**64 - 1}"') == {"/p/0/0.jpg"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

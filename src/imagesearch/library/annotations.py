@@ -32,7 +32,11 @@ JOINS = ("path", "name", "content_hash")
 MOST_BYTES = BY_NAME["annotations"].max_bytes
 _MOST_COLUMNS = 200
 _ROWS_PER_WRITE = 500
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_INTEGER = re.compile(r"[+-]?\d+")
+# Integers that filters can compare are between these. Longer ones, such as perceptual hashes, are kept as text:
+# floating point would lose their last digits.
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_MOST_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,10 @@ def _typed(cells: Sequence[str]) -> list[Value | None]:
     filled = [cell.strip() for cell in cells]
     some = [cell for cell in filled if cell]
     if some and all(_INTEGER.fullmatch(cell) for cell in some):
-        return [int(cell) if cell else None for cell in filled]
+        numbers_fit = all(
+            len(cell.lstrip("+-0")) <= _MOST_DIGITS and _LEAST <= int(cell) <= _MOST for cell in some
+        )
+        return [(int(cell) if numbers_fit else cell) if cell else None for cell in filled]
     try:
         numbers = [float(cell) if cell else None for cell in filled]
     except ValueError:
@@ -249,6 +256,8 @@ def _read_parquet(file: str) -> dict[str, list[Value | None]]:
         if not (simple or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise UsageError(f"{file}: column {name!r} is of type {kind}; text, numbers and booleans can be kept")
         values = table.column(name).to_pylist()
+        if pa.types.is_integer(kind) and any(value is not None and value > _MOST for value in values):
+            values = [None if value is None else str(value) for value in values]
         found[name] = [
             None if isinstance(value, float) and not math.isfinite(value) else value for value in values
         ]
