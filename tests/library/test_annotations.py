@@ -127,6 +127,8 @@ def test_long_numbers_keep_their_digits(collection: Collection, tmp_path: Path) 
         ("path,width\nx,1\n", "cannot be called 'width'"),
         ("path,1st\nx,1\n", "cannot be called '1st'"),
         ("path,a\nx,\n", "no values"),
+        ("path,a,a\nx,1,2\n", "more than one column is called 'a'"),
+        ("path,My label,my-label\nx,1,2\n", "more than one column would be called 'my_label'"),
     ],
 )
 def test_tables_that_cannot_be_joined(tmp_path: Path, text: str, said: str) -> None:

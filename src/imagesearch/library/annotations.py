@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -176,6 +177,8 @@ def read_annotations(file: str | os.PathLike[str] | Annotations, on: str = "path
         raise UsageError(f"{file}: has no column {on!r} (columns: {', '.join(columns) or 'none'})")
     keys = columns.pop(on)
     names = {name: _column_name(file, name) for name in columns}
+    if twice := next((name for name, count in Counter(names.values()).items() if count > 1), None):
+        raise UsageError(f"{file}: more than one column would be called {twice!r}; rename all but one")
     if len(names) > _MOST_COLUMNS:
         raise UsageError(f"{file}: has {len(names)} columns; at most {_MOST_COLUMNS} can be kept")
     rows: dict[str, Row] = {}
@@ -218,6 +221,8 @@ def _read_csv(file: str) -> dict[str, list[Value | None]]:
     except (OSError, ValueError, csv.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot read {file!r}: {reason}") from error
+    if twice := next((name for name, count in Counter(header).items() if count > 1 and name), None):
+        raise UsageError(f"{file}: more than one column is called {twice!r}; rename all but one")
     cells = {
         name: [line[place] if place < len(line) else "" for line in lines] for place, name in enumerate(header)
     }
