@@ -95,6 +95,20 @@ def test_paths_that_lead_out_of_the_folder_of_the_table(
     assert (report.pictures, report.unmatched) == (1, (str(tmp_path / "1.jpg"),))
 
 
+def test_paths_through_a_link(database: VectorDatabase, spec: Specs, tmp_path: Path) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "pictures"
+    disk.mkdir()
+    link.symlink_to(disk)
+    collection = database.create(spec(), fingerprint(8))
+    collection.upsert([ImageRecord(str(disk / f"{n}.jpg"), root=str(disk)) for n in range(2)], clustered(2, 8))
+    file = write(
+        tmp_path / "labels.csv", f"path,stars\n{link}/0.jpg,5\n{disk}/1.jpg,4\n{link}/1.jpg,3\n{link}/2.jpg,2\n"
+    )
+    report = annotate(collection, read_annotations(file))
+    assert (report.pictures, report.unmatched) == (2, (f"{link}/1.jpg", f"{link}/2.jpg"))
+    assert [len(matching(collection, Filter(expression=f"stars == {n}"))) for n in (5, 4, 3)] == [1, 1, 0]
+
+
 def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
     table = pa.table(
         {"path": [row.path for row in ROWS[:3]], "good": [True, False, None], "score": [1, 2.5, float("nan")]}

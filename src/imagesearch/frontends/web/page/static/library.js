@@ -83,6 +83,7 @@ async function show(next, { isBack = false, scroll } = {}) {
     byId("q").value = state.q;
     selection.clear();
     showFilters(state);
+    query.explain([]); // what is searched for now may not be found
     query.show(state).catch((error) => error.status !== 404 && toast(error.message)); // of 404 the results tell
   }
   const shown = detail.show(state.view);
