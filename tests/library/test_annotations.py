@@ -140,6 +140,7 @@ def test_long_numbers_keep_their_digits(collection: Collection, tmp_path: Path) 
         ("file,a\nx,1\n", "has no column 'path' "),
         ("path,width\nx,1\n", "cannot be called 'width'"),
         ("path,1st\nx,1\n", "cannot be called '1st'"),
+        ("path,Like\nx,1\n", "cannot be called 'Like'"),
         ("path,a\nx,\n", "no values"),
         ("path,a,a\nx,1,2\n", "more than one column is called 'a'"),
         ("path,My label,my-label\nx,1,2\n", "more than one column would be called 'my_label'"),

@@ -34,6 +34,8 @@ MOST_BYTES = BY_NAME["annotations"].max_bytes
 _MOST_COLUMNS = 200
 _ROWS_PER_WRITE = 500
 _INTEGER = re.compile(r"[+-]?\d+")
+# What expressions take for something else than a column.
+_WORDS = frozenset({"and", "or", "not", "in", "like", "is", "null", "exists", "iso", "interval", "true", "false"})
 # Integers that filters can compare are between these. Longer ones, such as perceptual hashes, are kept as text:
 # floating point would lose their last digits.
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
@@ -202,10 +204,10 @@ def _column_name(file: str, name: str) -> str:
     """A name that expressions can refer to.
 
     Raises:
-        UsageError: nothing is left of it, or it is that of a column of our own.
+        UsageError: nothing is left of it, or it is that of a column of our own, or a word of the expressions.
     """
     tidy = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
-    if not tidy or tidy[0].isdigit() or tidy in BY_NAME or tidy == ID:
+    if not tidy or tidy[0].isdigit() or tidy in _WORDS or tidy in BY_NAME or tidy == ID:
         raise UsageError(f"{file}: a column cannot be called {name!r}; rename it")
     return tidy
 
