@@ -11,8 +11,9 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -72,11 +73,12 @@ def annotate(
     """
     require_annotations(collection)
     keys = _KEYS[on](table.file)
+    linked = _without_links(table.rows) if on == "path" else {}
     used: set[str] = set()
     found: list[tuple[int, Row]] = []
     for records in collection.scan():
         for record in records:
-            key = next((key for key in keys(record) if key in table.rows), None)
+            key = next((key for key in keys(record) if key in table.rows), linked.get(record.path))
             if key is not None:
                 used.add(key)
                 found.append((record.id, table.rows[key]))
@@ -142,6 +144,17 @@ def _by_path(file: str) -> Callable[[ImageRecord], Iterator[str]]:
                 yield os.path.relpath(record.path, base)
 
     return keys
+
+
+def _without_links(rows: Iterable[str]) -> dict[str, str]:
+    """Absolute paths that lead through links: as indexing knows them -> as they stand in the table."""
+    real = lru_cache(maxsize=None)(os.path.realpath)
+    named: dict[str, str] = {}
+    for path in rows:
+        folder, name = os.path.split(path)
+        if os.path.isabs(path) and "\0" not in path and real(folder) != folder:
+            named[os.path.join(real(folder), name)] = path
+    return named
 
 
 def _by_name(_: str) -> Callable[[ImageRecord], Iterator[str]]:
