@@ -83,6 +83,32 @@ def test_later_tables_add_and_replace(collection: Collection, tmp_path: Path) ->
     assert matched(collection, "a == 2") == {ROWS[5].path}
 
 
+def test_paths_that_lead_out_of_the_folder_of_the_table(
+    database: VectorDatabase, spec: Specs, tmp_path: Path
+) -> None:
+    pictures, labels = tmp_path / "pictures", tmp_path / "labels"
+    collection = database.create(spec(), fingerprint(8))
+    collection.upsert([ImageRecord(str(pictures / "1.jpg"), root=str(pictures))], clustered(1, 8))
+    labels.mkdir()
+    file = write(labels / "labels.csv", "path,stars\n../pictures/1.jpg,5\n../1.jpg,5\n")
+    report = annotate(collection, read_annotations(file))
+    assert (report.pictures, report.unmatched) == (1, (str(tmp_path / "1.jpg"),))
+
+
+def test_paths_through_a_link(database: VectorDatabase, spec: Specs, tmp_path: Path) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "pictures"
+    disk.mkdir()
+    link.symlink_to(disk)
+    collection = database.create(spec(), fingerprint(8))
+    collection.upsert([ImageRecord(str(disk / f"{n}.jpg"), root=str(disk)) for n in range(2)], clustered(2, 8))
+    file = write(
+        tmp_path / "labels.csv", f"path,stars\n{link}/0.jpg,5\n{disk}/1.jpg,4\n{link}/1.jpg,3\n{link}/2.jpg,2\n"
+    )
+    report = annotate(collection, read_annotations(file))
+    assert (report.pictures, report.unmatched) == (2, (f"{link}/1.jpg", f"{link}/2.jpg"))
+    assert [len(matching(collection, Filter(expression=f"stars == {n}"))) for n in (5, 4, 3)] == [1, 1, 0]
+
+
 def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
     table = pa.table(
         {"path": [row.path for row in ROWS[:3]], "good": [True, False, None], "score": [1, 2.5, float("nan")]}
@@ -93,6 +119,20 @@ def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
     assert matched(collection, "score > 0") == {ROWS[0].path, ROWS[1].path}
 
 
+def test_long_numbers_keep_their_digits(collection: Collection, tmp_path: Path) -> None:
+    first, second = 1_585_841_080_431_321_088, 1_585_841_080_431_321_089  # the same in floating point
+    file = write(
+        tmp_path / "t.csv", f"path,post,hash\n/p/0/0.jpg,{first},1{first}\n/p/1/1.jpg,{second},1{second}\n"
+    )
+    annotate(collection, read_annotations(file))
+    assert matched(collection, f"post == {second}") == {"/p/1/1.jpg"}
+    assert matched(collection, f'hash == "1{second}"') == {"/p/1/1.jpg"}
+    table = pa.table({"path": ["/p/0/0.jpg", "/p/1/1.jpg"], "bits": pa.array([2**64 - 1, 5], pa.uint64())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    annotate(collection, read_annotations(str(tmp_path / "t.parquet")))
+    assert matched(collection, f'bits == "{2**64 - 1}"') == {"/p/0/0.jpg"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -100,7 +140,10 @@ def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
         ("file,a\nx,1\n", "has no column 'path' "),
         ("path,width\nx,1\n", "cannot be called 'width'"),
         ("path,1st\nx,1\n", "cannot be called '1st'"),
+        ("path,Like\nx,1\n", "cannot be called 'Like'"),
         ("path,a\nx,\n", "no values"),
+        ("path,a,a\nx,1,2\n", "more than one column is called 'a'"),
+        ("path,My label,my-label\nx,1,2\n", "more than one column would be called 'my_label'"),
     ],
 )
 def test_tables_that_cannot_be_joined(tmp_path: Path, text: str, said: str) -> None:

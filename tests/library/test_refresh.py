@@ -123,6 +123,12 @@ class TestNewAndChanged:
         assert counts(library.index(colours)) == {"found": 3, "indexed": 1, "reused": 1, "unchanged": 2}
         assert counts(library.index(colours)) == {"found": 3, "unchanged": 3}
 
+    @pytest.mark.parametrize("seconds", [9_300_000_000, -9_300_000_000])
+    def test_a_time_that_no_database_can_hold(self, library: Library, colours: Path, seconds: int) -> None:
+        os.utime(colours / "red.png", (seconds, seconds))
+        assert counts(library.index(colours)) == {"found": 3, "indexed": 3}
+        assert counts(library.index(colours)) == {"found": 3, "unchanged": 3}
+
     def test_the_network_is_not_loaded_for_nothing(self, library: Library, colours: Path) -> None:
         library.index(colours)
         (colours / "red.png").rename(colours / "rouge.png")

@@ -176,6 +176,14 @@ class TestUndo:
         assert undo(journal).restored == 4
         assert (tree / "b.jpg").read_text() == "retouched"
 
+    def test_a_name_as_long_as_can_be_comes_back(self, tmp_path: Path) -> None:
+        picture = tmp_path / "tree" / ("a" * 251 + ".jpg")
+        picture.parent.mkdir()
+        picture.write_bytes(b"picture")
+        report = undo(file_all(tmp_path / "tree", tmp_path / "out", "move"))
+        assert (report.restored, report.kept) == (1, ())
+        assert list(picture.parent.iterdir()) == [picture]
+
     def test_nothing_is_overwritten_on_the_way_back(self, tree: Path, tmp_path: Path) -> None:
         journal = file_all(tree, tmp_path / "out", "move")
         (tree / "b.jpg").write_text("another one")

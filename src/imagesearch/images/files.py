@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 from imagesearch.errors import PictureError
 from imagesearch.images.colour import has_deep_planes, is_large, shrinking, to_rgb
 from imagesearch.images.damage import damage, what_it_is
-from imagesearch.images.find import reason_of
+from imagesearch.images.find import changed_ns, reason_of
 from imagesearch.images.markers import too_many_scans, without_profile
 from imagesearch.images.metadata import camera, location, orientation, png_exif, time_taken, upright_size
 from imagesearch.images.raw import TURNS, is_raw, open_raw
@@ -140,7 +140,7 @@ def describe(path: str, root: str, data: bytes, status: os.stat_result, image: I
         root=root,
         content_hash=content_hash(data),
         size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=changed_ns(status),
         width=width,
         height=height,
         taken=time_taken(image),

@@ -304,6 +304,14 @@ class Folders:
         return None
 
 
+def changed_ns(status: os.stat_result) -> int:
+    """A file's time of last change in nanoseconds since 1970, as databases can hold it: in 64 bits.
+
+    Clocks that went wrong leave times beyond, before 1677 and after 2262; those come out as the nearest that fits.
+    """
+    return max(-(1 << 63), min(status.st_mtime_ns, (1 << 63) - 1))
+
+
 def is_gone(path: str) -> bool:
     """Whether there certainly is nothing of this name; False where the file system would not say.
 
@@ -341,7 +349,7 @@ def _found(entry: os.DirEntry[str] | str, root: str) -> FoundFile:
         status = os.stat(path) if isinstance(entry, str) else entry.stat()
     except OSError:
         return FoundFile(path, root, -1, 0)  # a link to nowhere, say; reading it will tell why
-    return FoundFile(path, root, status.st_size, status.st_mtime_ns)
+    return FoundFile(path, root, status.st_size, changed_ns(status))
 
 
 def _without_doubles(entries: list[tuple[os.DirEntry[str], bool]]) -> list[tuple[os.DirEntry[str], bool]]:

@@ -10,8 +10,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -32,7 +34,13 @@ JOINS = ("path", "name", "content_hash")
 MOST_BYTES = BY_NAME["annotations"].max_bytes
 _MOST_COLUMNS = 200
 _ROWS_PER_WRITE = 500
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_INTEGER = re.compile(r"[+-]?\d+")
+# What expressions take for something else than a column.
+_WORDS = frozenset({"and", "or", "not", "in", "like", "is", "null", "exists", "iso", "interval", "true", "false"})
+# Integers that filters can compare are between these. Longer ones, such as perceptual hashes, are kept as text:
+# floating point would lose their last digits.
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_MOST_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +73,12 @@ def annotate(
     """
     require_annotations(collection)
     keys = _KEYS[on](table.file)
+    linked = _without_links(table.rows) if on == "path" else {}
     used: set[str] = set()
     found: list[tuple[int, Row]] = []
     for records in collection.scan():
         for record in records:
-            key = next((key for key in keys(record) if key in table.rows), None)
+            key = next((key for key in keys(record) if key in table.rows), linked.get(record.path))
             if key is not None:
                 used.add(key)
                 found.append((record.id, table.rows[key]))
@@ -137,6 +146,17 @@ def _by_path(file: str) -> Callable[[ImageRecord], Iterator[str]]:
     return keys
 
 
+def _without_links(rows: Iterable[str]) -> dict[str, str]:
+    """Absolute paths that lead through links: as indexing knows them -> as they stand in the table."""
+    real = lru_cache(maxsize=None)(os.path.realpath)
+    named: dict[str, str] = {}
+    for path in rows:
+        folder, name = os.path.split(path)
+        if os.path.isabs(path) and "\0" not in path and real(folder) != folder:
+            named[os.path.join(real(folder), name)] = path
+    return named
+
+
 def _by_name(_: str) -> Callable[[ImageRecord], Iterator[str]]:
     return lambda record: iter((os.path.basename(record.path),))
 
@@ -172,26 +192,35 @@ def read_annotations(file: str | os.PathLike[str] | Annotations, on: str = "path
         raise UsageError(f"{file}: has no column {on!r} (columns: {', '.join(columns) or 'none'})")
     keys = columns.pop(on)
     names = {name: _column_name(file, name) for name in columns}
+    if twice := next((name for name, count in Counter(names.values()).items() if count > 1), None):
+        raise UsageError(f"{file}: more than one column would be called {twice!r}; rename all but one")
     if len(names) > _MOST_COLUMNS:
         raise UsageError(f"{file}: has {len(names)} columns; at most {_MOST_COLUMNS} can be kept")
     rows: dict[str, Row] = {}
     for number, key in enumerate(keys):
         values = {names[name]: value for name in columns if (value := columns[name][number]) is not None}
         if key is not None and values:
-            rows[os.path.normpath(str(key)) if on == "path" else str(key)] = values
+            rows[_path_of(str(key), place) if on == "path" else str(key)] = values
     if not rows:
         raise UsageError(f"{file}: has no values to join")
     return Annotations(place, rows, tuple(names.values()))
+
+
+def _path_of(key: str, table: str) -> str:
+    """A path in a table; one that leads out of the table's folder is made absolute."""
+    path = os.path.normpath(key)
+    outside = path == os.pardir or path.startswith(os.pardir + os.sep)
+    return os.path.normpath(os.path.join(os.path.dirname(table), path)) if outside else path
 
 
 def _column_name(file: str, name: str) -> str:
     """A name that expressions can refer to.
 
     Raises:
-        UsageError: nothing is left of it, or it is that of a column of our own.
+        UsageError: nothing is left of it, or it is that of a column of our own, or a word of the expressions.
     """
     tidy = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
-    if not tidy or tidy[0].isdigit() or tidy in BY_NAME or tidy == ID:
+    if not tidy or tidy[0].isdigit() or tidy in _WORDS or tidy in BY_NAME or tidy == ID:
         raise UsageError(f"{file}: a column cannot be called {name!r}; rename it")
     return tidy
 
@@ -207,6 +236,8 @@ def _read_csv(file: str) -> dict[str, list[Value | None]]:
     except (OSError, ValueError, csv.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot read {file!r}: {reason}") from error
+    if twice := next((name for name, count in Counter(header).items() if count > 1 and name), None):
+        raise UsageError(f"{file}: more than one column is called {twice!r}; rename all but one")
     cells = {
         name: [line[place] if place < len(line) else "" for line in lines] for place, name in enumerate(header)
     }
@@ -218,7 +249,10 @@ def _typed(cells: Sequence[str]) -> list[Value | None]:
     filled = [cell.strip() for cell in cells]
     some = [cell for cell in filled if cell]
     if some and all(_INTEGER.fullmatch(cell) for cell in some):
-        return [int(cell) if cell else None for cell in filled]
+        numbers_fit = all(
+            len(cell.lstrip("+-0")) <= _MOST_DIGITS and _LEAST <= int(cell) <= _MOST for cell in some
+        )
+        return [(int(cell) if numbers_fit else cell) if cell else None for cell in filled]
     try:
         numbers = [float(cell) if cell else None for cell in filled]
     except ValueError:
@@ -242,6 +276,8 @@ def _read_parquet(file: str) -> dict[str, list[Value | None]]:
         if not (simple or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise UsageError(f"{file}: column {name!r} is of type {kind}; text, numbers and booleans can be kept")
         values = table.column(name).to_pylist()
+        if pa.types.is_integer(kind) and any(value is not None and value > _MOST for value in values):
+            values = [None if value is None else str(value) for value in values]
         found[name] = [
             None if isinstance(value, float) and not math.isfinite(value) else value for value in values
         ]

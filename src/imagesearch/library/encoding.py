@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import UsageError
 from imagesearch.images.files import MAX_MEGAPIXELS, content_hash, decode, describe, file_content, open_image
-from imagesearch.images.find import FoundFile, Selection, Walk
+from imagesearch.images.find import FoundFile, Selection, Walk, changed_ns
 from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
 from imagesearch.models.embedder import Encoder
 from imagesearch.models.preprocessing import Pixels
@@ -154,7 +154,7 @@ def identify_files(files: Sequence[FoundFile], reading: ReadOptions) -> Iterator
 
     def load(file: FoundFile) -> ImageRecord:
         with file_content(file.path, reading.max_megapixels) as (data, status):
-            return ImageRecord(file.path, file.root, content_hash(data), status.st_size, status.st_mtime_ns)
+            return ImageRecord(file.path, file.root, content_hash(data), status.st_size, changed_ns(status))
 
     for batch in _read_ahead(files, load, reading, _IDENTIFIED_TOGETHER):
         yield [item for _, item in batch if not isinstance(item, Skipped)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,9 +204,11 @@ def _undo_move(step: _Step) -> str:
     if not os.path.lexists(step.target):
         return "" if os.path.lexists(step.source) else "is neither here nor where it came from"
     if not os.path.lexists(step.source):
-        os.makedirs(os.path.dirname(step.source), exist_ok=True)
+        folder = os.path.dirname(step.source)
+        os.makedirs(folder, exist_ok=True)
         # If it is killed, too, the next one must not find an empty file and take it for somebody's.
-        move_file(step.target, step.source, f"{step.source}.{os.getpid()}.part", reserve=False)
+        part = os.path.join(folder, f".{secrets.token_hex(8)}.part")
+        move_file(step.target, step.source, part, reserve=False)
         return "restored"
     if _is_same(step.source, step.target) or _was_reserved(step):  # killed between both names
         os.unlink(step.target)

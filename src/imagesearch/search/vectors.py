@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import ImageSearchError, PictureError, UsageError
 from imagesearch.images.files import examine
+from imagesearch.images.find import changed_ns
 from imagesearch.records import Fingerprint, ImageRecord, Skipped, picture_id
 from imagesearch.search.image_encoding import ImageReading, Preprocessed, Views, encode_parts, encoded
 from imagesearch.search.query import Kind, Part, Query
@@ -234,4 +235,4 @@ def is_unchanged(record: ImageRecord, path: str | os.PathLike[str]) -> bool:
         now = os.stat(path)
     except OSError:
         return True
-    return (now.st_size, now.st_mtime_ns) == (record.size, record.mtime_ns)
+    return (now.st_size, changed_ns(now)) == (record.size, record.mtime_ns)

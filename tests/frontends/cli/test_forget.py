@@ -55,3 +55,17 @@ def test_nothing_was_indexed(run: Run, tmp_path: Path) -> None:
     told = run("forget", tmp_path, "--uri", "a.db")
     assert told.code == 1
     assert len(told.err.splitlines()) == 1
+
+
+def test_a_link_stands_for_the_folder_that_was_indexed(run: Run, tmp_path: Path) -> None:
+    for folder in ("disk/part", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (40, 30), "red").save(tmp_path / folder / "a.png")
+    pictures = tmp_path / "pictures"
+    pictures.symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "more").symlink_to(tmp_path / "other")
+    run("index", pictures, "--uri", "a.db")
+    more, part = tmp_path / "disk" / "more", pictures / "part"
+    for folder, real in ((more, more), (part, tmp_path / "disk" / "part")):  # a link below it kept its name
+        report = json.loads(run("forget", folder, "--uri", "a.db", "--json").out)
+        assert (report["removed"], report["folders"]) == (1, [str(real)])

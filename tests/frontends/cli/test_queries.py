@@ -109,6 +109,13 @@ def test_what_begins_with_a_minus_is_no_option(name: str) -> None:
     ]
 
 
+def test_the_value_of_an_option_may_begin_with_a_minus() -> None:
+    arguments = ["a.jpg", "--near", "-33.9,151.2,5", "-b.jpg", "-k", "--json", "-c.jpg"]
+    assert protected(arguments, [*OPTIONS, "--near"], ["-k", "--near"]) == [
+        *("a.jpg", "--near", "-33.9,151.2,5", f"{MINUS}b.jpg", "-k", "--json", f"{MINUS}c.jpg")
+    ]
+
+
 @pytest.mark.parametrize("text", ["dog", "a red car", "crème brûlée", "3 cats", "u.s. flag pole"])
 def test_words_are_words(text: str) -> None:
     assert is_words(text)

@@ -47,6 +47,13 @@ class TestQueries:
         assert len(paths(ran.out)) == 2
         assert run("search", plain, "--nonsense", "--uri", library.uri).code == 2
 
+    def test_values_of_flags_may_begin_with_a_minus(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "--threshold", "-1", "--filter", "-1 < width", "--uri", library.uri, "--json")
+        assert paths(ran.out)[0] == str(plain)
+        ran = run("search", plain, "--near", "-33.9,151.2,5", "--uri", library.uri, "--json")
+        assert (ran.code, ran.out.strip()) == (0, "[]")
+        assert "no picture matches the filter" in ran.err
+
     def test_a_region(self, run: Run, library: Library, plain: Path) -> None:
         whole = run("search", plain, "--crop", "0%,0%,100%,100%", "--uri", library.uri, "--json")
         assert json.loads(whole.out)[0]["score"] == pytest.approx(1, abs=1e-3)
@@ -92,6 +99,24 @@ class TestManyQueries:
         )  # fmt: skip
         assert piped.stdout.splitlines()[0] == "query,rank,score,path"
         assert piped.stdout.splitlines()[1].startswith(f"{plain},1,1.0,")
+
+    def test_names_and_words_as_they_come(self, run: Run, library: Library, plain: Path, tmp_path: Path) -> None:
+        odd = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf\xe9.png"))
+        shutil.copy(plain, odd)
+        lines = b"\xef\xbb\xbf" + b"\n".join([os.fsencode(plain), os.fsencode(odd), b"an owl's eye", b"it's.png"])
+        (tmp_path / "queries.txt").write_bytes(lines)
+        ran = run("search", "--queries", tmp_path / "queries.txt", "-k", "1", "--uri", library.uri, "--json")
+        first, second, third, fourth = json.loads(ran.out)
+        assert first["hits"][0]["path"] == second["hits"][0]["path"] == str(plain)
+        assert second["query"] == odd
+        assert third["query"] == '"an owl\'s eye"'  # words
+        assert "no such file" in fourth["error"]
+        piped = subprocess.run(
+            [sys.executable, "-m", "imagesearch", "search", "--queries", "-", "--uri", library.uri, "--json"],
+            input=os.fsencode(odd), capture_output=True, check=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        assert json.loads(piped.stdout)[0]["query"] == odd
 
     def test_of_a_folder(self, run: Run, library: Library) -> None:
         ran = run("search", "--queries", library.folder, "-k", "1", "--uri", library.uri, "--json")

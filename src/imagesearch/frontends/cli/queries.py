@@ -24,22 +24,29 @@ _FILE_LIKE = re.compile(r"^[.~]|[/\\]|\.[A-Za-z0-9]{2,5}$")
 _MINUS = "\N{MINUS SIGN}"
 
 
-def protected(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+def protected(arguments: Sequence[str], options: Sequence[str], valued: Sequence[str] = ()) -> list[str]:
     """Arguments with another sign in place of ``-`` where it stands before a picture or words.
 
     Args:
         arguments: a command's, as typed.
         options: names of its options, with their dashes.
+        valued: those of them that take a value, which stays as it is: ``--near -33.9,151.2,5``.
 
     Examples:
-        >>> protected(["a.jpg", "-b.jpg", "-k", "5", "--json"], ["-k", "--json"])
+        >>> protected(["a.jpg", "-b.jpg", "-k", "5", "--json"], ["-k", "--json"], ["-k"])
         ['a.jpg', '\\N{MINUS SIGN}b.jpg', '-k', '5', '--json']
     """
     short = {name[1] for name in options if len(name) == 2}
     done: list[str] = []
+    is_value = False
     for number, argument in enumerate(arguments):
+        if is_value:
+            done.append(argument)
+            is_value = False
+            continue
         if argument == "--":
             return done + list(arguments[number:])
+        is_value = argument in valued
         is_single = argument.startswith("-") and not argument.startswith("--") and len(argument) > 2
         # "-k5" is an option with its value, "-kitten.jpg" is not.
         is_option = is_single and argument[1] in short and argument[2:].isdecimal()

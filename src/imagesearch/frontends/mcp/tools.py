@@ -18,6 +18,7 @@ from imagesearch.errors import ImageSearchError, ModelError, UsageError
 from imagesearch.frontends.mcp import schemas
 from imagesearch.frontends.mcp.results import ToolResult
 from imagesearch.frontends.text import counted, printable
+from imagesearch.images.find import changed_ns
 from imagesearch.records import Hit, ImageRecord, Skipped, parse_annotations
 from imagesearch.search.answers import Answer, moment, moment_of
 from imagesearch.search.browsing import browse
@@ -318,7 +319,7 @@ def _state(record: ImageRecord) -> schemas.FileState:
         now = os.stat(record.path)
     except OSError:
         return "missing"
-    return "there" if (now.st_size, now.st_mtime_ns) == (record.size, record.mtime_ns) else "changed"
+    return "there" if (now.st_size, changed_ns(now)) == (record.size, record.mtime_ns) else "changed"
 
 
 def _found(record: ImageRecord) -> dict[str, str]:

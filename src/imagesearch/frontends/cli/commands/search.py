@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -98,8 +99,10 @@ class SearchCommand(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See :func:`queries.protected`."""
-        options = [name for parameter in self.params for name in parameter.opts if name.startswith("-")]
-        return super().parse_args(ctx, protected(args, [*options, *self.get_help_option_names(ctx)]))
+        named = [(name, param) for param in self.params for name in param.opts if name.startswith("-")]
+        options = [name for name, _ in named]
+        valued = [name for name, param in named if not getattr(param, "is_flag", False)]
+        return super().parse_args(ctx, protected(args, [*options, *self.get_help_option_names(ctx)], valued))
 
 
 @timed
@@ -255,14 +258,24 @@ def read_queries(reader: QueryReader, place: str) -> Iterator[Query]:
     with contextlib.ExitStack() as stack:
         if place == "-":
             lines: Iterable[str] = sys.stdin
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(errors="surrogateescape")
         else:
-            try:
-                lines = stack.enter_context(open(os.path.expanduser(place), encoding="utf-8"))
+            try:  # names of files need not be valid text
+                file = os.path.expanduser(place)
+                lines = stack.enter_context(open(file, encoding="utf-8-sig", errors="surrogateescape"))
             except OSError as error:
                 raise UsageError(f"cannot read {place!r}: {reason_of(error)}") from error
         for line in filter(None, map(str.strip, lines)):
-            whole = [line] if os.path.lexists(os.path.expanduser(line)) else shlex.split(line)
-            yield from reader.read(whole)
+            yield from reader.read([line] if os.path.lexists(os.path.expanduser(line)) else _split(line))
+
+
+def _split(line: str) -> list[str]:
+    """The arguments in a line; one whose quotes do not close (``children's toys``) is a single one."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return [line]
 
 
 def fetcher(settings: Config) -> Callable[[str], bytes] | None:
