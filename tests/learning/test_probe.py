@@ -16,6 +16,7 @@ from imagesearch.learning.calibration import (
 )
 from imagesearch.learning.logistic import LogisticRegression
 from imagesearch.learning.probe import train_probe
+from imagesearch.learning.splits import folds
 
 sklearn_linear = pytest.importorskip("sklearn.linear_model")
 
@@ -119,6 +120,22 @@ def test_relatives_share_a_fold() -> None:
     members = of_classes(np.repeat(codes, 3))
     assert train_probe(vectors, members, groups).accuracy < 0.4
     assert train_probe(vectors, members, np.arange(len(vectors))).accuracy > 0.6
+
+
+def test_few_pictures_out_of_their_folds_as_in_scikit_learn() -> None:
+    """Fewer pictures than numbers in a vector: where rough fits have most freedom to err."""
+    vectors, codes = blobs(classes=2, each=10, dim=200)
+    members = of_classes(codes)
+    found = train_probe(vectors, members, np.arange(len(codes)))
+    standard = (vectors - vectors.mean(axis=0)) / vectors.std(axis=0)
+    places, losses = folds(members, np.arange(len(codes)), 5, seed=0), np.empty(len(codes))
+    for fold in range(5):
+        inside = places != fold
+        theirs = sklearn_linear.LogisticRegression(C=2 / (found.l2 * inside.sum()), tol=1e-10, max_iter=10_000)
+        theirs.fit(standard[inside], codes[inside])  # two classes share one row of weights: its square counts half
+        chances = theirs.predict_proba(standard[~inside])
+        losses[~inside] = -np.log(chances[np.arange(len(chances)), codes[~inside]])
+    assert found.losses[found.l2] == pytest.approx(losses.mean(), abs=0.05)
 
 
 def test_several_labels() -> None:
