@@ -198,6 +198,17 @@ def test_the_temperature_undoes_what_is_wrong(wrong: float, several: bool) -> No
         assert error < 0.015
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_few_pictures_that_are_all_right_do_not_make_scores_certain(several: bool) -> None:
+    members = of_classes(np.array([0, 1] * 5))
+    logits = np.where(members, 2.0, -2.0)
+    found = best_temperature(logits, members, several=several)
+    assert 0.4 < found < 1
+    assert best_temperature(logits, members, several=several, prior=0) < 0.02
+    many = best_temperature(np.tile(logits, (100, 1)), np.tile(members, (100, 1)), several=several)
+    assert many < 0.6 * found
+
+
 def test_expected_calibration_error_by_hand() -> None:
     scores, right = np.array([0.9, 0.9, 0.1, 1.0]), np.array([True, False, False, True])
     # One bin holds .9 twice (half right: .4 off, half of all), one .1 (.1 off, a quarter), one 1 (right).
