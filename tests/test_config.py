@@ -209,6 +209,7 @@ class TestRefusals:
             ("extraction: {batch_size: true}", ["extraction.batch_size = True", "valid integer"]),
             ("extraction: {batch_size: -1}", ["extraction.batch_size = -1", "greater than or equal to 0"]),
             ("extraction: {batch_size: 1.5}", ["extraction.batch_size = 1.5", "valid integer"]),
+            ("data: {exclude: '*.gif'}", ["data.exclude = '*.gif'", "must be a list"]),
             ("search: {top_k: -1}", ["search.top_k = -1", "greater than or equal to 1"]),
             ("data: {max_megapixels: true}", ["data.max_megapixels = True", "valid number"]),
             ("data: {max_megapixels: .inf}", ["data.max_megapixels = inf", "finite"]),

@@ -266,6 +266,8 @@ def _explain(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
         key, allowed = ".".join(location[:3]), "must be a number, true or false, or a text"
     else:
         key, allowed = ".".join(location[:2]), detail["msg"][0].lower() + detail["msg"][1:]
+    if detail["type"] == "tuple_type":  # of Python's words, one that YAML does not have
+        allowed = "must be a list, such as ['a', 'b']"
     line = f"{key} = {_shown(key, detail['input'])}: {allowed}"
     if detail["type"] == "extra_forbidden":
         line = f"{key} = {_shown(key, detail['input'])}: unknown key ({_known_keys(location)})"

@@ -43,6 +43,6 @@ def test_classes_mean_labels_as_words_do(name: str, expected: set[int]) -> None:
 
 
 def test_classes_without_labels() -> None:
-    with pytest.raises(UsageError, match=r"classes without: n01440764\).*--labels"):
+    with pytest.raises(UsageError, match=r"classes without: n01440764\).*'husky dog', 'teapot' .*--labels"):
         label_quality([said("n01440764", 0, 0.5)], Truth(LABELS))
     assert label_quality([said("dog", 0, 0.5)], Truth(LABELS), threshold=0.9).covered_accuracy is None

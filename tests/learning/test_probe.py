@@ -16,6 +16,7 @@ from imagesearch.learning.calibration import (
 )
 from imagesearch.learning.logistic import LogisticRegression
 from imagesearch.learning.probe import train_probe
+from imagesearch.learning.splits import folds
 
 sklearn_linear = pytest.importorskip("sklearn.linear_model")
 
@@ -121,6 +122,22 @@ def test_relatives_share_a_fold() -> None:
     assert train_probe(vectors, members, np.arange(len(vectors))).accuracy > 0.6
 
 
+def test_few_pictures_out_of_their_folds_as_in_scikit_learn() -> None:
+    """Fewer pictures than numbers in a vector: where rough fits have most freedom to err."""
+    vectors, codes = blobs(classes=2, each=10, dim=200)
+    members = of_classes(codes)
+    found = train_probe(vectors, members, np.arange(len(codes)))
+    standard = (vectors - vectors.mean(axis=0)) / vectors.std(axis=0)
+    places, losses = folds(members, np.arange(len(codes)), 5, seed=0), np.empty(len(codes))
+    for fold in range(5):
+        inside = places != fold
+        theirs = sklearn_linear.LogisticRegression(C=2 / (found.l2 * inside.sum()), tol=1e-10, max_iter=10_000)
+        theirs.fit(standard[inside], codes[inside])  # two classes share one row of weights: its square counts half
+        chances = theirs.predict_proba(standard[~inside])
+        losses[~inside] = -np.log(chances[np.arange(len(chances)), codes[~inside]])
+    assert found.losses[found.l2] == pytest.approx(losses.mean(), abs=0.05)
+
+
 def test_several_labels() -> None:
     vectors, _ = blobs(each=100)
     members = vectors[:, :3] > 0.2
@@ -179,6 +196,17 @@ def test_the_temperature_undoes_what_is_wrong(wrong: float, several: bool) -> No
         first = scores.argmax(axis=1)
         error = expected_calibration_error(scores.max(axis=1), members[np.arange(len(first)), first])
         assert error < 0.015
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_few_pictures_that_are_all_right_do_not_make_scores_certain(several: bool) -> None:
+    members = of_classes(np.array([0, 1] * 5))
+    logits = np.where(members, 2.0, -2.0)
+    found = best_temperature(logits, members, several=several)
+    assert 0.4 < found < 1
+    assert best_temperature(logits, members, several=several, prior=0) < 0.02
+    many = best_temperature(np.tile(logits, (100, 1)), np.tile(members, (100, 1)), several=several)
+    assert many < 0.6 * found
 
 
 def test_expected_calibration_error_by_hand() -> None:

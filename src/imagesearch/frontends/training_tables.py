@@ -160,6 +160,8 @@ def remarks(found: Training) -> Iterator[str]:
         )
     if found.unlabelled:
         yield f"{found.unlabelled:,} pictures have no label, and were left out"
+    if found.several:
+        yield "some pictures have several labels: each is decided by itself, and a picture is right if all are"
     for method, why in found.stopped.items():
         yield f"{method}: ended early: {why}; the best epoch counts"
     yield from _about_split(found.split)

@@ -291,7 +291,7 @@ class ActivePool:
             logits[outside] = _fitted(vectors[~outside], members[~outside], 0.1).logits(vectors[outside])
             tried |= outside
         tried &= members.sum(axis=0)[members.argmax(axis=1)] > 1
-        return best_temperature(logits[tried], members[tried]) if tried.sum() > 1 else 1.0
+        return best_temperature(logits[tried], members[tried], prior=0) if tried.sum() > 1 else 1.0
 
 
 def _fitted(vectors: Vectors, members: Membership, tolerance: float) -> Linear:

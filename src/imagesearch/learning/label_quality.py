@@ -58,6 +58,11 @@ class Truth:
         self._vocabulary = Vocabulary(labels)
         self._known: dict[str, frozenset[int]] = {}
 
+    @property
+    def examples(self) -> str:
+        """Some labels, for a message."""
+        return ", ".join(repr(name) for name in list(self._places)[:3])
+
     def of(self, name: str) -> frozenset[int]:
         """Numbers of the labels that a class's name means, as in searches by words; empty: there is none."""
         if name not in self._known:
@@ -97,7 +102,8 @@ def label_quality(outcomes: Sequence[Outcome], truth: Truth, threshold: float = 
         shown = ", ".join(unknown[:5]) or "none"
         raise UsageError(
             f"no picture of a class that has a label (classes without: {shown}): sub-folders must be called as"
-            " labels are ('imagesearch models --words'), or name the labels with --labels"
+            f" labels are, such as {truth.examples} (those of a model: 'imagesearch models --words'), or name the"
+            " labels with --labels"
         )
     said = np.array([outcome.first.score for outcome in found if outcome.first], np.float64)
     right = np.array([outcome.first.index in truth.of(outcome.name) for outcome in found if outcome.first])

@@ -79,7 +79,8 @@ class LogisticRegression:
         members: bool, shape (n, classes): which labels each has.
         several: whether each label is decided by itself (sigmoid), not one of all (softmax).
         importance: weight of each row, shape (n,); default: 1.
-        spectrum: of these vectors or of ones like them, where it is known; it only saves steps.
+        spectrum: of these vectors or of ones like them, where it is known; it saves steps. Of few vectors it must
+            be their own: a rough fit says next to nothing of others that the spectrum knows.
     """
 
     def __init__(

@@ -23,6 +23,9 @@ _WORTH = 0.998
 # Tolerances of fits. Those of the folds only choose a strength, and where there are many numbers to fit (pictures
 # times classes) rough ones choose the same one.
 _ROUGH, _FINE, _MANY = 0.1, 0.01, 200_000
+# So many times as many pictures as numbers of a vector, and folds may share a spectrum. With fewer, one that knows
+# the fold left out keeps rough fits from saying anything of it: its pictures seem unlike all that was learnt from.
+_AMPLE = 2
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -208,7 +211,7 @@ class _CrossValidation:
         self.logits: dict[float, Numbers] = {}
         self._fits: dict[float, list[Linear]] = {}
         self._folds = []
-        spectrum = Spectrum.of(vectors)
+        spectrum = Spectrum.of(vectors) if len(vectors) >= _AMPLE * vectors.shape[1] else None
         for fold in range(int(places.max()) + 1):
             inside = places != fold
             own = None if importance is None else importance[inside]

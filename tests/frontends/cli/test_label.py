@@ -62,6 +62,12 @@ def test_keys_mean_what_is_shown_also_where_labels_are_called_like_keys(answer: 
     assert json.loads(answer("", "--json").out)["labels"] == {"0": 1, "1": 2}
 
 
+def test_names_of_one_character_that_are_no_keys(answer: Answer) -> None:
+    done = answer("猫\nx\n犬\ny\nq\n", "--labels", "x,猫")
+    assert "'y' stands for no label here" in done.out
+    assert json.loads(answer("", "--json").out)["labels"] == {"x": 1, "犬": 1, "猫": 1}
+
+
 def test_what_stands_for_nothing_is_asked_again(answer: Answer) -> None:
     done = answer("x\n\nu\ncat\nq\n", "--labels", "cat")
     assert "'x' stands for no label here" in done.out

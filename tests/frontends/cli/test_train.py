@@ -197,6 +197,7 @@ def test_several_labels_from_a_file(run: Run, classes: Path) -> None:
     assert report["classes"] == 4
     assert len(report["missing"]) == 1
     assert "1 paths with labels are no pictures that were found" in done.err
+    assert "some pictures have several labels" in done.err
     assert json.loads(Path("mine/config.json").read_text())["problem_type"] == "multi_label_classification"
     said = pipeline("image-classification", model="mine", device="cpu")(str(classes / "red" / "0.png"))
     assert {one["label"] for one in said if one["score"] > 0.5} == {"warm", "round"}

@@ -128,8 +128,8 @@ class Dialogue:
             self._say("skipped")
         elif answer == UNDO:
             self._say("taken back" if self._session.undo() else "there is nothing to take back")
-        elif len(answer) > 1 and not self._is_terminal:
-            self._give(question, answer)
+        elif not self._is_terminal and (len(answer) > 1 or answer in labels or not answer.isascii()):
+            self._give(question, answer)  # other single characters are keys that no label has
         else:
             raise UsageError(f"{answer!r} stands for no label here; =NAME or {NEW} gives one by its name")
 
