@@ -75,6 +75,25 @@ def names(collection: MemoryCollection, encoder: QueryEncoder, query: Query, **o
     return [os.path.basename(hit.path).removesuffix(".png") for hit in found.require()]
 
 
+@pytest.mark.parametrize("options", [{"group": True}, {"diverse": True}, {"group": True, "offset": 5}], ids=str)
+@pytest.mark.parametrize("shots", [3, 70, 400])
+def test_near_identical_pictures_do_not_use_up_the_results(
+    shots: int, options: dict[str, object], network: MeanColour
+) -> None:
+    """However long the burst is that comes first."""
+    random = np.random.default_rng(0)
+    burst, others = random.normal(size=16) + 1e-4 * random.normal(size=(shots, 16)), random.normal(size=(60, 16))
+    vectors = np.concatenate([burst, others]).astype(np.float32)
+    made = MemoryDatabase().create(SPEC, Fingerprint("toy", "1", "cls", (8, 8), 16))
+    made.upsert([ImageRecord(f"/{number:03}.jpg") for number in range(len(vectors))], vectors)
+    encoder = QueryEncoder(made, lambda: network, colours, ImageReading(timeout=5))
+    (found,) = answer(made, encoder, [Query.vector(vectors[0])], SearchOptions(10, **options))  # type: ignore[arg-type]
+    assert len(found.groups) == len(found.hits) == 10
+    (every,) = answer(made, encoder, [Query.vector(vectors[0])], SearchOptions(600, group=True))
+    assert len(every.groups) == 61
+    assert len(every.groups[0].others) == shots - 1
+
+
 def test_the_closest_comes_first(collection: MemoryCollection, encoder: QueryEncoder) -> None:
     reddish = Image.new("RGB", (30, 30), (200, 90, 0))
     sources: list[ImageSource] = [reddish, np.asarray(reddish)]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from imagesearch.search.alternatives import best_of
 from imagesearch.search.confidence import Background, assess, is_confident
 from imagesearch.search.filters import matching
 from imagesearch.search.grouping import (
+    MOST_CANDIDATES,
     Group,
     candidates_for,
     diversify,
@@ -29,6 +30,9 @@ from imagesearch.search.ranking import METHODS, check_method, rank
 from imagesearch.search.reordering import Floats
 from imagesearch.search.vectors import QueryEncoder, QueryVector
 from imagesearch.stores.base import Collection, Ids, Vectors
+
+# How many times as many hits are looked at where near-identical ones leave too few results.
+_MORE = 4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -108,62 +112,85 @@ def answer(
     for query in queries:
         query.check()
     encoded = encoder.encode(queries) if queries else []
-    good = [vector for vector in encoded if isinstance(vector, QueryVector)]
     among = matching(collection, options.where) if options.where else None
+    finder = _Finder(collection, options.rerank or METHODS[0], among, background, label_axes, patches)
+    both = zip(queries, encoded, strict=True)
+    asked = [(query, vector) for query, vector in both if isinstance(vector, QueryVector)]
     wanted = options.offset + options.k
     if options.gathers:
         wanted = candidates_for(wanted)
-    looked_at = max(wanted, COMPARED) if patches is not None else wanted
-    method = options.rerank or METHODS[0]
-    lists = _search(collection, good, method, looked_at, among=among, label_axes=label_axes) if good else []
-    if background is not None and any(not vector.has_words for vector in good):
-        assessed = iter(assess(background, collection, lists))
-        # What words score is of another scale than what pictures score: nothing is known of it.
-        lists = [
-            found if vector.has_words else sure for vector, found, sure in zip(good, lists, assessed, strict=True)
-        ]
-    if patches is not None:
-        asked = [query for query, vector in zip(queries, encoded, strict=True) if isinstance(vector, QueryVector)]
-        lists = [
-            patches.reordered(collection, query, found)[:wanted] for query, found in zip(asked, lists, strict=True)
-        ]
-    found, arranger = iter(lists), _Arranger(collection, options)
+    found, arranger = iter(finder.hits(asked, wanted) if asked else ()), _Arranger(collection, options)
     return [
-        arranger.answer(query, vector, next(found))
+        _arranged(arranger, finder, (query, vector), next(found), wanted)
         if isinstance(vector, QueryVector)
         else Answer(query, error=vector)
         for query, vector in zip(queries, encoded, strict=True)
     ]
 
 
-def _search(
-    collection: Collection,
-    queries: Sequence[QueryVector],
-    method: str,
-    wanted: int,
-    *,
-    among: Ids | None,
-    label_axes: Floats | None,
-) -> list[list[Hit]]:
-    """The hits of each query, best first; re-ranking all alternatives would take too long."""
-    metric = collection.spec.metric
+_Asked: TypeAlias = "tuple[Query, QueryVector]"
 
-    def ranked(chosen: Sequence[QueryVector], axes: Floats | None) -> Iterator[list[Hit]]:
-        return iter(rank(method, collection, _stacked(chosen), wanted, among, label_axes=axes) if chosen else ())
 
-    single = [query for query in queries if len(query.vectors) == 1]
-    pictures = ranked([query for query in single if not query.has_words], label_axes)
-    # A label is asked for by its prototype already, and by itself: which others a picture is like does not count.
-    words = ranked([query for query in single if query.has_words], None)
-    several = [query for query in queries if len(query.vectors) > 1]
-    found = iter(collection.search(_stacked(several), wanted, among) if several else ())
-    lists = []
-    for query in queries:
-        if len(query.vectors) > 1:
-            lists.append(best_of(itertools.islice(found, len(query.vectors)), metric, wanted))
-        else:
-            lists.append(next(words if query.has_words else pictures))
-    return lists
+def _arranged(arranger: _Arranger, finder: _Finder, asked: _Asked, found: list[Hit], wanted: int) -> Answer:
+    """An answer, from more hits where so many of them are nearly the same that they do not fill the page."""
+    answer = arranger.answer(*asked, found)
+    while arranger.is_short(answer, found) and len(found) >= wanted and wanted < MOST_CANDIDATES:
+        wanted = min(_MORE * wanted, MOST_CANDIDATES)
+        (found,) = finder.hits([asked], wanted)
+        answer = arranger.answer(*asked, found)
+    return answer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Finder:
+    """Looks for hits: see :func:`answer`; ``among`` are ids of the rows that are looked at, None: all."""
+
+    collection: Collection
+    method: str
+    among: Ids | None
+    background: Background | None
+    label_axes: Floats | None
+    patches: PatchMatcher | None
+
+    def hits(self, asked: Sequence[_Asked], wanted: int) -> list[list[Hit]]:
+        """The hits of each query, best first, with all that is known of them."""
+        looked_at = max(wanted, COMPARED) if self.patches is not None else wanted
+        lists = self._ranked([vector for _, vector in asked], looked_at)
+        if self.background is not None and any(not vector.has_words for _, vector in asked):
+            assessed = iter(assess(self.background, self.collection, lists))
+            # What words score is of another scale than what pictures score: nothing is known of it.
+            lists = [
+                found if vector.has_words else sure
+                for (_, vector), found, sure in zip(asked, lists, assessed, strict=True)
+            ]
+        if self.patches is None:
+            return lists
+        pairs = zip(asked, lists, strict=True)
+        return [self.patches.reordered(self.collection, query, found)[:wanted] for (query, _), found in pairs]
+
+    def _ranked(self, queries: Sequence[QueryVector], wanted: int) -> list[list[Hit]]:
+        """Hits by their ranking alone; re-ranking all alternatives would take too long."""
+        collection, metric = self.collection, self.collection.spec.metric
+
+        def ranked(chosen: Sequence[QueryVector], axes: Floats | None) -> Iterator[list[Hit]]:
+            if not chosen:
+                return iter(())
+            return iter(rank(self.method, collection, _stacked(chosen), wanted, self.among, label_axes=axes))
+
+        single = [query for query in queries if len(query.vectors) == 1]
+        pictures = ranked([query for query in single if not query.has_words], self.label_axes)
+        # A label is asked for by its prototype already, and by itself: which others a picture is like does not
+        # count.
+        words = ranked([query for query in single if query.has_words], None)
+        several = [query for query in queries if len(query.vectors) > 1]
+        found = iter(collection.search(_stacked(several), wanted, self.among) if several else ())
+        lists = []
+        for query in queries:
+            if len(query.vectors) > 1:
+                lists.append(best_of(itertools.islice(found, len(query.vectors)), metric, wanted))
+            else:
+                lists.append(next(words if query.has_words else pictures))
+        return lists
 
 
 def _stacked(queries: Sequence[QueryVector]) -> Vectors:
@@ -194,6 +221,17 @@ class _Arranger:
             hits.sort(key=lambda hit: moment_of(hit.picture), reverse=True)
             groups.sort(key=lambda group: moment_of(group.best.picture), reverse=True)
         return Answer(query, tuple(hits), vector.meanings, tuple(groups), best)
+
+    def is_short(self, answer: Answer, found: list[Hit]) -> bool:
+        """Whether near-identical hits are why there are too few results; not where others were left out."""
+        options, metric = self._options, self._collection.spec.metric
+        return (
+            options.gathers
+            and len(answer.groups) < options.k
+            and bool(found)
+            and _is_close_enough(found[-1], options.threshold, metric)
+            and not (options.only_confident and not is_confident(found[-1]))
+        )
 
     def _gathered(self, hits: list[Hit], count: int) -> list[Group]:
         """Near-identical hits in groups; if asked for, those that are unlike each other."""

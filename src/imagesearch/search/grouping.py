@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Candidates per wanted hit: what is folded or passed over has to be replaced by something.
 CANDIDATES_PER_HIT = 5
 FEWEST_CANDIDATES = 50
+# More hits are not looked at for that.
+MOST_CANDIDATES = 10_000
 
 # Of :func:`near_identical`, chosen by benchmarks/near_identical.py. Up to one pair of a hundred may be of copies,
 # as where every picture of a thousand is there ten times.
@@ -59,10 +61,10 @@ def candidates_for(k: int) -> int:
     """How many hits to search for, so that about ``k`` are left after :func:`fold` or :func:`diversify`.
 
     Examples:
-        >>> candidates_for(3), candidates_for(20)
-        (50, 100)
+        >>> candidates_for(3), candidates_for(20), candidates_for(5_000)
+        (50, 100, 10000)
     """
-    return max(FEWEST_CANDIDATES, CANDIDATES_PER_HIT * k)
+    return max(FEWEST_CANDIDATES, k, min(CANDIDATES_PER_HIT * k, MOST_CANDIDATES))
 
 
 def stored_vectors(collection: Collection, hits: Sequence[Hit]) -> tuple[list[Hit], Vectors]:
