@@ -187,7 +187,11 @@ class TestLabels:
 
     @pytest.mark.parametrize(
         ("text", "expected"),
-        [("a.jpg\n", "line 1: expected a path and a label"), ("other.jpg,cat\n", "names none of the pictures")],
+        [
+            ("a.jpg\n", "line 1: expected a path and a label"),
+            ("other.jpg,cat\n", "names none of the pictures"),
+            ("a.jpg,cat\na.jpg,cat\n./a.jpg,dog\n", "is both 'cat' and 'dog'"),
+        ],
     )
     def test_wrong_files_are_refused(self, tmp_path: Path, text: str, expected: str) -> None:
         (tmp_path / "labels.csv").write_text(text)

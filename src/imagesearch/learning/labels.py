@@ -35,7 +35,8 @@ def file_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -
         pictures: of a collection.
 
     Raises:
-        UsageError: the file cannot be read, a line has no label, or it names none of the pictures.
+        UsageError: the file cannot be read, a line has no label, a picture has several, or it names none of the
+            pictures.
     """
     named = read_labels(file)
     found = [named.get(picture.path) for picture in pictures]
@@ -49,12 +50,19 @@ def file_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -
 
 
 def read_labels(file: str | os.PathLike[str]) -> Mapping[str, str]:
-    """The labels of a CSV file by absolute path; of a path's several lines the last counts.
+    """The labels of a CSV file by absolute path.
 
     Raises:
-        UsageError: see :func:`file_labels`.
+        UsageError: see :func:`file_labels`; or it gives a picture several labels, which can be learnt from only.
     """
-    return dict(labelled_paths(file))
+    named: dict[str, str] = {}
+    for path, label in labelled_paths(file):
+        if named.setdefault(path, label) != label:
+            raise UsageError(
+                f"{os.fspath(file)}: {path!r} is both {named[path]!r} and {label!r}; what is measured needs one"
+                " label for each picture"
+            )
+    return named
 
 
 def labelled_paths(file: str | os.PathLike[str]) -> list[tuple[str, str]]:
