@@ -169,6 +169,10 @@ def parse_annotations(text: str | None) -> dict[str, str | int | float | bool]:
     return {name: value for name, value in values.items() if isinstance(value, (str, int, float, bool))}
 
 
+# Ids are not negative, and fit into 63 bits.
+LARGEST_ID = (1 << 63) - 1
+
+
 def picture_id(path: str) -> int:
     """A stable non-negative 63-bit key of a path: indexing a file again replaces its row.
 

@@ -94,6 +94,15 @@ def test_near_identical_pictures_do_not_use_up_the_results(
     assert len(every.groups[0].others) == shots - 1
 
 
+@pytest.mark.parametrize("key", [12345, -1, 2**63, np.int64(12345), np.uint64(2**63)])
+def test_an_id_of_no_picture(collection: MemoryCollection, encoder: QueryEncoder, key: int) -> None:
+    (found,) = answer(collection, encoder, [Query.stored(key)], SearchOptions(3))
+    assert isinstance(found.error, UsageError)
+    assert f"picture {int(key)} is not in collection" in str(found.error)
+    there = np.int64(next(collection.scan())[0].id)
+    assert names(collection, encoder, Query.stored(there)) == names(collection, encoder, Query.stored(int(there)))
+
+
 def test_the_closest_comes_first(collection: MemoryCollection, encoder: QueryEncoder) -> None:
     reddish = Image.new("RGB", (30, 30), (200, 90, 0))
     sources: list[ImageSource] = [reddish, np.asarray(reddish)]

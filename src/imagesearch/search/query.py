@@ -169,7 +169,7 @@ class Query:
     @classmethod
     def stored(cls, picture: str | os.PathLike[str] | int) -> Query:
         """Pictures that look like one in the collection, by its path or id; its file need not be there."""
-        value = picture if isinstance(picture, int) else os.fsdecode(picture)
+        value = int(picture) if isinstance(picture, (int, np.integer)) else os.fsdecode(picture)
         return cls((Part(Kind.STORED, value),))
 
     @classmethod

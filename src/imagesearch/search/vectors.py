@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import ImageSearchError, PictureError, UsageError
 from imagesearch.images.files import examine
 from imagesearch.images.find import changed_ns
-from imagesearch.records import Fingerprint, ImageRecord, Skipped, picture_id
+from imagesearch.records import LARGEST_ID, Fingerprint, ImageRecord, Skipped, picture_id
 from imagesearch.search.image_encoding import ImageReading, Preprocessed, Views, encode_parts, encoded
 from imagesearch.search.query import Kind, Part, Query
 from imagesearch.stores.base import Collection, Vectors
@@ -131,7 +131,7 @@ class QueryEncoder:
             if part.kind is Kind.VECTOR:
                 found[id(part)] = part.value
             elif part.kind is Kind.STORED and isinstance(part.value, int):
-                wanted[id(part)] = (part.value,)
+                wanted[id(part)] = (part.value,) if 0 <= part.value <= LARGEST_ID else ()
             elif part.kind is Kind.STORED or (is_file_name(part) and self._takes_stored(part.value)):
                 wanted[id(part)] = tuple(map(picture_id, indexed_names(os.fsdecode(part.value))))
         rows = self._rows({key for keys in wanted.values() for key in keys})

@@ -26,7 +26,7 @@ from imagesearch.frontends.web.schemas import Part, PathPart, PicturePart, Uploa
 from imagesearch.frontends.web.thumbnails import Thumbnails
 from imagesearch.frontends.web.uploads import NotFoundError, Uploads
 from imagesearch.images.sources import ImageSource
-from imagesearch.records import ImageRecord, Prediction, Progress, Skipped
+from imagesearch.records import LARGEST_ID, ImageRecord, Prediction, Progress, Skipped
 from imagesearch.reports import IndexReport
 from imagesearch.search.answers import Answer
 from imagesearch.search.image_encoding import Preprocessed, checked_views, load_region, preprocess, shortest_side
@@ -35,8 +35,6 @@ from imagesearch.search.ranking import by_patches
 from imagesearch.service import ImageSearch
 
 T = TypeVar("T")
-
-_LARGEST_ID = 2**63 - 1
 
 _log = logging.getLogger(__name__)
 
@@ -190,7 +188,7 @@ class Backend:
 
     def pictures(self, keys: Sequence[str]) -> list[ImageRecord]:
         """Those of some pictures that are in the collection, in no particular order."""
-        numbers = sorted({number for number in map(int, keys) if number <= _LARGEST_ID})
+        numbers = sorted({number for number in map(int, keys) if number <= LARGEST_ID})
         try:
             return self.images.collection().fetch(numbers)[0]
         except CollectionNotFoundError:
@@ -302,7 +300,7 @@ def _called(name: str, query: Query) -> Query:
 
 
 def _number(key: str) -> int:
-    if (number := int(key)) > _LARGEST_ID:
+    if (number := int(key)) > LARGEST_ID:
         raise NotFoundError(f"there is no picture {key} in the collection")
     return number
 
