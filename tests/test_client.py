@@ -184,6 +184,8 @@ class TestSearch:
         [
             {"k": 3, "offset": 2},
             {"threshold": 0.9},
+            {"threshold": float("nan")},
+            {"threshold": -float("inf")},
             {"threshold": np.float32(0.9), "k": np.int64(3), "group": np.bool_(True)},
             {"where": Filter(min_width=np.int64(90), near=tuple(np.ones(3, np.float32)))},
             {"only_confident": True},

@@ -261,6 +261,8 @@ class SearchOptions:
         _whole("offset", self.offset, "number of results to leave out", 0)
         if self.sort not in SORTS:
             raise UsageError(f"sort = {self.sort!r}: must be {' or '.join(SORTS)}")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UsageError(f"threshold = {self.threshold}: must be a finite number")
 
 
 # Orders of results.
