@@ -63,6 +63,13 @@ SWAPPED = profile(
         **{b"bXYZ": xyz(0.1431, 0.0606, 0.7141), b"rTRC": gamma(2.2), b"gTRC": gamma(2.2), b"bTRC": gamma(2.2)},
     },
 )
+LINEAR_SRGB = profile(
+    b"RGB ",
+    {
+        **{b"wtpt": WHITE, b"rXYZ": xyz(0.4360, 0.2225, 0.0139), b"gXYZ": xyz(0.3851, 0.7169, 0.0971)},
+        **{b"bXYZ": xyz(0.1431, 0.0606, 0.7141), b"rTRC": gamma(1.0), b"gTRC": gamma(1.0), b"bTRC": gamma(1.0)},
+    },
+)
 LINEAR_GREY = profile(b"GRAY", {b"wtpt": WHITE, b"kTRC": gamma(1.0)})
 SWAPPED_QUARTERS = ["green", "red", "blue", "yellow"]
 
@@ -158,6 +165,14 @@ class TestProfiles:
     def test_unusable_ones_are_ignored(self, tmp_path: Path, icc: bytes) -> None:
         path = write(tmp_path / "p.tif", encoded(corners(), "TIFF", icc_profile=icc))
         assert load_image(path).tobytes() == corners().tobytes()
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK"])
+    def test_what_does_not_fit_the_file_is_not_used_later(self, tmp_path: Path, mode: str) -> None:
+        """A grey JPEG with the profile of the coloured one that it was made from is common."""
+        picture = Image.linear_gradient("L").convert(mode)
+        read = load_image(write(tmp_path / "p.tif", encoded(picture, "TIFF", icc_profile=LINEAR_SRGB)))
+        assert read.tobytes() == picture.convert("RGB").tobytes()
+        assert load_image(read).tobytes() == read.tobytes()
 
     def test_many_threads_may_use_one(self) -> None:
         picture = Image.effect_noise((800, 600), 80).convert("RGB")

@@ -110,7 +110,11 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     transform = _transform(profile, image.mode) if profile and len(profile) <= _MAX_PROFILE_BYTES else None
     if transform is not None:
         return transform.apply(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "RGB":
+        return image
+    rgb = image.convert("RGB")
+    rgb.info.pop("icc_profile", None)  # did not fit before, and might now: whoever is given it must not use it
+    return rgb
 
 
 @lru_cache(maxsize=16)
