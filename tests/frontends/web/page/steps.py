@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import mimetypes
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,3 +107,16 @@ def is_loaded(image: Locator) -> None:
     expect(image).to_be_visible()
     expect(image).to_have_js_property("complete", True)
     assert image.evaluate("async (image) => { await image.decode(); return image.naturalWidth; }") > 1
+
+
+def until(page: Page, expression: str, seconds: float = 10.0) -> Any:
+    """The value of an expression once it is true.
+
+    Playwright's ``wait_for_function`` evaluates it in the page where it is not true at once, which the page's
+    security policy forbids.
+    """
+    last = time.monotonic() + seconds
+    while not (value := page.evaluate(expression)):
+        assert time.monotonic() < last, f"still not true: {expression}"
+        page.wait_for_timeout(20)
+    return value

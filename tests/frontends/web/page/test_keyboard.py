@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..chromium import in_chromium
 from .conftest import NewPage
 from .site import Site
-from .steps import choose, expect, ids, is_loaded, link, listing, settled, tile
+from .steps import choose, expect, ids, is_loaded, link, listing, settled, tile, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -101,7 +101,7 @@ def test_refine_and_more_like_this(page: Page, gallery_site: Site) -> None:
         with listing(page):
             page.keyboard.press(pressed)
         # The focus stays on the picture, wherever it stands now, or on the list if it is gone.
-        page.wait_for_function("document.activeElement.closest('.tile')")
+        until(page, "document.activeElement.closest('.tile')")
         assert not page.evaluate(_HIDDEN_FOCUS)
     expect(page.locator("#chips > li.bad")).to_have_count(1)
     with listing(page):

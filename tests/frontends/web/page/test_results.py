@@ -16,7 +16,7 @@ from ..chromium import in_chromium
 from .complaints import Complaints
 from .conftest import NewPage
 from .site import PLACED, Site
-from .steps import choose, expect, ids, ids_of, link, listing, settled, tile, tiles
+from .steps import choose, expect, ids, ids_of, link, listing, settled, tile, tiles, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -257,10 +257,9 @@ def test_the_place_in_the_list_is_kept(new_page: NewPage) -> None:
     settled(page)
     page.mouse.move(250, 250)
     page.mouse.wheel(0, 1300)
-    page.wait_for_function("scrollY === 1300")
+    until(page, "scrollY === 1300")
     there = "document.elementFromPoint(250, 250).closest('.tile')?.dataset.index"
-    page.wait_for_function(there)
-    last = tile(page, int(page.evaluate(there)))
+    last = tile(page, int(until(page, there)))
     scrolled = page.evaluate("scrollY")
     last.locator(".tile-link").click()
     expect(page.locator("#detail")).to_be_visible()

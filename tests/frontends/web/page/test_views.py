@@ -15,7 +15,7 @@ from ..chromium import in_chromium
 from .complaints import Complaints
 from .conftest import NewPage
 from .site import Site
-from .steps import drawn, expect, settled
+from .steps import drawn, expect, settled, until
 from .views import VIEWS, beside
 
 if TYPE_CHECKING:
@@ -104,13 +104,16 @@ def test_dark_by_the_system_and_by_the_switch(new_page: NewPage) -> None:
 @pytest.mark.parametrize("width", [360, 768, 1280, 3840])
 def test_the_grid_fills_its_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_function("""() => {
+    until(
+        page,
+        """() => {
         const list = document.getElementById("grid").getBoundingClientRect();
         const boxes = [...document.querySelectorAll("#grid > .tile")].map((tile) => tile.getBoundingClientRect());
         const rows = Map.groupBy(boxes, (box) => Math.round(box.top));
         const widths = [...rows.values()].slice(0, -1).map((row) => row.at(-1).right - row[0].left);
         return widths.length > 1 && widths.every((one) => Math.abs(one - list.width) < 1);
-    }""")
+    }""",
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
