@@ -10,6 +10,7 @@ import pytest
 
 from imagesearch import ImageSearch
 from imagesearch.errors import CollectionNotFoundError, StoreError, TransferError, UsageError
+from imagesearch.records import Metric
 
 from .conftest import draw_picture
 from .stores.milvus_server import needs_milvus_server
@@ -96,6 +97,17 @@ def test_migrate_to_another_file(images: ImageSearch, tmp_path: Path) -> None:
         images.database.migrate(str(tmp_path / "p.db"))
     with pytest.raises(CollectionNotFoundError, match=r"no collection 'missing'"):
         images.database.migrate(str(tmp_path / "other.db"), ["missing"])
+
+
+def test_copies_of_collections_of_two_metrics(images: ImageSearch, picture_folder: Path, tmp_path: Path) -> None:
+    with opened_like(images, metric_type="L2", collection_name="far") as far:
+        far.index(picture_folder)
+    with opened_like(images) as again:
+        again.database.copy("far", "farther")
+        again.database.migrate(str(tmp_path / "other.db"))
+    with opened(tmp_path / "other.db") as other:
+        metrics = {name: info.metric for name, info in other.database.collections().items() if info}
+    assert metrics == {"images_starter": Metric.COSINE, "far": Metric.L2, "farther": Metric.L2}
 
 
 def test_migrate_from_nothing(tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ class Collections:
         from imagesearch.library.transfer import copy_collection
 
         check_name(new)
-        return copy_collection(self.open(name), self._database(), self._spec(new), progress)
+        source = self.open(name)
+        return copy_collection(source, self._database(), self._copy_spec(source, new), progress)
 
     def rename(self, name: str, new: str) -> None:
         """Give a collection another name.
@@ -246,7 +247,10 @@ class Collections:
             raise UsageError(f"{address.shown} is a local database, which takes no token")
         options = connection_options(self._config, address, token)
         with closing(address.open(options)) as target:
-            return [copy_collection(source, target, self._spec(source.spec.name), progress) for source in sources]
+            return [
+                copy_collection(source, target, self._copy_spec(source, source.spec.name), progress)
+                for source in sources
+            ]
 
     def ledger(self, name: str | None = None) -> Ledger:
         """The skipped files of a collection (default: the configured one).
@@ -326,6 +330,10 @@ class Collections:
     def _spec(self, name: str | None) -> CollectionSpec:
         spec = self._config.collection_spec
         return spec if name is None else replace(spec, name=name)
+
+    def _copy_spec(self, source: Collection, name: str) -> CollectionSpec:
+        """Of a copy, which compares vectors as the source does: its collections may differ in that."""
+        return replace(self._spec(name), metric=source.spec.metric)
 
     def _ledger_file(self, name: str) -> Path:
         return ledger_folder(self._config) / f"{name}.jsonl"

@@ -67,5 +67,10 @@ def test_what_was_not_found_is_forgotten_below_its_folders_only() -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"cannot (read|write) the list of skipped files .*not a directory"):
+    with pytest.raises(StoreError, match=r"cannot write the list of skipped files .*file exists"):
         Ledger(tmp_path / "file" / "c.jsonl").add([tried("/p/a.jpg")], CONDITIONS)
+
+
+def test_beside_a_database_that_is_a_file_there_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "old.db").touch()  # as Milvus Lite 2 wrote them; the database itself says so
+    assert len(Ledger(tmp_path / "old.db" / "imagesearch-skipped" / "photos.jsonl")) == 0

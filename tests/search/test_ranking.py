@@ -15,7 +15,7 @@ from imagesearch.search import ranking, reordering
 from imagesearch.search.background import Background
 from imagesearch.search.ranking import METHODS, QUICK_METHODS, RECIPES, check_method
 from imagesearch.stores.base import Collection, CollectionSpec, Ids
-from imagesearch.stores.memory import MemoryDatabase
+from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
 
 DIM = 32
 methods = pytest.mark.parametrize("method", METHODS)
@@ -261,6 +261,23 @@ def test_a_picture_of_the_collection_finds_itself_first_however_few_are_asked_fo
             (hits,) = rank(method, collection, vectors[number : number + 1], k)
             assert hits[0].score == pytest.approx(1, abs=1e-5), (number, k)
             assert len(hits) == k
+
+
+@methods
+def test_no_more_rows_are_asked_for_than_are_wanted(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server gives so many rows and no more; as many as it gives can be had."""
+    asked: list[int] = []
+
+    def limited(collection: MemoryCollection, vectors: np.ndarray, k: int, among: Ids | None = None) -> object:
+        asked.append(k)
+        return searched(collection, vectors, k, among)
+
+    searched = MemoryCollection.search_vectors
+    monkeypatch.setattr(MemoryCollection, "search_vectors", limited)
+    vectors, _ = clustered(300)
+    (hits,) = rank(method, collection_of(vectors), vectors[:1], 250)
+    assert len(hits) == 250
+    assert max(asked, default=0) <= 250
 
 
 def test_unknown_methods_are_refused_with_those_there_are() -> None:

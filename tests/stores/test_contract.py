@@ -263,6 +263,12 @@ def test_another_metric_is_refused(database: VectorDatabase, spec: Specs) -> Non
         database.create(spec(metric=Metric.L2), fingerprint())
 
 
+def test_an_opened_collection_has_the_metric_it_was_made_with(database: VectorDatabase, spec: Specs) -> None:
+    database.create(spec(metric=Metric.L2), fingerprint())
+    opened = database.open(spec(metric=Metric.COSINE))
+    assert opened.spec.metric is opened.info().metric is Metric.L2
+
+
 def test_the_index_type_is_chosen_where_it_is_left_open(database: VectorDatabase, spec: Specs) -> None:
     collection = database.create(spec(index_type="auto"), fingerprint(8))
     assert collection.spec.index_type in INDEX_TYPES

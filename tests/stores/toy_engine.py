@@ -57,7 +57,7 @@ class ToyDatabase:
 
     def open(self, spec: base.CollectionSpec) -> ToyCollection:
         for row in self.run("select number, fingerprint, metric from collections where name = ?", spec.name):
-            return ToyCollection(self, spec, row)
+            return ToyCollection(self, replace(spec, metric=Metric(row[2])), row)
         raise base.no_collection(spec.name, self.place)
 
     def create(self, spec: base.CollectionSpec, fingerprint: Fingerprint) -> ToyCollection:

@@ -150,7 +150,7 @@ class Ledger:
     def _read(self, file: Path) -> None:
         try:
             text = file.read_text(encoding="ascii", errors="replace")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise StoreError(

@@ -212,9 +212,9 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
     moved, own = _moved(recipe.expansion, finder, queries, rows) if recipe.expansion else (rows, [[]] * len(rows))
     axes = finder.label_axes if recipe.by_labels else None
     most = CANDIDATES if recipe.reordering else COMPARED_ALONE if axes is not None else 0
-    # Of as many rows as are looked at, or wanted, one may be the query's own.
-    found = finder.search(np.asarray(moved, np.float32), max(k, most) + 1)
+    # Of as many rows as are looked at one may be the query's own. Not one more than wanted: engines have a limit.
     looked_at = max(most, min(k, _COPIES)) + 1
+    found = finder.search(np.asarray(moved, np.float32), max(k, looked_at))
     orders = []
     for number, (row, query, (ids, vectors), copies) in enumerate(zip(rows, moved, found, own, strict=True)):
         near = _candidates(row, ids[:looked_at], vectors[:looked_at], metric)

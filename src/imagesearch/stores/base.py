@@ -46,7 +46,7 @@ class CollectionSpec:
 
     ``index_params`` and ``search_params`` are those of the index type, under Milvus's names
     (``{"M": 16, "efConstruction": 200}`` and ``{"ef": 64}`` for HNSW). ``index_type`` may be ``"auto"``; an opened
-    collection's spec has the engine's choice in its place.
+    collection's spec has the engine's choice in its place, and the metric that the collection was made with.
     """
 
     name: str

@@ -80,8 +80,7 @@ class MemoryDatabase:
 
     def open(self, spec: CollectionSpec) -> MemoryCollection:
         """An existing collection."""
-        self.table(spec.name)
-        return MemoryCollection(self, spec)
+        return MemoryCollection(self, replace(spec, metric=self.table(spec.name).info.metric))
 
     def create(self, spec: CollectionSpec, fingerprint: Fingerprint) -> MemoryCollection:
         """Create the collection, or open it if it is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from imagesearch.records import Fingerprint
@@ -25,11 +26,12 @@ class MilvusCollection:
     """The properties of a ``Collection``."""
 
     def __init__(self, home: Home, spec: CollectionSpec, schema: Schema) -> None:
-        self._home, self._spec, self._schema = home, spec, schema
+        self._home, self._schema = home, schema
+        self._spec = replace(spec, metric=schema.metric)
 
     @property
     def spec(self) -> CollectionSpec:
-        """How it is configured."""
+        """How it is configured; the metric is that it was made with."""
         return self._spec
 
     @property
