@@ -6,7 +6,7 @@ So a filter means the same for every engine, whatever version of a server knows 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -74,20 +74,44 @@ class Expression:
         Raises:
             UsageError: a column is not there, or its type does not fit what it is compared with.
         """
-        schema = CollectionSchema(
-            [FieldSchema(name, _TYPES[kind][0], nullable=True) for name, kind in kinds.items()]
-        )
         try:
-            compiled = compile_expr(self._tree, schema, self.text)
-            values = {name: pa.array(columns[name], _TYPES[kinds[name]][1]) for name in self.columns}
-            # One row stands for all where no column makes a difference.
-            table = pa.table(values or {"": pa.array([0])})
-            found: NDArray[np.bool_] = evaluate_mask(compiled, table)
-            return found
+            try:
+                return self._evaluated(self._tree, columns, kinds)
+            except pa.ArrowInvalid:
+                # Arrow compares integers with floats only where floats tell all integers apart, below 2 ** 53;
+                # times in nanoseconds are beyond.
+                return self._evaluated(_with_float_literals(self._tree), columns, kinds, as_floats=True)
         except FilterError as error:
             raise UsageError(_explained(self.text, error)) from error
         except (pa.ArrowException, ArithmeticError, TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"filter {self.text!r}: {str(error).splitlines()[0]}") from error
+
+    def _evaluated(
+        self,
+        tree: Any,
+        columns: Mapping[str, Any],
+        kinds: Mapping[str, ValueKind],
+        as_floats: bool = False,
+    ) -> NDArray[np.bool_]:
+        schema = CollectionSchema(
+            [FieldSchema(name, _TYPES[kind][0], nullable=True) for name, kind in kinds.items()]
+        )
+        compiled = compile_expr(tree, schema, self.text)
+        values = {name: pa.array(columns[name], _TYPES[kinds[name]][1]) for name in self.columns}
+        if as_floats:
+            values = {
+                name: column.cast(pa.float64(), safe=False) if pa.types.is_integer(column.type) else column
+                for name, column in values.items()
+            }
+        # One row stands for all where no column makes a difference.
+        found: NDArray[np.bool_] = evaluate_mask(compiled, pa.table(values or {"": pa.array([0])}))
+        return found
+
+
+def _with_float_literals(tree: Any) -> Any:
+    if isinstance(tree, nodes.IntLit):
+        return nodes.FloatLit(float(tree.value), tree.pos)
+    return _of_parts(tree, _with_float_literals)
 
 
 def _without_lists(tree: Any) -> Any:
@@ -96,12 +120,17 @@ def _without_lists(tree: Any) -> Any:
         join, operator = (nodes.And, "!=") if tree.negate else (nodes.Or, "==")
         each = tuple(nodes.CmpOp(operator, tree.field, value, tree.pos) for value in tree.values.elements)
         return tree if not each else each[0] if len(each) == 1 else join(each, tree.pos)
+    return _of_parts(tree, _without_lists)
+
+
+def _of_parts(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The same node with its parts changed."""
     if isinstance(tree, tuple):
-        return tuple(_without_lists(part) for part in tree)
+        return tuple(change(part) for part in tree)
     if type(tree).__module__ != nodes.__name__:
         return tree
     return dataclasses.replace(
-        tree, **{field.name: _without_lists(getattr(tree, field.name)) for field in dataclasses.fields(tree)}
+        tree, **{field.name: change(getattr(tree, field.name)) for field in dataclasses.fields(tree)}
     )
 
 
