@@ -151,7 +151,7 @@ def test_duplicates_of_the_original_do_not_count_as_better(originals: list[str],
 def test_pictures_that_are_gone_are_named(originals: list[str], starter: Embedder, tmp_path: Path) -> None:
     rows = rows_of(originals, starter)
     gone = Rows([ImageRecord(str(tmp_path / f"{place}.png")) for place in range(6)], rows.vectors, rows.metric)
-    with pytest.raises(UsageError, match="none of the 6 pictures can be read"):
+    with pytest.raises(UsageError, match="no picture of 6 can be read"):
         evaluate_copies(gone, files_of(starter), CopiesPlan())
 
 

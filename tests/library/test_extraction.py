@@ -54,7 +54,7 @@ class TestExtract:
         extract_folders(lambda count: mean_colour, [colours], tmp_path / "x", READING)
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "a.jpg").touch()
-        with pytest.raises(UsageError, match=r"none of the 1 pictures can be read.*a\.jpg.*empty"):
+        with pytest.raises(UsageError, match=r"no picture of 1 can be read.*a\.jpg.*empty"):
             extract_folders(lambda count: mean_colour, [tmp_path / "bad"], tmp_path / "x", READING)
         assert len(read_features(FeaturesFiles.of_prefix(tmp_path / "x")).paths) == 3
 

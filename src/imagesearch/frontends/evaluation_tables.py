@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from imagesearch.frontends.text import counted
+
 if TYPE_CHECKING:
     from imagesearch.evaluating import Evaluation, ModelEvaluation
     from imagesearch.learning.confidence_evaluation import ConfidenceReport
@@ -78,7 +80,11 @@ def _words(found: WordSummary, unknown: Sequence[str], prefix: str) -> Table:
         ["precision@10", f"{found.precision:.3f}"],
         ["mAP", f"{found.mean_average_precision:.3f}"],
     ]
-    note = f"{len(unknown):,} labels are no words that the model knows, such as {unknown[0]!r}." if unknown else ""
+    note = (
+        f"{counted(len(unknown), 'label')} that the model does not know, such as {unknown[0]!r}."
+        if unknown
+        else ""
+    )
     title = f"{prefix}{found.words:,} labels asked for by their names"
     return Table(title, _sides(["measure", "mean"], left=1), rows, note)
 
@@ -102,7 +108,7 @@ def _measures(report: LabelReport, prefix: str) -> Table:
         f" ({report.classes:,} classes), ranking: {last.method}"
     )
     rows = [[name, *_estimate(one)] for name, one in last.estimates.items()]
-    note = f"{report.unlabelled:,} pictures without a label were left out." if report.unlabelled else ""
+    note = f"{counted(report.unlabelled, 'picture')} without a label: left out." if report.unlabelled else ""
     return Table(title, _sides(["measure", "mean", "95 % interval"], left=1), rows, note)
 
 

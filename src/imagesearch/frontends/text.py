@@ -101,7 +101,8 @@ def counted(number: int, noun: str) -> str:
     """A number with its noun.
 
     Examples:
-        >>> counted(1, "picture"), counted(1200, "picture")
-        ('1 picture', '1,200 pictures')
+        >>> counted(1, "picture"), counted(1200, "picture"), counted(2, "class")
+        ('1 picture', '1,200 pictures', '2 classes')
     """
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}" + ("" if number == 1 else ending)

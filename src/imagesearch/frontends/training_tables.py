@@ -152,14 +152,14 @@ def remarks(found: Training) -> Iterator[str]:
     """What has to be said of the pictures, a sentence each."""
     if found.skipped:
         first = found.skipped[0]
-        yield f"{len(found.skipped):,} files could not be read; the first, {first.path}: {first.reason}"
+        yield f"{counted(len(found.skipped), 'file')} could not be read; the first, {first.path}: {first.reason}"
     if found.missing:
         yield (
-            f"{len(found.missing):,} paths with labels are no pictures that were found; the first:"
+            f"labels of {counted(len(found.missing), 'path')} where no picture was found; the first:"
             f" {found.missing[0]}"
         )
     if found.unlabelled:
-        yield f"{found.unlabelled:,} pictures have no label, and were left out"
+        yield f"{counted(found.unlabelled, 'picture')} without a label: left out"
     if found.several:
         yield "some pictures have several labels: each is decided by itself, and a picture is right if all are"
     for method, why in found.stopped.items():
@@ -184,11 +184,11 @@ def _about_split(split: SplitReport) -> Iterator[str]:
         yield f"identical or nearly identical pictures with different labels: {groups}"
     if split.single:
         yield (
-            f"{len(split.single):,} classes have a single picture, which is learnt from: they are not measured"
+            f"{counted(len(split.single), 'class')} with a single picture, which is learnt from: not measured"
             f" ({_some(split.single)})"
         )
     if others := [name for name in split.unmeasured if name not in set(split.single)]:
-        yield f"{len(others):,} classes have only related pictures: they are not measured ({_some(others)})"
+        yield f"{counted(len(others), 'class')} with related pictures only: not measured ({_some(others)})"
 
 
 def _some(names: list[str], shown: int = 3) -> str:

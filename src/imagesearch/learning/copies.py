@@ -147,7 +147,7 @@ def evaluate_copies(
         copies.add(place)
         progress("distort", done, len(chosen))
     if not copies.originals:
-        raise UsageError(f"none of the {len(chosen)} pictures can be read; the first: {copies.skipped[0].reason}")
+        raise UsageError(f"no picture of {len(chosen):,} can be read; the first: {copies.skipped[0].reason}")
     methods = copies.methods(costs or {})
     return CopiesReport(
         files.encoder.fingerprint.model,

@@ -53,7 +53,7 @@ def extract_folders(
         if not extracted:
             first = skipped[0]
             raise UsageError(
-                f"none of the {len(files)} pictures can be read; the first, {first.path!r}: {first.reason}"
+                f"no picture of {len(files):,} can be read; the first, {first.path!r}: {first.reason}"
             )
         written = writer.commit()
     return ExtractReport(

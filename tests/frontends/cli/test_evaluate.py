@@ -180,7 +180,7 @@ def test_labels_by_their_names(run: Run, tmp_path: Path) -> None:
     assert 0 < model["words"]["mean_average_precision"] <= 1
     shown = run("evaluate", tmp_path, "--words", "--rerank", "none").out
     assert "2 labels asked for by their names" in shown
-    assert "1 labels are no words that the model knows, such as 'nothing it knows'" in shown
+    assert "1 label that the model does not know, such as 'nothing it knows'" in shown
 
 
 def test_confidence_with_half_of_the_labels_absent(run: Run, classes: Path, tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_several_labels_from_a_file(run: Run, classes: Path) -> None:
     assert report["several"]
     assert report["classes"] == 4
     assert len(report["missing"]) == 1
-    assert "1 paths with labels are no pictures that were found" in done.err
+    assert "labels of 1 path where no picture was found" in done.err
     assert "some pictures have several labels" in done.err
     assert json.loads(Path("mine/config.json").read_text())["problem_type"] == "multi_label_classification"
     said = pipeline("image-classification", model="mine", device="cpu")(str(classes / "red" / "0.png"))
@@ -216,8 +216,8 @@ def test_classes_with_one_picture_and_unreadable_files(run: Run, tmp_path: Path)
     assert "alone" not in report["per_class"]
     assert report["unlabelled"] == 1
     assert [Path(one["path"]).name for one in report["skipped"]] == ["broken.png"]
-    assert "1 classes have a single picture" in done.err
-    assert "1 files could not be read" in done.err
+    assert "1 class with a single picture" in done.err
+    assert "1 file could not be read" in done.err
     assert "alone" in json.loads(Path("mine/config.json").read_text())["label2id"]
 
 
