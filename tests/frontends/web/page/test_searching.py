@@ -256,6 +256,15 @@ def test_unknown_words_name_those_that_are_near(page: Page, complaints: Complain
     assert ids(page) == ids_of(gallery_site.search({"kind": "words", "text": "goldfish"}, group=True))
 
 
+def test_words_of_any_length_stay_within_the_page(page: Page, complaints: Complaints) -> None:
+    complaints.expect("status of 422")
+    for text in ("goldfish " * 60, "g" * 900):
+        page.locator("#q").fill(text)
+        page.locator("#q").press("Enter")
+        expect(page.get_by_role("heading", name=f"does not know “{text[:20]}")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
 def test_more_like_this(page: Page, gallery_site: Site) -> None:
     shown = tile(page, 7)
     key = shown.get_attribute("data-id")
