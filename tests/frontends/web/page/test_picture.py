@@ -34,6 +34,17 @@ def test_what_is_known_of_a_picture(page: Page, gallery_site: Site) -> None:
     expect(page.locator("#detail-labels > li")).to_have_count(5)
 
 
+def test_facts_of_any_length_stay_within_the_page(page: Page, gallery_site: Site, tmp_path: Path) -> None:
+    name, value = "c" * 60, "v" * 900
+    path = gallery_site.folder / "30.jpg"
+    (tmp_path / "columns.csv").write_text(f"path,{name}\n{path},{value}\n")
+    gallery_site.images.annotate(tmp_path / "columns.csv")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"/picture/{gallery_site.id_of(path.name)}")
+    assert fact(page, name) == value
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_its_neighbours(page: Page, gallery_site: Site) -> None:
     key = gallery_site.id_of("05.jpg")
     page.goto(f"/picture/{key}")
