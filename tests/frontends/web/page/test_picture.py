@@ -35,7 +35,7 @@ def test_what_is_known_of_a_picture(page: Page, gallery_site: Site) -> None:
 
 
 def test_facts_of_any_length_stay_within_the_page(page: Page, gallery_site: Site, tmp_path: Path) -> None:
-    name, value = "c" * 60, "v" * 900
+    name, value = "c" * 60, "v" * 3000
     path = gallery_site.folder / "30.jpg"
     (tmp_path / "columns.csv").write_text(f"path,{name}\n{path},{value}\n")
     gallery_site.images.annotate(tmp_path / "columns.csv")
@@ -43,6 +43,8 @@ def test_facts_of_any_length_stay_within_the_page(page: Page, gallery_site: Site
     page.goto(f"/picture/{gallery_site.id_of(path.name)}")
     assert fact(page, name) == value
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.set_viewport_size({"width": 1280, "height": 800})
+    expect(page.locator("#detail-image")).to_be_in_viewport(ratio=0.9)
 
 
 def test_its_neighbours(page: Page, gallery_site: Site) -> None:
