@@ -148,6 +148,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "bytes that are no picture": lambda *_: b"no picture",
     "another type": lambda *_: 3.5,
     "too large to send": lambda shelf, _: noise(shelf.place / "noise.jpg"),
+    "an open file too large to send": lambda shelf, _: io.BytesIO(noise(shelf.place / "noise.jpg").read_bytes()),
     "a region of what is too large": lambda shelf, _: Query.image(
         noise(shelf.place / "noise.jpg"), region="10%,10%,30%,30%"
     ),

@@ -57,6 +57,7 @@ class Pictures:
                 data = content
         elif isinstance(source, (bytes, bytearray, memoryview)) or callable(getattr(source, "read", None)):
             path, data = IN_MEMORY, bytes_of(source, self._max_megapixels)
+            source = data
         else:
             return _as_png(load_region(source, region, self._max_megapixels)), None
         if is_raw(data, path):  # what it is depends on its name, and the server may lack the decoder
@@ -105,6 +106,8 @@ class Pictures:
         return PictureError(name_of(source), reason, retryable=getattr(error, "retryable", False))
 
     def _upload(self, source: ImageSource, region: Region | None) -> tuple[str, Region | None]:
+        if not isinstance(source, (str, os.PathLike)) and hasattr(source, "read"):
+            source = bytes_of(source, self._max_megapixels)  # it may be needed twice
         data, left = self._content(source, region)
         name = os.path.basename(name_of(source))
         try:
