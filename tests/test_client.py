@@ -128,6 +128,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "an array": lambda _, new: np.asarray(Image.open(new).convert("RGB")),
     "a region": lambda shelf, _: Query.image(shelf.folder / "05.png", region="33.3333333%,10%,50%,60.25%"),
     "a region outside": lambda _, new: Query.image(new, region="900,0,5,5"),
+    "a region of a large image": lambda *_: Query.image(draw_picture(3, (5100, 5000)), region="2550,0,2550,2500"),
     "words": lambda *_: Query.words("dog"),
     "unknown words": lambda *_: Query.words("xyzzy"),
     "a stored picture": lambda shelf, _: Query.stored(shelf.folder / "09.png"),
@@ -147,6 +148,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "bytes that are no picture": lambda *_: b"no picture",
     "another type": lambda *_: 3.5,
     "too large to send": lambda shelf, _: noise(shelf.place / "noise.jpg"),
+    "an open file too large to send": lambda shelf, _: io.BytesIO(noise(shelf.place / "noise.jpg").read_bytes()),
     "a region of what is too large": lambda shelf, _: Query.image(
         noise(shelf.place / "noise.jpg"), region="10%,10%,30%,30%"
     ),

@@ -145,9 +145,12 @@ class TestFiles:
         assert settings_of(load(text)) == settings_of(Config())
 
     def test_a_named_file_must_exist(self, tmp_path: Path) -> None:
-        for missing in ("nowhere.yaml", tmp_path):
+        for missing in ("nowhere.yaml", tmp_path, "x" * 300):
             with pytest.raises(ConfigError, match="no configuration file at"):
                 load_config(missing, environ={})
+
+    def test_a_model_whose_name_is_too_long_for_a_folder_is_none_here(self) -> None:
+        assert load(f"model: {{name: {'x' * 300}}}").model.name == "x" * 300
 
     @pytest.mark.parametrize(
         ("text", "expected"),

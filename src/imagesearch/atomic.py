@@ -1,9 +1,11 @@
-"""Files that are replaced as a whole: a full disk or a killed process leaves the previous one as it was."""
+"""Files and folders, replaced as a whole: a full disk or a killed process leaves the previous one as it was."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +49,43 @@ def replacing(final: Path) -> Iterator[Path]:
         replacement.commit()
     finally:
         replacement.discard()
+
+
+@contextlib.contextmanager
+def replacing_folder(final: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of another one if the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
+    """
+    fresh, former = _beside(final, "tmp"), _beside(final, "old")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if final.exists():
+            final.rename(former)
+        fresh.rename(final)
+    except OSError:
+        if former.exists() and not final.exists():
+            former.rename(final)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def require_place(folder: Path) -> None:
+    """Find out, before long work for it is done, whether :func:`replacing_folder` can make a folder.
+
+    Raises:
+        OSError: it cannot.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(_beside(folder, "tmp"))  # the name may be too long, or lead through a file or a closed folder
+    parent = next(above for above in folder.parents if os.path.lexists(above))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+
+
+def _beside(folder: Path, kind: str) -> Path:
+    return folder.with_name(f"{folder.name}.{os.getpid()}.{kind}")

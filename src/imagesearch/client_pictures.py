@@ -12,7 +12,7 @@ from imagesearch.client_connection import API, Connection, Form, TooLongError
 from imagesearch.errors import ImageSearchError, PictureError
 from imagesearch.images.files import IN_MEMORY, file_content
 from imagesearch.images.raw import is_raw
-from imagesearch.images.sources import ImageSource, bytes_of, load_image
+from imagesearch.images.sources import ImageSource, bytes_of
 from imagesearch.search.image_encoding import load_region
 from imagesearch.search.query import Region
 
@@ -47,17 +47,22 @@ class Pictures:
             PictureError: it cannot be read.
             UsageError: it is of another type.
         """
+        return self._content(source, None)[0]
+
+    def _content(self, source: ImageSource, region: Region | None) -> tuple[bytes, Region | None]:
+        """The same, and the region of it; one of what is not sent as it is, is cut here: sizes may differ."""
         if isinstance(source, (str, os.PathLike)):
             path = os.fsdecode(source)
             with file_content(path, self._max_megapixels) as (content, _):
                 data = content
         elif isinstance(source, (bytes, bytearray, memoryview)) or callable(getattr(source, "read", None)):
             path, data = IN_MEMORY, bytes_of(source, self._max_megapixels)
+            source = data
         else:
-            return _as_png(load_image(source, self._max_megapixels))
+            return _as_png(load_region(source, region, self._max_megapixels)), None
         if is_raw(data, path):  # what it is depends on its name, and the server may lack the decoder
-            return _as_png(load_image(source, self._max_megapixels))
-        return data
+            return _as_png(load_region(source, region, self._max_megapixels)), None
+        return data, region
 
     def batches(self, sources: Sequence[ImageSource]) -> Iterator[list[tuple[ImageSource, bytes]]]:
         """Pictures and their files, as many at a time as go into one request.
@@ -101,9 +106,12 @@ class Pictures:
         return PictureError(name_of(source), reason, retryable=getattr(error, "retryable", False))
 
     def _upload(self, source: ImageSource, region: Region | None) -> tuple[str, Region | None]:
-        data, name = self.content(source), os.path.basename(name_of(source))
+        if not isinstance(source, (str, os.PathLike)) and hasattr(source, "read"):
+            source = bytes_of(source, self._max_megapixels)  # it may be needed twice
+        data, left = self._content(source, region)
+        name = os.path.basename(name_of(source))
         try:
-            return self._send(data, name), region
+            return self._send(data, name), left
         except PictureError as error:
             raise self.error_of(source, error) from error
         except TooLongError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import types
 import typing
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from imagesearch.errors import ConfigError
-from imagesearch.images.find import Selection
+from imagesearch.images.find import Selection, reason_of
 from imagesearch.models import catalogue
 from imagesearch.settings import (
     DataSettings,
@@ -147,11 +148,16 @@ def _find_file(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) 
     chosen = file or environ.get(ENV_FILE)
     if chosen:
         path = _expanded(chosen).absolute()
-        if not path.is_file():
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            raise ConfigError(f"no configuration file at {str(path)!r}: {reason_of(error)}") from error
+        if not stat.S_ISREG(mode):
             raise ConfigError(f"no configuration file at {str(path)!r}")
         return path, False
     default = Path.cwd() / "config.yaml"
-    return (default, True) if default.is_file() else (None, False)
+    # Not default.is_file(): who works for another user may be in a folder that is closed to that one.
+    return (default, True) if os.path.isfile(default) else (None, False)
 
 
 def _expanded(path: str | os.PathLike[str]) -> Path:
@@ -216,7 +222,11 @@ def _anchor_paths(layer: dict[str, dict[str, Any]], base: Path) -> dict[str, dic
     for key in ("name", "classifier"):
         name = model.get(key)
         # "models/mine" may be a folder or a hub name; a folder that is there wins.
-        if isinstance(name, str) and name not in ("", *catalogue.PRESETS) and (base / _expanded(name)).is_dir():
+        if (
+            isinstance(name, str)
+            and name not in ("", *catalogue.PRESETS)
+            and os.path.isdir(base / _expanded(name))
+        ):
             model[key] = os.path.normpath(base / _expanded(name))
     return anchored
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagesearch.atomic import replacing_folder, require_place
 from imagesearch.config import Config
 from imagesearch.errors import UsageError
 from imagesearch.learning.outcomes import MAIN
@@ -330,12 +330,15 @@ def _place(config: Config, request: Request) -> Path:
     """The folder to write, if it may be written.
 
     Raises:
-        UsageError: it is there already.
+        UsageError: it is there already, or cannot be written.
     """
     stem = os.path.basename(os.path.abspath(os.path.expanduser(request.folder)))
     name = request.out or f"{stem}-{catalogue.slug(config.model.name)}"
     out = Path(os.path.abspath(os.path.expanduser(name)))
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    with _writing(out):
+        require_place(out)
+        is_taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    if is_taken:
         if not (out / REPORT).is_file():  # other folders are never replaced
             raise UsageError(
                 f"{str(out)!r} is there already, and was not made by 'imagesearch train': choose --out"
@@ -368,30 +371,19 @@ def _write(found: Training, labelled: LabelledPictures, network: LoadedModel, se
         classes=found.per_class,
         seed=seed,
     )
-    with _replacing_folder(out) as fresh:
+    with _writing(out), replacing_folder(out) as fresh:
         write_checkpoint(network, fresh)
         (fresh / "README.md").write_text(card, encoding="utf-8", errors="surrogateescape")
         (fresh / REPORT).write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="ascii")
 
 
 @contextmanager
-def _replacing_folder(out: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of another one if the block ends without an error.
-
-    Raises:
-        UsageError: it cannot be written; what was there is as it was.
+def _writing(out: Path) -> Iterator[None]:
     """
-    fresh, former = (out.with_name(f"{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    Raises:
+        UsageError: in place of an error of the file system.
+    """
     try:
-        fresh.mkdir(parents=True)
-        yield fresh
-        if out.exists():
-            out.rename(former)
-        fresh.rename(out)
+        yield
     except OSError as error:
-        if former.exists() and not out.exists():
-            former.rename(out)
         raise UsageError(f"cannot write {str(out)!r}: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)

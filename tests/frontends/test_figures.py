@@ -162,6 +162,11 @@ def test_a_display_opens_a_window(plain: list[str], monkeypatch: pytest.MonkeyPa
     assert plt.get_fignums() == []
 
 
+def test_default_names_of_long_names_can_be_written(tmp_path: Path) -> None:
+    name = figures.default_name("classify", str(tmp_path / ("\u732b" * 83 + ".jpg")))
+    assert name == "imagesearch-classify-" + "\u732b" * 60 + ".png"
+
+
 def test_a_second_figure_of_the_same_name_does_not_replace_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "show", lambda figure: False)
     page = figures.labels_figure([])

@@ -90,6 +90,14 @@ class TestScans:
         path = write(tmp_path / "p.jpg", encoded(corners(), "JPEG", exif=exif))
         assert load_image(path).size == corners().size
 
+    def test_what_lies_in_segments_or_behind_the_picture_has_none(
+        self, tmp_path: Path, progressive: bytes
+    ) -> None:
+        film = b"ftypmp42" + b"\xff\xda" * 1000  # as phones put one behind a photograph
+        segment = b"\xff\xe5" + struct.pack(">H", 2002) + b"\xff\xda" * 1000
+        path = write(tmp_path / "p.jpg", progressive[:2] + segment + progressive[2:] + film)
+        assert load_image(path).size == (1500, 1000)
+
 
 @pytest.mark.parametrize(
     "profile",

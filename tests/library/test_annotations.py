@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,6 +110,17 @@ def test_paths_through_a_link(database: VectorDatabase, spec: Specs, tmp_path: P
     assert [len(matching(collection, Filter(expression=f"stars == {n}"))) for n in (5, 4, 3)] == [1, 1, 0]
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of files are valid text there")
+def test_names_that_are_no_valid_text(database: VectorDatabase, spec: Specs, tmp_path: Path) -> None:
+    record = ImageRecord(os.fsdecode(b"/p/caf\xe9.jpg"), root="/p", content_hash="h")
+    collection = database.create(spec(), fingerprint(8))
+    collection.upsert([record], clustered(1, 8))
+    (tmp_path / "t.csv").write_bytes(b"path,kind\n/p/caf\xe9.jpg,caf\xc3\xa9\n")
+    report = annotate(collection, read_annotations(str(tmp_path / "t.csv")))
+    assert (report.pictures, report.unmatched) == (1, ())
+    assert parse_annotations(collection.fetch([record.id])[0][0].annotations) == {"kind": "café"}
+
+
 def test_parquet_keeps_types(collection: Collection, tmp_path: Path) -> None:
     table = pa.table(
         {"path": [row.path for row in ROWS[:3]], "good": [True, False, None], "score": [1, 2.5, float("nan")]}
@@ -152,7 +164,9 @@ def test_tables_that_cannot_be_joined(tmp_path: Path, text: str, said: str) -> N
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    for name, content in (("gone.csv", None), ("bad.csv", b"path,a\n\xff\xfe,1"), ("bad.parquet", b"PAR1")):
+    latin1, utf16 = "path,a\nx,café".encode("latin-1"), "path,a\nx,1".encode("utf-16")
+    files = {"gone.csv": None, "1.csv": latin1, "16.csv": utf16, "bad.parquet": b"PAR1"}
+    for name, content in files.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError, match="cannot read"):

@@ -92,6 +92,7 @@ def _key(path: Path, root: Path) -> tuple[str, str]:
 @given(st.lists(labels, unique=True))
 def test_folders_are_safe_and_different(wanted: list[str | None]) -> None:
     folders = FolderNames()
+    assert [folders[label] for label in ("caf\u00e9", "cafe\u0301")] == ["caf\u00e9", "cafe\u0301-2"]
     found = [folders[label] for label in wanted]
     assert len({name.casefold() for name in found}) == len(wanted)
     assert found == [folders[label] for label in wanted]

@@ -122,6 +122,12 @@ class TestCache:
         assert not is_here(str(tmp_path / "empty"))
 
 
+def test_a_folder_that_the_file_system_does_not_show(no_network: None) -> None:
+    with pytest.raises(ModelError, match=r"no model folder at 'x+': file name too long"):
+        find_checkpoint("x" * 300)
+    assert not is_here("x" * 300)
+
+
 @pytest.mark.parametrize(
     "name",
     ["./mine", "../mine", "/nowhere/mine", "a/b/c", "mine/", "-x", "a--b/c", "org/na me", "~/mine", "", "a..b"],

@@ -22,8 +22,8 @@ from imagesearch.records import Fingerprint, ImageRecord, picture_id
 from imagesearch.search import image_encoding as encoding_module
 from imagesearch.search.answers import answer
 from imagesearch.search.confidence import learn
-from imagesearch.search.image_encoding import ImageReading, Preprocessed, embed_images
-from imagesearch.search.query import Kind, Part, Query, SearchOptions
+from imagesearch.search.image_encoding import ImageReading, Preprocessed, embed_images, load_region
+from imagesearch.search.query import Kind, Part, Query, Region, SearchOptions
 from imagesearch.search.vectors import QueryEncoder, QueryVector, combinations
 from imagesearch.stores.base import Vectors
 from imagesearch.stores.memory import MemoryCollection, MemoryDatabase
@@ -183,6 +183,20 @@ def test_a_region_is_what_is_cut_out_by_hand(network: MeanColour, encoder: Query
     assert isinstance(got, QueryVector)
     (by_hand,) = embed_images(network, [image.crop((20, 0, 40, 20))])
     assert got.vectors[0] == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_region_in_pixels_is_of_the_picture_as_it_is_before_it_is_made_smaller(tmp_path: Path) -> None:
+    image = Image.new("RGB", (6400, 4000), "red")
+    image.paste((0, 0, 255), (1600, 2000, 3200, 4000))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # 4000 x 6400 upright: the blue part comes from 0,1600
+    image.save(tmp_path / "large.jpg", exif=exif)
+    for source in (tmp_path / "large.jpg", Image.open(tmp_path / "large.jpg")):
+        cut = load_region(source, Region.parse("0,1600,2000,1600"), 200)
+        assert cut.width / cut.height == pytest.approx(5 / 4, rel=1e-2)
+        assert cut.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)) == (0, 0, 254)
+        with pytest.raises(PictureError, match="outside the picture of 4000 x 6400 pixels"):
+            load_region(source, Region.parse("4000,0,9,9"), 200)
 
 
 def test_pages_thresholds_and_dates(collection: MemoryCollection, encoder: QueryEncoder) -> None:

@@ -49,6 +49,14 @@ def test_lengths_are_those_of_the_collection() -> None:
     assert found[0].vectors == pytest.approx(VECTORS[2:3] * 3)
 
 
+def test_accents_are_the_same_in_letters_and_behind_them() -> None:
+    made = MemoryDatabase().create(CollectionSpec("photos"), FINGERPRINT)
+    made.upsert([ImageRecord("/1", annotations=json.dumps({"label": "Cafe\u0301"}))], VECTORS[:1])
+    found = words_by_labels(made, ["caf\u00e9"])
+    assert found is not None
+    assert found[0].vectors == pytest.approx(VECTORS[:1])
+
+
 def test_what_is_no_label_means_nothing() -> None:
     assert words_by_labels(collection(), ["felix", "garfield"]) is None
 

@@ -200,6 +200,10 @@ def test_a_folder_nobody_can_write() -> None:
         opened("/proc/pictures.db").create(spec_of(), fingerprint())
 
 
+def test_a_name_that_no_folder_can_have_is_none_there(tmp_path: Path) -> None:
+    assert "not there yet" in opened(str(tmp_path / f"{'x' * 300}.db")).engine
+
+
 def test_a_question_does_not_make_a_database(tmp_path: Path) -> None:
     file = tmp_path / "mistyped.db"
     database = opened(str(file))

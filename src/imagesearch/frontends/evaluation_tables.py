@@ -25,7 +25,7 @@ class Table(NamedTuple):
 
     Attributes:
         title: one line.
-        columns: title -> ``"left"`` or ``"right"``.
+        columns: title -> ``"left"``, ``"right"`` or ``"fold"``: left, and long texts make no numbers give way.
         rows: texts.
         note: a line below, or empty.
     """
@@ -145,7 +145,7 @@ def _classes(report: LabelReport, prefix: str) -> Table:
     rows = [
         [label, f"{values['queries']:.0f}", *(f"{values[name]:.3f}" for name in names)] for label, values in shown
     ]
-    return Table(title, _sides(["class", "queries", *names], left=1), rows)
+    return Table(title, {"class": "fold", **_sides(["queries", *names], left=0)}, rows)
 
 
 def _copies(report: CopiesReport, prefix: str) -> Table:

@@ -39,6 +39,8 @@ MAX_DRAWN = 60
 # Parts of a query, one below the other.
 MAX_PARTS = 4
 
+# Bytes of a picture's name in that of its figure, which gets a number and, while it is written, another ending.
+_LONGEST_STEM = 180
 _FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".pdf": "pdf", ".svg": "svg"}
 
 _INK, _FAINT, _EDGE, _EMPTY, _TRACK = "#1c2430", "#6b7686", "#d5dae1", "#eef0f3", "#e6eaef"
@@ -152,7 +154,10 @@ def _free_name(name: str) -> str:
 
 def default_name(command: str, picture: str) -> str:
     """The name of a figure's file if none is given: ``imagesearch-<command>-<picture's stem>.png``."""
-    return f"imagesearch-{command}-{Path(os.path.abspath(picture)).stem or 'figure'}.png"
+    stem = Path(os.path.abspath(picture)).stem or "figure"
+    while len(os.fsencode(stem)) > _LONGEST_STEM:
+        stem = stem[:-1]
+    return f"imagesearch-{command}-{stem}.png"
 
 
 def figure_format(name: str) -> str:

@@ -107,7 +107,7 @@ def _add_visualize(parser: argparse.ArgumentParser) -> None:
 
 def _config(given: argparse.Namespace) -> str | None:
     """The settings file: as told, as found by the package, or else the checkout's."""
-    if given.config or os.environ.get("IMAGESEARCH_CONFIG") or Path("config.yaml").is_file():
+    if given.config or os.environ.get("IMAGESEARCH_CONFIG") or os.path.isfile("config.yaml"):
         chosen: str | None = given.config
         return chosen
     checkouts = Path(__file__).resolve().parents[3] / "config.yaml"

@@ -49,7 +49,7 @@ def training_tables(found: Training) -> list[Table]:
         [name, f"{row['pictures']:.0f}", *(f"{row[key]:.3f}" for key in ("precision", "recall", "F1"))]
         for name, row in worst
     ]
-    sides = {"class": "left", **dict.fromkeys(("pictures", "precision", "recall", "F1"), "right")}
+    sides = {"class": "fold", **dict.fromkeys(("pictures", "precision", "recall", "F1"), "right")}
     shown = f"the {len(worst)} worst of {len(found.per_class):,} classes"
     return [methods, Table(f"{found.winner.name}: {shown}", sides, rows)]
 

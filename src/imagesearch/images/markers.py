@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 # JPEG (ITU-T T.81, table B.1).
-_SOI, _SOS = b"\xff\xd8", b"\xff\xda"
+_SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
+# What begins a segment: not a byte of a scan, a restart within one, or what fills up.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # A progressive JPEG has about ten scans, those that were optimised at length some fifty. The decoder goes over all
@@ -28,10 +31,19 @@ def too_many_scans(data: bytes, width: int, height: int) -> int | None:
     """
     if not data.startswith(_SOI) or not _has_several_scans(data):
         return None
-    scans = data.count(_SOS)  # within a scan these bytes do not occur; a thumbnail may add one
+    scans = _scans(data)
     megapixels = max(width * height / 1e6, 0.01)
     allowed = min(_MOST_SCANS, max(_USUAL_SCANS, _MEGAPIXEL_SCANS / megapixels))
     return scans if scans > allowed else None
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has; what its segments hold and what lies behind it, such as a film, has none."""
+    scans, position = 0, len(_SOI)
+    while (found := _MARKER.search(data, position)) and found[0] != _EOI:
+        scans += found[0] == _SOS
+        position = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+    return scans
 
 
 def _has_several_scans(data: bytes) -> bool:

@@ -19,6 +19,7 @@ from imagesearch.images.files import (
     upright_rgb,
 )
 from imagesearch.images.find import reason_of
+from imagesearch.images.metadata import upright_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,8 @@ def load_image(
 ) -> Image.Image:
     """A picture, in any form that is accepted, as an upright RGB :class:`PIL.Image.Image`.
 
+    Large ones come out smaller, see :func:`decode`.
+
     Args:
         source: a path, the bytes of a file, a file open for reading bytes, a Pillow image (these stay open), or a
             uint8 array of shape (height, width) or (height, width, 3 or 4).
@@ -44,17 +47,26 @@ def load_image(
         PictureError: it cannot be read or decoded, or the file exceeds the bound.
         UsageError: it is of another type, or an array of another type or shape.
     """
+    return load_with_size(source, max_megapixels, shortest)[0]
+
+
+def load_with_size(
+    source: ImageSource, max_megapixels: float = MAX_MEGAPIXELS, shortest: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """:func:`load_image`, and the picture's width and height in pixels before anything made it smaller."""
     import numpy as np
     from PIL import Image
 
     if isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
         with file_content(name, max_megapixels) as (data, _), open_image(data, name, max_megapixels) as image:
-            return decode(image, name, shortest)
+            size = upright_size(image)
+            return decode(image, name, shortest), size
     if isinstance(source, (bytes, bytearray, memoryview)) or callable(getattr(source, "read", None)):
         data = bytes_of(source, max_megapixels)
         with open_image(data, IN_MEMORY, max_megapixels) as image:
-            return decode(image, IN_MEMORY, shortest)
+            size = upright_size(image)
+            return decode(image, IN_MEMORY, shortest), size
     if isinstance(source, np.ndarray):
         shape_is_right = source.ndim in (2, 3) and source.shape[2:] in ((), (3,), (4,)) and source.size
         if source.dtype != np.uint8 or not shape_is_right:
@@ -67,7 +79,7 @@ def load_image(
         raise UsageError(
             f"expected a path, bytes, an open file, a Pillow image or a uint8 array, got {type(source).__name__}"
         )
-    return upright_rgb(source, IN_MEMORY)
+    return upright_rgb(source, IN_MEMORY), upright_size(source)
 
 
 def several(images: Iterable[Source]) -> Iterable[Source]:

@@ -227,7 +227,8 @@ def _column_name(file: str, name: str) -> str:
 
 def _read_csv(file: str) -> dict[str, list[Value | None]]:
     try:
-        with open(file, encoding="utf-8-sig", newline="") as opened:
+        # Names of files may be of any bytes; what else is no text is refused below.
+        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
             head = opened.read(4096)
             opened.seek(0)
             reader = csv.reader(opened, delimiter=max(",;\t", key=head.partition("\n")[0].count))
@@ -241,7 +242,14 @@ def _read_csv(file: str) -> dict[str, list[Value | None]]:
     cells = {
         name: [line[place] if place < len(line) else "" for line in lines] for place, name in enumerate(header)
     }
+    if not all(map(_is_text, (*header, *(cell for name in cells if name not in JOINS for cell in cells[name])))):
+        raise UsageError(f"cannot read {file!r}: it is not UTF-8 text; save it as such")
     return {name: _typed(values) if name not in JOINS else list(values) for name, values in cells.items()}
+
+
+def _is_text(cell: str) -> bool:
+    """Whether all of its bytes were UTF-8."""
+    return cell.isascii() or not any("\udc80" <= char <= "\udcff" for char in cell)
 
 
 def _typed(cells: Sequence[str]) -> list[Value | None]:

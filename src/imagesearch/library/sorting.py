@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import time
+import unicodedata
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -32,13 +33,13 @@ UNSURE = "unsure"
 # What one of the systems does not allow in names, or shells and terminals stumble over.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\ud800-\udfff]+')
 # Names that Windows keeps for devices, whatever their ending.
-_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_DEVICES = re.compile(r"\A(con|prn|aux|nul|com\d|lpt\d)( *\..*)?\Z", re.IGNORECASE)
 # In bytes; files below have long names, too, and a number may be added.
 _MAX_FOLDER = 120
 
 
 class FolderNames:
-    """Names of folders for labels: safe on every system, and different for different labels, whatever the case."""
+    """Names of folders for labels: safe on every system; different for different labels, in capitals or not."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -51,26 +52,31 @@ class FolderNames:
         if label not in self._names:
             name = safe_name(label)
             numbered = (f"{name}-{number}" for number in itertools.count(2))
-            free = next(each for each in itertools.chain([name], numbered) if each.casefold() not in self._taken)
+            free = next(each for each in itertools.chain([name], numbered) if folded(each) not in self._taken)
             self._names[label] = free
-            self._taken.add(free.casefold())
+            self._taken.add(folded(free))
         return self._names[label]
 
 
-def safe_name(label: str) -> str:
-    """A label as the name of a folder.
+def folded(name: str) -> str:
+    """What is the same for names that some systems take for one: capitals or not, accents in letters or behind."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def safe_name(label: str, most_bytes: int = _MAX_FOLDER) -> str:
+    """A label as the name of a folder; or any text as the name of a file.
 
     Examples:
-        >>> safe_name("cat/dog: both?"), safe_name("../x"), safe_name("nul"), safe_name(" ")
-        ('cat_dog_ both_', '_._x', 'nul_', '_')
+        >>> safe_name("cat/dog: both?"), safe_name("../x"), safe_name("nul"), safe_name("nul.x"), safe_name(" ")
+        ('cat_dog_ both_', '_._x', 'nul_', 'nul_.x', '_')
     """
-    text = _UNSAFE.sub("_", label)
+    text = _UNSAFE.sub("_", label).strip().rstrip(". ")
     if text.startswith("."):  # hidden, or the folder above
         text = f"_{text[1:]}"
-    while len(text.encode()) > _MAX_FOLDER:
+    text = _DEVICES.sub(r"\1_\2", text)
+    while len(text.encode()) > most_bytes:
         text = text[:-1]
-    text = text.strip().rstrip(". ")
-    return f"{text}_" if not text or _DEVICES.fullmatch(text) else text
+    return text.rstrip(". ") or "_"
 
 
 class Sorter:

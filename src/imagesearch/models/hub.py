@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import queue
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from imagesearch.errors import HubUnreachableError, ModelError
+from imagesearch.images.find import reason_of
 from imagesearch.models import catalogue
 from imagesearch.models.digests import file_digest
 
@@ -80,7 +83,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         HubUnreachableError: it is not on this machine and the hub does not answer.
     """
     path = Path(name).expanduser()
-    if name and path.is_dir():
+    if name and _is_folder(path):
         name = catalogue.display_name(_preset_of(path) or str(path.absolute()))
         return Checkpoint(name, path, *_revisions(path))
     if path.is_absolute() or not _HUB_NAME.fullmatch(name):
@@ -92,6 +95,19 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     return Checkpoint(name, folder, folder.name)
 
 
+def _is_folder(path: Path) -> bool:
+    """
+    Raises:
+        ModelError: the file system does not say.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise ModelError(f"no model folder at {str(path)!r}: {reason_of(error)}") from error
+
+
 def is_hub_name(name: str) -> bool:
     """Whether a repository of the hub can have this name."""
     return _HUB_NAME.fullmatch(name) is not None
@@ -100,7 +116,7 @@ def is_hub_name(name: str) -> bool:
 def is_here(name: str) -> bool:
     """Whether a checkpoint can be loaded without the hub: a complete folder, or complete in its cache."""
     path = Path(name)
-    return _complete(path) if path.is_dir() else _cached(name, None) is not None
+    return _complete(path) if os.path.isdir(path) else _cached(name, None) is not None
 
 
 def require_tokenizer(checkpoint: Checkpoint) -> None:

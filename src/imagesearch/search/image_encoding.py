@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.images.files import IN_MEMORY, MAX_MEGAPIXELS
 from imagesearch.images.pipeline import SECONDS_PER_IMAGE, batches, decode_ahead
-from imagesearch.images.sources import ImageSource, load_image
+from imagesearch.images.sources import ImageSource, load_image, load_with_size
 from imagesearch.records import Skipped
 from imagesearch.search.query import Part, Region
 from imagesearch.stores.base import Vectors
@@ -126,9 +126,9 @@ def load_region(
     if region is None:
         return load_image(source, max_megapixels, shortest)
     # Cut from the whole picture: at a fraction of its size too little might be left.
-    whole = load_image(source, max_megapixels)
+    whole, size = load_with_size(source, max_megapixels)
     try:
-        return region.cut(whole)
+        return region.cut(whole, size)
     except UsageError as error:
         name = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else IN_MEMORY
         raise PictureError(name, str(error)) from error

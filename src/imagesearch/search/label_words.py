@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ def words_by_labels(collection: Collection, texts: Sequence[str]) -> list[WordQu
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    # As names of folders on macOS, labels may have accents behind their letters, which keyboards put into them.
+    return unicodedata.normalize("NFC", " ".join(text.split())).casefold()
 
 
 def _weight(score: Any) -> float:

@@ -75,18 +75,23 @@ class Region:
         sign = "%" if self.is_share else ""
         return ",".join(f"{value:g}{sign}" for value in (self.left, self.top, self.width, self.height))
 
-    def cut(self, image: Image.Image) -> Image.Image:
+    def cut(self, image: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
         """That part of an upright picture, as far as it lies within it.
+
+        Args:
+            size: width and height in pixels of the picture itself, where ``image`` is made smaller.
 
         Raises:
             UsageError: it lies outside.
         """
-        across, down = (image.width / 100, image.height / 100) if self.is_share else (1.0, 1.0)
+        size = size or image.size
+        width, height = (100, 100) if self.is_share else size
+        across, down = image.width / width, image.height / height
         left, top = self.left * across, self.top * down
         right, bottom = min(left + self.width * across, image.width), min(top + self.height * down, image.height)
         box = (round(left), round(top), round(right), round(bottom))
         if box[0] >= box[2] or box[1] >= box[3]:
-            raise UsageError(f"region {self} lies outside the picture of {image.width} x {image.height} pixels")
+            raise UsageError(f"region {self} lies outside the picture of {size[0]} x {size[1]} pixels")
         return image.crop(box)
 
 

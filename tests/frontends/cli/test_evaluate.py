@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -95,6 +96,19 @@ def test_tables_figure_and_page(run: Run, classes: Path) -> None:
     assert len(links.addresses) > 12 * 10  # the worst queries with what they found
     assert "blue &lt;b&gt;" in text
     assert "<b>" not in text
+
+
+def test_long_names_of_classes_cut_no_numbers(run: Run, classes: Path, tmp_path: Path) -> None:
+    shutil.copytree(classes, tmp_path / "copy")
+    (tmp_path / "copy" / "green").rename(tmp_path / "copy" / ("g" * 210))
+    done = run("evaluate", tmp_path / "copy", "--rerank", "none")
+    assert done.code == 0
+    assert "precision@10" in done.out
+    assert "…" not in done.out
+    done = run("train", tmp_path / "copy", "--out", tmp_path / "model", "--force")
+    assert done.code == 0
+    assert re.search(r"g{100,} +\d +[01]\.\d{3} +[01]\.\d{3} +[01]\.\d{3}", done.out)
+    assert "…" not in done.out
 
 
 def test_without_labels_copies_must_find_their_originals(run: Run, classes: Path) -> None:

@@ -67,6 +67,18 @@ def trained(classes: Path, tmp_path_factory: pytest.TempPathFactory, runner: Cli
     return folder
 
 
+@pytest.mark.parametrize("out", ["file/model", "x" * 300])
+def test_what_cannot_be_written_is_known_before_training(
+    run: Run, classes: Path, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").touch()
+    monkeypatch.setattr(training, "read_labelled", lambda *_, **__: pytest.fail("read"))
+    done = run("train", classes, "--out", out)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("imagesearch: error: cannot write ")
+    assert done.err.count("\n") == 1
+
+
 @pytest.fixture
 def mine(trained: Path) -> Path:
     """A copy of it, ``mine``, which may be changed."""

@@ -437,6 +437,24 @@ def test_files_of_one_name_have_several_in_an_archive() -> None:
     ]
 
 
+def test_names_in_an_archive_can_be_names_on_every_system() -> None:
+    used: set[str] = set()
+    names = {
+        "a: why?.jpg": "a_ why_.jpg",
+        "con.jpg": "con_.jpg",
+        "AUX": "AUX_",
+        "dots. .": "dots",
+        "\u200b.jpg": "picture.jpg",
+        "caf\u00e9.jpg": "caf\u00e9.jpg",
+        "cafe\u0301.jpg": "cafe\u0301 (2).jpg",
+        "x" * 251 + ".jpg": "x" * 196 + ".jpg",
+        "X" * 251 + ".jpg": "X" * 196 + " (2).jpg",
+        "\u732b" * 83 + ".jpg": "\u732b" * 83 + ".jpg",
+        "\u732b" * 83 + ".JPG": "\u732b" * 82 + " (2).JPG",
+    }
+    assert {name: unused_name(name, used) for name in names} == names
+
+
 @pytest.mark.parametrize("ids", ["", "ids=x", "ids=-1", "&".join(["ids=1"] * 201)])
 def test_an_archive_is_of_some_pictures_and_not_of_too_many(gallery: Gallery, ids: str) -> None:
     assert gallery.server.get(f"/api/v1/archive?{ids}").status == 422

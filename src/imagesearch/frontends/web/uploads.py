@@ -167,6 +167,7 @@ class Uploads:
 
 
 def tidy_name(name: str) -> str:
-    """The last part of a file's name, without characters that cannot be printed."""
+    """The last part of a file's name, without characters that cannot be printed; a long one keeps its ending."""
     last = os.path.basename(name.replace("\\", "/"))
-    return "".join(char for char in last if char.isprintable())[:_MOST_NAME] or "picture"
+    stem, ending = ("".join(filter(str.isprintable, part)) for part in os.path.splitext(last))
+    return f"{(stem or 'picture')[: max(1, _MOST_NAME - len(ending))]}{ending}"[:_MOST_NAME]

@@ -70,7 +70,7 @@ class LiteDatabase:
     @property
     def engine(self) -> str:
         """Human-readable engine name, e.g. ``"Milvus Lite 3.2.2 at /data/photos.db"``."""
-        absent = "" if self._mine or self.path.exists() else " (not there yet)"
+        absent = "" if self._mine or os.path.exists(self.path) else " (not there yet)"
         return f"Milvus Lite {version('milvus-lite')} at {self.path}{absent}"
 
     @property

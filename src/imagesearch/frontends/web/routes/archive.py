@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from imagesearch.frontends.web.responses import ServedBy, problems
 from imagesearch.frontends.web.routes.pictures import file_of
 from imagesearch.frontends.web.schemas import PictureId
 from imagesearch.frontends.web.uploads import NotFoundError, tidy_name
+from imagesearch.library.placing import MAX_NAME
+from imagesearch.library.sorting import folded, safe_name
 from imagesearch.records import ImageRecord
 
 router = APIRouter(tags=["pictures"])
@@ -79,11 +82,13 @@ def _archived(backend: Backend, records: Sequence[ImageRecord]) -> Iterator[byte
 
 
 def unused_name(name: str, used: set[str]) -> str:
-    """A name that no other file of the archive has, in capitals or not, and that is a name everywhere."""
-    stem, ending = os.path.splitext(tidy_name(name))
-    name, count = stem + ending, 1
-    while name.casefold() in used:
-        count += 1
-        name = f"{stem} ({count}){ending}"
-    used.add(name.casefold())
-    return name
+    """A name that no other file of the archive has, however it is written, and that is a name everywhere."""
+    stem, ending = os.path.splitext(safe_name(tidy_name(name), MAX_NAME))
+    for number in itertools.count(1):
+        tail = ending if number == 1 else f" ({number}){ending}"
+        while len(f"{stem}{tail}".encode()) > MAX_NAME:
+            stem = stem[:-1]
+        if (key := folded(f"{stem}{tail}")) not in used:
+            used.add(key)
+            return f"{stem}{tail}"
+    raise AssertionError("the numbers are without end")
