@@ -217,6 +217,13 @@ def test_files_and_labels(images: ImageSearch) -> None:
         ]
 
 
+def test_accents_within_or_behind_letters_are_the_same_label(images: ImageSearch) -> None:
+    with LabelSession(images) as session:
+        for question, label in zip(session.next(2), ("caf\u00e9", "cafe\u0301"), strict=True):
+            session.give(question.id, label)
+        assert {label for _, label in session.labelled()} == {"caf\u00e9"}
+
+
 @pytest.mark.parametrize("label", ["", "  ", "a\x1b[31m", "x" * 201])
 def test_what_is_no_label(label: str) -> None:
     with pytest.raises(UsageError, match="cannot be a label"):

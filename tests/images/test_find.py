@@ -35,8 +35,8 @@ def names(root: Path, selection: Selection = Selection()) -> list[str]:  # noqa:
 
 class TestFind:
     def test_sorted_folder_by_folder_with_extensions_of_any_case(self, tmp_path: Path) -> None:
-        root = tree(tmp_path / "in", "b.JPG", "a.png", "notes.txt", "z/1.webp", "m/2.HEIC", "m/k/3.tif")
-        assert names(root) == ["a.png", "b.JPG", "m/2.HEIC", "m/k/3.tif", "z/1.webp"]
+        root = tree(tmp_path / "in", "b.JPG", "a.png", "notes.txt", "z/1.webp", "m/2.HEIC", "m/k/3.tif", "n.MPO")
+        assert names(root) == ["a.png", "b.JPG", "n.MPO", "m/2.HEIC", "m/k/3.tif", "z/1.webp"]
 
     def test_relative_roots_give_absolute_paths(self, tmp_path: Path) -> None:
         Path("here").mkdir()

@@ -18,7 +18,7 @@ from imagesearch.records import Skipped
 # One per line would fill a page.
 EXTENSIONS = frozenset(
     ".apng .avif .bmp .dib .gif .heic .heif .hif .ico .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx"  # noqa: SIM905
-    " .pbm .pfm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+    " .mpo .pbm .pfm .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
 # What cameras write beside or instead of a JPEG, as LibRaw reads it.
 RAW_EXTENSIONS = frozenset(

@@ -7,6 +7,7 @@ here.
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,12 +82,12 @@ def change(
 
 
 def tidy_label(label: str) -> str:
-    """A label without superfluous blanks.
+    """A label without superfluous blanks, and with its accents within the letters (Unicode's NFC).
 
     Raises:
         UsageError: it is empty, too long, or has control characters.
     """
-    tidy = " ".join(label.split())
+    tidy = _composed(" ".join(label.split()))
     if not tidy or len(tidy) > _LONGEST_LABEL or not tidy.isprintable():
         raise UsageError(f"{label[:80]!r} cannot be a label: it has 1 to {_LONGEST_LABEL} printable characters")
     return tidy
@@ -95,7 +96,11 @@ def tidy_label(label: str) -> str:
 def given_label(annotations: Mapping[str, Any]) -> str | None:
     """The label that a person gave; None if there is none, or only one of a model."""
     label = annotations.get(LABEL)
-    return None if label is None or SCORE in annotations or not str(label).strip() else str(label)
+    return None if label is None or SCORE in annotations or not str(label).strip() else _composed(str(label))
+
+
+def _composed(label: str) -> str:
+    return unicodedata.normalize("NFC", label)
 
 
 def labelled(record: ImageRecord, label: str) -> ImageRecord:
