@@ -533,6 +533,24 @@ class TestTransport:
         with answering(reply) as url, Client(url) as client:
             assert [client.place for _ in range(3)] == ["here"] * 3
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process can be forked here")
+    def test_a_forked_process_has_connections_of_its_own(self) -> None:
+        seen: list[tuple[str, int]] = []
+
+        def reply(handler: Any) -> None:
+            seen.append(handler.client_address)
+            send(handler, 200, b'{"place": "here"}')
+
+        with answering(reply) as url, Client(url) as client:
+            assert client.place == "here"
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if client.place == client.place == "here" else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert client.place == "here"
+        ours, theirs, again, last = seen
+        assert ours == last != theirs == again
+
     @pytest.mark.parametrize(
         ("status", "body", "message"),
         [

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import ipaddress
 import json
+import os
 import re
 import secrets
 import threading
@@ -87,6 +88,7 @@ class Connection:
             self._headers["Authorization"] = f"Bearer {token}"
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def get(self, path: str) -> Any:
         """The JSON at a path.
@@ -183,6 +185,10 @@ class Connection:
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer; its connection is kept if the answer was read to its end."""
         headers = self._headers if kind is None else {**self._headers, "Content-Type": kind}
+        if self._process != os.getpid():
+            # This process was forked off, and its parent goes on using these: each would read the other's answers.
+            # A thread that is not here may have held the lock.
+            self._idle, self._lock, self._process = [], threading.Lock(), os.getpid()
         # The server may have closed a connection that was kept; what must not be sent twice goes over a new one.
         connection = self._kept() if repeatable else None
         is_new = connection is None
