@@ -577,7 +577,8 @@ class TestTransport:
         """They are asked for again, a bounded number of times."""
         job = {"id": "7", "state": "running", "progress": {"stage": "encode", "done": 1, "total": 2}}
         ended = {**job, "state": "failed", "problem": None, "error": "an error of the program"}
-        news = iter([b"", b": still there\n\n", b"event: job\ndata: %s\n\n" % json.dumps(ended).encode()])
+        last = b"event: job\ndata: %s\n\n" % json.dumps(ended).encode()
+        news = iter([b"", b": still there\n\n", last[:40], last[:17], last])
 
         def reply(handler: Any) -> None:
             if handler.path.endswith("/events"):

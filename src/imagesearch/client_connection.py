@@ -148,7 +148,7 @@ class Connection:
         raise AssertionError("the last attempt ends the loop")
 
     def lines(self, path: str, timeout: float) -> Iterator[bytes]:
-        """The lines of an answer as they come, on a connection of its own, which is closed with the iterator.
+        """The whole lines of an answer as they come, on a connection of its own, closed with the iterator.
 
         Args:
             timeout: seconds of silence.
@@ -168,7 +168,7 @@ class Connection:
                     line = answer.readline()
                 except (OSError, http.client.HTTPException) as error:
                     raise self._unreachable(error) from error
-                if not line:
+                if not line.endswith(b"\n"):  # the end, or where the connection broke off
                     return
                 yield line
 
