@@ -147,6 +147,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "bytes that are no picture": lambda *_: b"no picture",
     "another type": lambda *_: 3.5,
     "too large to send": lambda shelf, _: noise(shelf.place / "noise.jpg"),
+    "an open file that is too large": lambda shelf, _: io.BytesIO(noise(shelf.place / "noise.jpg").read_bytes()),
     "a region of what is too large": lambda shelf, _: Query.image(
         noise(shelf.place / "noise.jpg"), region="10%,10%,30%,30%"
     ),
@@ -272,6 +273,16 @@ class TestPictures:
         assert (ours.dtype, ours.shape) == (np.float32, (3, 320))
         np.testing.assert_array_equal(ours, theirs)
         assert client.embed([]).shape == (0, 320)
+
+    def test_vectors_of_what_is_too_large_to_send(self, shelf: Shelf, client: Client, new: Path) -> None:
+        large = noise(shelf.place / "noise.jpg")
+        for files in ([large], [new, io.BytesIO(large.read_bytes()), large, new]):
+            ours = client.embed(files)
+            again = [large if isinstance(file, io.BytesIO) else file for file in files]
+            np.testing.assert_array_equal(ours, shelf.images.embed(again))
+        pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+        with pytest.raises(PictureError, match=r"is too large for the server, which takes 400,000 bytes"):
+            client.embed([pixels])
 
     def test_vectors_of_what_is_no_picture(self, shelf: Shelf, client: Client, new: Path) -> None:
         half = shelf.place / "half.png"

@@ -47,11 +47,12 @@ class Pictures:
             PictureError: it cannot be read.
             UsageError: it is of another type.
         """
+        source = self._readable_again(source)
         if isinstance(source, (str, os.PathLike)):
             path = os.fsdecode(source)
             with file_content(path, self._max_megapixels) as (content, _):
                 data = content
-        elif isinstance(source, (bytes, bytearray, memoryview)) or callable(getattr(source, "read", None)):
+        elif isinstance(source, (bytes, bytearray, memoryview)):
             path, data = IN_MEMORY, bytes_of(source, self._max_megapixels)
         else:
             return _as_png(load_image(source, self._max_megapixels))
@@ -69,7 +70,10 @@ class Pictures:
         batch: list[tuple[ImageSource, bytes]] = []
         size = _BESIDE
         for source in sources:
-            data = self.content(source)
+            again = self._readable_again(source)
+            data = self.content(again)
+            if _BESIDE + len(data) > most and len(data := self._pixels(again, None)) + _BESIDE > most:
+                raise PictureError(name_of(source), f"is too large for the server, which takes {most:,} bytes")
             if batch and (len(batch) == MOST_TOGETHER or size + len(data) > most):
                 yield batch
                 batch, size = [], _BESIDE
@@ -101,19 +105,27 @@ class Pictures:
         return PictureError(name_of(source), reason, retryable=getattr(error, "retryable", False))
 
     def _upload(self, source: ImageSource, region: Region | None) -> tuple[str, Region | None]:
-        data, name = self.content(source), os.path.basename(name_of(source))
+        source, name = self._readable_again(source), os.path.basename(name_of(source))
+        data = self.content(source)
         try:
             return self._send(data, name), region
         except PictureError as error:
             raise self.error_of(source, error) from error
         except TooLongError:
-            # The pixels that the network is shown may be fewer: decoded here as the server would, and cut.
-            side = self._served()["decode_side"]
-            pixels = _as_png(load_region(source, region, self._max_megapixels, side))
+            pixels = self._pixels(source, region)
         try:
             return self._send(pixels, f"{name}.png"), None
         except TooLongError as error:
             raise PictureError(name_of(source), f"is too large for the server: {error}") from error
+
+    def _readable_again(self, source: ImageSource) -> ImageSource:
+        """The same; of an open file, which can be read once, its bytes."""
+        return bytes_of(source, self._max_megapixels) if hasattr(source, "read") else source
+
+    def _pixels(self, source: ImageSource, region: Region | None) -> bytes:
+        """What the network is shown, which may be fewer bytes: decoded here as the server would, and cut."""
+        side = self._served()["decode_side"]
+        return _as_png(load_region(source, region, self._max_megapixels, side))
 
     def _send(self, data: bytes, name: str) -> str:
         form = Form([("image", name, data)], {"preview": "false"})
