@@ -567,6 +567,9 @@ class TestTransport:
         [
             (502, b"<html>", "answered HTTP 502"),
             (200, b"<html>", "is no ImageSearch server"),
+            (200, b"[]", "is no ImageSearch server"),
+            (404, b'{"detail": "Not Found"}', r"is no ImageSearch server, or one of another version \(HTTP 404\)"),
+            (404, b"<html>", "is no ImageSearch server"),
             (403, b'{"detail": "a proxy says no"}', "a proxy says no"),
         ],
     )
@@ -576,6 +579,23 @@ class TestTransport:
             pytest.raises(ImageSearchError, match=message),
         ):
             Client(url).status()
+
+    def test_answers_that_lack_a_field(self) -> None:
+        calls: list[Callable[[Client], Any]] = [
+            lambda client: client.engine,
+            lambda client: client.describe(),
+            lambda client: client.search(Query.words("dog")),
+            lambda client: client.search(Query.words("dog"), 3),
+            lambda client: client.embed([b"picture"]),
+            lambda client: client.classify(b"picture"),
+            lambda client: client.index("/somewhere"),
+            lambda client: client.forget("/somewhere"),
+            lambda client: client.label_session(),
+        ]
+        with answering(lambda handler: send(handler, 200, b'{"status": "ok"}')) as url:
+            for call in calls:
+                with pytest.raises(ImageSearchError, match="is no ImageSearch server"):
+                    call(Client(url))
 
     def test_an_answer_that_does_not_come(self) -> None:
         waits = threading.Event()

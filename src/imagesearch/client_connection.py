@@ -28,6 +28,7 @@ _KEPT = 8
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _TOO_LONG = 413
 _BUSY = 503
+_NO_SUCH_PATH = (404, 405)
 # What a connection that was kept open says when the server has closed it meanwhile.
 _STALE = (http.client.RemoteDisconnected, http.client.CannotSendRequest, ConnectionError)
 # Problems of the API for which there is no error of the library's own.
@@ -36,6 +37,17 @@ _WRONG_REQUESTS = ("invalid-value", "not-found", "folder-not-allowed")
 
 class TooLongError(ImageSearchError):
     """The server takes no request of that length."""
+
+
+class _Reply(dict[str, Any]):
+    """What came back, which must have the fields that are looked for."""
+
+    def __init__(self, fields: Mapping[str, Any], strange: str) -> None:
+        super().__init__(fields)
+        self._strange = strange
+
+    def __missing__(self, name: str) -> Any:
+        raise ImageSearchError(self._strange)
 
 
 class Form:
@@ -75,6 +87,7 @@ class Connection:
         self._is_secure, self._prefix = parts.scheme.lower() == "https", parts.path.rstrip("/")
         self._host, self._port = parts.hostname or "", parts.port
         self.url = f"{parts.scheme.lower()}://{parts.netloc}{self._prefix}"
+        self._strange = f"what answers at {self.url} is no ImageSearch server, or one of another version"
         self.timeout = timeout
         self._headers = {"Accept": "application/json", "User-Agent": "imagesearch"}
         if token is not None:
@@ -226,10 +239,10 @@ class Connection:
         connection.close()
 
     def _parsed(self, content: bytes) -> Any:
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise ImageSearchError(f"what answers at {self.url} is no ImageSearch server") from error
+        fields = _object(content)
+        if fields is None:
+            raise ImageSearchError(self._strange)
+        return _Reply(fields, self._strange)
 
     def _unreachable(self, error: Exception) -> StoreUnreachableError:
         reason = f"no answer in {self.timeout:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -242,13 +255,15 @@ class Connection:
         """
         if 300 <= answer.status < 400:
             raise UsageError(f"{self.url} leads elsewhere (HTTP {answer.status}): name the server's own address")
-        problem = _problem(content)
+        problem = _object(content) or {}
         if answer.status == _TOO_LONG:
             raise TooLongError(problem.get("detail") or "the server takes no request of that length")
         if answer.status == 401:
             raise UsageError(f"the server at {self.url} lets nobody in without its token, or not with this one")
         if str(problem.get("type", "")).removeprefix(PROBLEM) in _WRONG_REQUESTS:
             raise UsageError(str(problem.get("detail", "")))
+        if answer.status in _NO_SUCH_PATH and not str(problem.get("type", "")).startswith(PROBLEM):
+            raise ImageSearchError(f"{self._strange} (HTTP {answer.status})")
         if not problem:
             raise ImageSearchError(f"the server at {self.url} answered HTTP {answer.status} {answer.reason}")
         raise error_from_dict(problem)
@@ -272,17 +287,18 @@ def _exchange(
 def _pause(answer: http.client.HTTPResponse, content: bytes) -> float | None:
     """Seconds until a busy server should be asked again; None: it should not be."""
     said = answer.getheader("Retry-After", "")
-    kind = str(_problem(content).get("type", ""))
+    kind = str((_object(content) or {}).get("type", ""))
     is_busy = answer.status == _BUSY and (not kind.startswith(PROBLEM) or kind == f"{PROBLEM}busy")
     return min(float(said), _LONGEST_PAUSE) if is_busy and said.isdecimal() else None
 
 
-def _problem(content: bytes) -> dict[str, Any]:
+def _object(content: bytes) -> dict[str, Any] | None:
+    """An object of JSON, as everything of the API is; None: it is something else."""
     try:
-        problem = json.loads(content)
+        found = json.loads(content)
     except ValueError:
-        return {}
-    return problem if isinstance(problem, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _part(boundary: str, disposition: str) -> bytes:
