@@ -429,6 +429,9 @@ class TestAddresses:
             ("http://", "must be http"),
             ("http://here:port", "must be http"),
             ("http://here\r\nX: y", "must be http"),
+            ("http://a..b", "must be http"),
+            (f"http://{'a' * 64}", "must be http"),
+            ("http://here/\udcff", "must be http"),
             ("http://me:hunter2@here", "must hold no user"),
             ("http://here/?token=hunter2", "must hold no user"),
         ],
@@ -453,6 +456,19 @@ class TestAddresses:
             ("http://pictures.example", {"allow_insecure_token": True}),
         ):
             assert "secret" not in repr(Client(url, "secret", **options))
+
+    @pytest.mark.parametrize("path", ["/büro/bilder/", "/b%C3%BCro/bilder"])
+    def test_paths_of_proxies(self, path: str) -> None:
+        asked: list[str] = []
+
+        def reply(handler: Any) -> None:
+            asked.append(handler.path)
+            send(handler, 200, b'{"place": "here"}')
+
+        with answering(reply) as url:
+            client = Client(url + path)
+            assert (client.place, client.url) == ("here", url + path.rstrip("/"))
+        assert asked == ["/b%C3%BCro/bilder/api/v1/served"]
 
     def test_nothing_there(self) -> None:
         with pytest.raises(StoreUnreachableError, match=r"cannot reach the server at http://127\.0\.0\.1:9"):

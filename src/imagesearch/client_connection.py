@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from imagesearch.errors import ImageSearchError, StoreUnreachableError, UsageError
 from imagesearch.search.wire import PROBLEM, error_from_dict, to_json
@@ -26,6 +26,8 @@ _LONGEST_PAUSE = 5.0
 # Idle connections that are kept.
 _KEPT = 8
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+# What stands in a path as it is (RFC 3986, section 3.3), besides letters and digits; what is encoded already.
+_PATH = "/!$&'()*+,;=:@%"
 _TOO_LONG = 413
 _BUSY = 503
 _NO_SUCH_PATH = (404, 405)
@@ -84,9 +86,10 @@ class Connection:
             UsageError: it is none of a server, or the token is none, or would be sent in the clear.
         """
         parts = _checked(url)
-        self._is_secure, self._prefix = parts.scheme.lower() == "https", parts.path.rstrip("/")
+        path = parts.path.rstrip("/")
+        self._is_secure, self._prefix = parts.scheme.lower() == "https", quote(path, safe=_PATH)
         self._host, self._port = parts.hostname or "", parts.port
-        self.url = f"{parts.scheme.lower()}://{parts.netloc}{self._prefix}"
+        self.url = f"{parts.scheme.lower()}://{parts.netloc}{path}"
         self._strange = f"what answers at {self.url} is no ImageSearch server, or one of another version"
         self.timeout = timeout
         self._headers = {"Accept": "application/json", "User-Agent": "imagesearch"}
@@ -312,9 +315,12 @@ def _checked(url: str) -> Any:
         UsageError: it is none of a server.
     """
     try:
-        parts = urlsplit(url)
+        parts: Any = urlsplit(url)
         is_server = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+        if is_server:
+            parts.hostname.encode("idna")
+            quote(parts.path)
+    except ValueError:  # a port that is no number, half an IPv6 address, what no name or path can be
         is_server = False
     if not is_server or re.search(r"[\x00-\x20\x7f]", url):
         raise UsageError("the address of a server must be http://HOST:PORT or https://HOST")
