@@ -139,6 +139,8 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "a vector of doubles": lambda *_: Query.vector(np.random.default_rng(1).standard_normal(320)),
     "a short vector": lambda *_: Query.vector(np.ones(3)),
     "numbers without end": lambda *_: Query.vector(np.full(320, np.nan)),
+    "numbers that are too large": lambda *_: Query.vector(np.full(320, 1e300)),
+    "a vector of objects": lambda *_: Query.vector(np.random.default_rng(1).standard_normal(320).astype(object)),
     "nothing to look for": lambda _, new: -1 * Query.image(new),
     "no such file": lambda shelf, _: shelf.place / "nowhere.png",
     "no picture": lambda shelf, _: shelf.folder / "broken.jpg",
@@ -241,6 +243,13 @@ class TestSearch:
         assert [found.to_dict() for found in ours] == [found.to_dict() for found in theirs]
         assert client.search_all([new] * 3) == shelf.images.search_all([new] * 3)
         assert client.search_all([]) == []
+
+    def test_numbers_that_are_too_large_stop_no_others(self, shelf: Shelf, client: Client, new: Path) -> None:
+        for images in (client, shelf.images):
+            one, wrong, other = images.answer([new, Query.vector(np.full(320, -1e39)), Query.words("dog")])
+            assert one.hits
+            assert other.hits
+            assert isinstance(wrong.error, UsageError)
 
     def test_more_results_than_one_request_may_ask_for(self, shelf: Shelf, client: Client, new: Path) -> None:
         asked = [Query.image(new), Query.words("dog"), Query.image(shelf.folder / "01.png")] * 10

@@ -174,8 +174,20 @@ class Query:
 
     @classmethod
     def vector(cls, vector: Vectors) -> Query:
-        """Pictures whose vectors are close to this one: numbers of shape (dimension,)."""
-        return cls((Part(Kind.VECTOR, np.asarray(vector)),))
+        """Pictures whose vectors are close to this one: numbers of shape (dimension,).
+
+        Raises:
+            UsageError: they are no numbers.
+        """
+        try:
+            numbers = np.asarray(vector)
+            if numbers.dtype.kind == "O":  # of lists and tables
+                numbers = numbers.astype(np.float64)
+        except (TypeError, ValueError, OverflowError):
+            numbers = np.asarray("")
+        if numbers.dtype.kind not in "fiub":
+            raise UsageError("a vector in a query must be numbers of shape (dimension,)")
+        return cls((Part(Kind.VECTOR, numbers),))
 
     def __add__(self, other: Query) -> Query:
         return Query(self.parts + other.parts)

@@ -380,6 +380,7 @@ def test_problems_say_what_is_wrong(gallery: Gallery) -> None:
         ({"parts": [{"kind": "words", "text": "goldfish"}], "kk": 3}, "kk"),
         ({"parts": [{"kind": "words", "text": "goldfish", "weight": -1}]}, "at least one thing"),
         ({"parts": [{"kind": "vector", "values": [1.0]}]}, "320 finite numbers"),
+        ({"parts": [{"kind": "vector", "values": [1e308] * 320}]}, "320 finite numbers"),
         ({"parts": [{"kind": "words", "text": "goldfish"}], "rerank": "magic"}, "magic"),
         ({"parts": [{"kind": "words", "text": "goldfish"}], "where": {"after": "yesterday"}}, "yesterday"),
         ({"parts": [{"kind": "path", "path": "/nowhere.jpg"}]}, "is not in collection"),
