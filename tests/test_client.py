@@ -190,6 +190,8 @@ class TestSearch:
             {"threshold": float("nan")},
             {"threshold": -float("inf")},
             {"threshold": np.float32(0.9), "k": np.int64(3), "group": np.bool_(True)},
+            {"k": np.uint8(3), "offset": np.int8(1)},
+            {"k": np.int16(30), "group": True},
             {"where": Filter(min_width=np.int64(90), near=tuple(np.ones(3, np.float32)))},
             {"only_confident": True},
             {"sort": "date"},

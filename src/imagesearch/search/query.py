@@ -258,6 +258,11 @@ class SearchOptions:
     group: bool = False
     diverse: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("k", "offset"):  # a narrow number of NumPy's overflows where one reckons with it
+            if isinstance(value := getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(value))
+
     @property
     def gathers(self) -> bool:
         """Whether near-identical results are put together."""
@@ -282,7 +287,7 @@ SORTS = ("score", "date")
 
 
 def _whole(name: str, value: Any, what: str, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{name} = {value!r}: the {what} must be a whole number")
     if value < least:
         raise UsageError(f"{name} = {value}: the {what} must be at least {least}")

@@ -201,7 +201,7 @@ def options_to_dict(options: SearchOptions) -> dict[str, Any]:
     """How many results, which, and in which order."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(SearchOptions)}
     values["where"] = filter_to_dict(options.where) if options.where else {}
-    return {**values, "k": int(options.k), "offset": int(options.offset)}
+    return values
 
 
 def info_to_dict(info: CollectionInfo) -> dict[str, Any]:
