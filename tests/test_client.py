@@ -126,6 +126,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "an open file": lambda _, new: io.BytesIO(new.read_bytes()),
     "an image": lambda _, new: Image.open(new),
     "an array": lambda _, new: np.asarray(Image.open(new).convert("RGB")),
+    "an image without pixels": lambda *_: Image.new("RGB", (0, 5)),
     "a region": lambda shelf, _: Query.image(shelf.folder / "05.png", region="33.3333333%,10%,50%,60.25%"),
     "a region outside": lambda _, new: Query.image(new, region="900,0,5,5"),
     "words": lambda *_: Query.words("dog"),
