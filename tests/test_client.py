@@ -134,6 +134,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "a stored picture": lambda shelf, _: Query.stored(shelf.folder / "09.png"),
     "a picture that is not stored": lambda _, new: Query.stored(new),
     "an id that is not there": lambda *_: Query.stored(12345),
+    "an id that no picture has": lambda *_: Query.stored(2**63),
     "a sum": lambda shelf, new: Query.image(new) + 0.3 * Query.image(shelf.folder / "01.png") - Query.words("dog"),
     "parts that cancel": lambda _, new: Query.image(new) - Query.image(new),
     "a vector": lambda shelf, _: Query.vector(shelf.images.embed([shelf.folder / "11.png"])[0]),

@@ -33,8 +33,6 @@ _BUSY = 503
 _NO_SUCH_PATH = (404, 405)
 # What a connection that was kept open says when the server has closed it meanwhile.
 _STALE = (http.client.RemoteDisconnected, http.client.CannotSendRequest, ConnectionError)
-# Problems of the API for which there is no error of the library's own.
-_WRONG_REQUESTS = ("invalid-value", "not-found", "folder-not-allowed")
 
 
 class TooLongError(ImageSearchError):
@@ -263,8 +261,6 @@ class Connection:
             raise TooLongError(problem.get("detail") or "the server takes no request of that length")
         if answer.status == 401:
             raise UsageError(f"the server at {self.url} lets nobody in without its token, or not with this one")
-        if str(problem.get("type", "")).removeprefix(PROBLEM) in _WRONG_REQUESTS:
-            raise UsageError(str(problem.get("detail", "")))
         if answer.status in _NO_SUCH_PATH and not str(problem.get("type", "")).startswith(PROBLEM):
             raise ImageSearchError(f"{self._strange} (HTTP {answer.status})")
         if not problem:

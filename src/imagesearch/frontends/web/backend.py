@@ -148,7 +148,7 @@ class Backend:
         if isinstance(part, PathPart):
             return _called(part.name, Query.stored(part.path))
         if isinstance(part, PicturePart) and part.region is None:
-            return _called(part.name, Query.stored(_number(part.id)))
+            return _called(part.name, Query.stored(int(part.id)))
         if isinstance(part, PicturePart):
             source = self.picture(part.id).path
             name = part.name or os.path.basename(source)
@@ -297,12 +297,6 @@ class Words:
 
 def _called(name: str, query: Query) -> Query:
     return Query(tuple(replace(part, name=name) for part in query.parts)) if name else query
-
-
-def _number(key: str) -> int:
-    if (number := int(key)) > LARGEST_ID:
-        raise NotFoundError(f"there is no picture {key} in the collection")
-    return number
 
 
 def _cache_folder() -> Path:
