@@ -365,6 +365,24 @@ class TestCollection:
             ours = outcome(lambda wrong=wrong: wrong(client))
             assert ours == outcome(lambda wrong=wrong: wrong(shelf.images))
 
+    def test_a_table_with_empty_cells_where_it_names_pictures(self, shelf: Shelf, client: Client) -> None:
+        table = shelf.place / "gaps.csv"
+        table.write_text("name,hue\n,red\na\0b,red\n03.png,blue\n")
+        report = client.annotate(table, "name")
+        assert report == shelf.images.annotate(table, "name")
+        assert (report.pictures, report.unmatched) == (1, ("", "a\0b"))
+
+    def test_a_table_that_is_longer_than_a_request(self, shelf: Shelf, client: Client) -> None:
+        table = shelf.place / "long.csv"
+        lines = [f"{number:02}.png,{number},{'x' * 20_000}" for number in (*range(40), *range(90, 99))]
+        table.write_text("name,number,text\n" + "\n".join(lines) + "\n")
+        assert table.stat().st_size > 2 * LONGEST
+        report = client.annotate(table, "name")
+        assert report == shelf.images.annotate(table, "name")
+        assert (report.pictures, len(report.unmatched)) == (40, 9)
+        found = client.answer([Query.words("dog")], SearchOptions(50, where=Filter(expression="number >= 0")))[0]
+        assert len(found.hits) == 40
+
     def test_indexing_that_fails(self, shelf: Shelf, client: Client) -> None:
         where = shelf.place / "nowhere"
         with pytest.raises(UsageError, match="no such file or directory"):

@@ -200,6 +200,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "service",
         "evaluating",
         "client_connection",
+        "client_annotations",
         "client_jobs",
         "client_pictures",
         "client_queries",

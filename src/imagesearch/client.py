@@ -33,7 +33,6 @@ from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport
 from imagesearch.search.answers import Answer
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import (
-    annotate_report_from_dict,
     error_from_dict,
     forget_report_from_dict,
     index_report_from_dict,
@@ -153,12 +152,11 @@ class Client:
             UsageError: it cannot be read or kept, or somebody else asks.
             CollectionNotFoundError: nothing has been indexed yet.
         """
+        from imagesearch.client_annotations import annotated
         from imagesearch.library.annotations import read_annotations
 
         read = read_annotations(table, on)
-        rows = [{"key": key, "values": values} for key, values in read.rows.items()]
-        order = {"on": on, "file": read.file, "columns": list(read.columns), "rows": rows}
-        report = annotate_report_from_dict(self._connection.post(f"{API}/annotations", order))
+        report = annotated(self._connection, read, on, self._served()["max_upload_bytes"])
         progress("annotate", report.pictures, report.pictures)
         return report
 
