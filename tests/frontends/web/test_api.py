@@ -242,6 +242,13 @@ def test_labels_are_those_of_the_library(gallery: Gallery) -> None:
         assert [one["score"] for one in found] == pytest.approx([one["score"] for one in expected], abs=1e-5)
 
 
+def test_what_is_asked_in_one_request_is_not_kept(gallery: Gallery) -> None:
+    kept, picture = len(gallery.backend.uploads), (gallery.folder / "04.jpg").read_bytes()
+    for what, field in (("search/image", "image"), ("classify/image", "image"), ("embed", "images")):
+        assert gallery.server.send(f"/api/v1/{what}", {field: ("4.jpg", picture)}).status == 200
+    assert len(gallery.backend.uploads) == kept
+
+
 def test_vectors_are_those_of_the_library(gallery: Gallery) -> None:
     files = [gallery.folder / "01.jpg", gallery.folder / "02.jpg"]
     for file, vector in zip(files, gallery.images.embed(files), strict=True):
