@@ -186,6 +186,9 @@ def test_a_form_needs_a_file_and_what_is_left_empty_is_left_out(gallery: Gallery
     path, picture = "/api/v1/search/image", (gallery.folder / "11.jpg").read_bytes()
     text = gallery.server.send(path, {}, image="a.jpg", k="3")
     assert (text.status, text.json()["detail"].split(": ")[0]) == (422, "body.image")
+    for other in ("uploads", "search/image", "classify/image"):
+        text = gallery.server.send(f"/api/v1/{other}", {}, image="a.jpg")
+        assert text.json()["detail"] == "body.image: must be a file, as 'curl -F NAME=@FILE' sends it"
     for body, kind in ((b"{}", "application/json"), (b"", "multipart/form-data; boundary=x")):
         reply = gallery.server.ask("POST", path, body, {"Content-Type": kind})
         assert reply.status in (400, 422)
@@ -398,6 +401,14 @@ def test_problems_say_what_is_wrong(gallery: Gallery) -> None:
         assert words in reply.json()["detail"]
     assert gallery.server.post("/api/v1/search", {"parts": [{"kind": "upload", "id": "x" * 32}]}).status == 404
     assert gallery.server.ask("DELETE", "/api/v1/pictures").headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_json_needs_its_type(gallery: Gallery, kind: str) -> None:
+    body = json.dumps({"parts": [{"kind": "words", "text": "goldfish"}]}).encode()
+    reply = gallery.server.ask("POST", "/api/v1/search", body, {"Content-Type": kind})
+    assert reply.status == 422
+    assert "sent with the header 'Content-Type: application/json'" in reply.json()["detail"]
 
 
 def test_health_and_metrics(gallery: Gallery) -> None:
