@@ -270,6 +270,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.web.backend",
         "frontends.web.several",
         "frontends.web.metrics",
+        "frontends.web.head",
         "frontends.web.responses",
     ),
     (

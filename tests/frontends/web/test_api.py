@@ -403,6 +403,21 @@ def test_problems_say_what_is_wrong(gallery: Gallery) -> None:
     assert gallery.server.ask("DELETE", "/api/v1/pictures").headers["allow"] == "GET"
 
 
+def test_head_has_the_headers_of_get(gallery: Gallery) -> None:
+    key = gallery.server.get("/api/v1/pictures?limit=1").json()["pictures"][0]["id"]
+    image = f"/api/v1/pictures/{key}/image"
+    archive = f"/api/v1/archive?ids={key}"
+    for path in ("/", "/healthz", "/metrics", "/api/v1/served", image, archive, "/api/v1/pictures/1", "/nowhere"):
+        full, head = gallery.server.get(path), gallery.server.ask("HEAD", path)
+        assert (head.status, head.body) == (full.status, b"")
+        for name in ("content-type", "content-length", "etag", "cache-control"):
+            if path != "/metrics" or name != "content-length":  # which counts this request
+                assert head.headers.get(name) == full.headers.get(name)
+    tag = {"If-None-Match": gallery.server.get(image).headers["etag"]}
+    assert gallery.server.ask("HEAD", image, headers=tag).status == 304
+    assert gallery.server.ask("HEAD", "/api/v1/search").status == 405
+
+
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
 def test_json_needs_its_type(gallery: Gallery, kind: str) -> None:
     body = json.dumps({"parts": [{"kind": "words", "text": "goldfish"}]}).encode()

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from imagesearch.errors import ImageSearchError, UsageError
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.failures import problem_of
+from imagesearch.frontends.web.head import HeadMiddleware
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
 from imagesearch.frontends.web.routes import archive, health, jobs, labels, library, page, pictures, search
@@ -61,6 +62,7 @@ def create_app(backend: Backend) -> FastAPI:
         app.router.routes.extend(tools.routes)
     app.include_router(page.router)
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
+    app.add_middleware(HeadMiddleware)
     app.add_exception_handler(ImageSearchError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
     app.add_exception_handler(HTTPException, _explain_http)
