@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import re
 import time
 import zipfile
@@ -21,6 +22,7 @@ from imagesearch.records import Hit, ImageRecord
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import answer_to_dict, hit_from_dict, hit_to_dict, to_json
 
+from ...conftest import draw_picture
 from .conftest import PICTURES, Gallery
 
 texts = st.text(st.characters(), max_size=20)
@@ -317,6 +319,24 @@ def test_thumbnails_fit_and_are_cached(gallery: Gallery) -> None:
     named = gallery.server.get(f"{path}&v={picture['content_hash']}")
     assert "immutable" in named.headers["cache-control"]
     assert named.body == first.body
+
+
+def test_a_file_that_has_changed_is_not_cached_as_what_it_was(gallery: Gallery) -> None:
+    file = gallery.folder / "06.jpg"
+    picture = gallery.images.search(file, 1)[0].picture
+    before = file.read_bytes()
+    for what in ("image?", "image?download=true&", "thumbnail?size=900&"):
+        path = f"/api/v1/pictures/{picture.id}/{what}v={picture.content_hash}"
+        tag = {"If-None-Match": gallery.server.get(path.replace("v=", "w=")).headers["etag"]}
+        try:
+            draw_picture(77, (320, 240)).save(file, quality=90)
+            changed = gallery.server.get(path, tag)
+        finally:
+            file.write_bytes(before)
+            os.utime(file, ns=(picture.mtime_ns, picture.mtime_ns))
+        assert (changed.status, changed.headers["cache-control"]) == (200, "no-store")
+        assert "etag" not in changed.headers
+        assert gallery.server.get(path, tag).status == 304
 
 
 def test_pictures_are_sent_as_what_they_are(gallery: Gallery) -> None:
