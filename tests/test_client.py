@@ -272,6 +272,26 @@ class TestSearch:
         client.answer([new, new.read_bytes()])
         assert len(shelf.uploads) == kept
 
+    @pytest.mark.parametrize("kind", ["path", "bytes", "file", "array", "image"])
+    def test_more_than_lies_on_the_server_at_a_time(
+        self, shelf: Shelf, client: Client, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        file = shelf.place / "large.png"
+        Image.effect_noise((300, 300), 90).convert("RGB").save(file)
+        make: dict[str, Callable[[], Any]] = {
+            "path": lambda: file,
+            "bytes": file.read_bytes,
+            "file": lambda: io.BytesIO(file.read_bytes()),
+            "array": lambda: np.asarray(Image.open(file)),
+            "image": lambda: Image.open(file),
+        }
+        monkeypatch.setattr(shelf.uploads, "_most_bytes", 4 * file.stat().st_size)
+        monkeypatch.setattr("imagesearch.client_pictures._MOST_UPLOADED", 2 * file.stat().st_size)
+        pictures = [make[kind]() for _ in range(10)]
+        assert [found.error for found in client.answer([Query.image(one) for one in pictures])] == [None] * 10
+        labels = [result for _, result in client.classify_all([make[kind]() for _ in range(10)], 1)]
+        assert labels == [shelf.images.classify(file, 1)] * 10
+
     def test_threads(self, shelf: Shelf, client: Client, new: Path) -> None:
         files = [shelf.folder / f"{number:02}.png" for number in range(12)]
         with ThreadPoolExecutor(6) as pool:

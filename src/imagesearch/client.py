@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,7 +16,7 @@ import numpy as np
 
 from imagesearch.client_connection import API, Connection, Form
 from imagesearch.client_jobs import followed
-from imagesearch.client_pictures import MOST_TOGETHER, Pictures
+from imagesearch.client_pictures import MOST_TOGETHER, Pictures, size_of, together
 from imagesearch.client_queries import answer_several
 from imagesearch.errors import (
     CollectionNotFoundError,
@@ -243,8 +242,7 @@ class Client:
         from imagesearch.search.labels import check_top
 
         check_top(top)
-        rest = iter(images if isinstance(images, list) else several(images))
-        while some := list(islice(rest, MOST_TOGETHER)):
+        for some in together(images if isinstance(images, list) else several(images), MOST_TOGETHER, size_of):
             yield from zip(some, self._labelled(some, top), strict=True)
 
     def label_session(

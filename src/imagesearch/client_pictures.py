@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from imagesearch.client_connection import API, Connection, Form, TooLongError
 from imagesearch.errors import ImageSearchError, PictureError
@@ -16,8 +16,14 @@ from imagesearch.images.sources import ImageSource, bytes_of, load_image
 from imagesearch.search.image_encoding import load_region
 from imagesearch.search.query import Region
 
+Item = TypeVar("Item")
+
 # Pictures that go into one request, as the API bounds it.
 MOST_TOGETHER = 64
+# Bytes of files that lie on the server at a time: it keeps 512 MB for everybody, and drops the oldest beyond that.
+_MOST_UPLOADED = 200_000_000
+# What an open file is taken for that does not say how long it is: what a server usually takes.
+_UNKNOWN = 25_000_000
 # Bytes of a request besides the pictures: boundaries and names.
 _BESIDE = 64_000
 _BESIDE_EACH = 500
@@ -130,6 +136,55 @@ class Pictures:
     def _send(self, data: bytes, name: str) -> str:
         form = Form([("image", name, data)], {"preview": "false"})
         return str(self._connection.post(f"{API}/uploads", form=form)["id"])
+
+
+def together(items: Iterable[Item], most: int, size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Things with pictures, as many at a time as may lie on the server.
+
+    Args:
+        most: number of them at a time.
+        size: bytes of one's pictures.
+    """
+    batch: list[Item] = []
+    left = _MOST_UPLOADED
+    for item in items:
+        needed = size(item)
+        if batch and needed > left:
+            yield batch
+            batch, left = [], _MOST_UPLOADED
+        batch.append(item)
+        left -= needed
+        if len(batch) == most:
+            yield batch
+            batch, left = [], _MOST_UPLOADED
+    if batch:
+        yield batch
+
+
+def size_of(source: Any) -> int:
+    """Bytes that a picture may take on the server; 0 of a file that cannot be read."""
+    if isinstance(source, (str, os.PathLike)):
+        with contextlib.suppress(OSError, ValueError):
+            return os.stat(source).st_size
+        return 0
+    if isinstance(source, (bytes, bytearray)):
+        source = memoryview(source)
+    if hasattr(source, "nbytes"):  # in memory, or an array
+        return int(source.nbytes)
+    if hasattr(source, "width"):  # an image, of three bytes a pixel
+        return 3 * int(source.width) * int(source.height)
+    return _rest_of(source)
+
+
+def _rest_of(file: Any) -> int:
+    """Bytes that an open file has left."""
+    try:
+        here = file.tell()
+        end = file.seek(0, os.SEEK_END)
+        file.seek(here)
+    except (AttributeError, OSError, ValueError):
+        return _UNKNOWN
+    return int(end - here)
 
 
 def name_of(source: ImageSource) -> str:
