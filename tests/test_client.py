@@ -126,6 +126,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "an open file": lambda _, new: io.BytesIO(new.read_bytes()),
     "an image": lambda _, new: Image.open(new),
     "an array": lambda _, new: np.asarray(Image.open(new).convert("RGB")),
+    "an image without pixels": lambda *_: Image.new("RGB", (0, 5)),
     "a region": lambda shelf, _: Query.image(shelf.folder / "05.png", region="33.3333333%,10%,50%,60.25%"),
     "a region outside": lambda _, new: Query.image(new, region="900,0,5,5"),
     "a region of a large image": lambda *_: Query.image(draw_picture(3, (5100, 5000)), region="2550,0,2550,2500"),
@@ -134,12 +135,15 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "a stored picture": lambda shelf, _: Query.stored(shelf.folder / "09.png"),
     "a picture that is not stored": lambda _, new: Query.stored(new),
     "an id that is not there": lambda *_: Query.stored(12345),
+    "an id that no picture has": lambda *_: Query.stored(2**63),
     "a sum": lambda shelf, new: Query.image(new) + 0.3 * Query.image(shelf.folder / "01.png") - Query.words("dog"),
     "parts that cancel": lambda _, new: Query.image(new) - Query.image(new),
     "a vector": lambda shelf, _: Query.vector(shelf.images.embed([shelf.folder / "11.png"])[0]),
     "a vector of doubles": lambda *_: Query.vector(np.random.default_rng(1).standard_normal(320)),
     "a short vector": lambda *_: Query.vector(np.ones(3)),
     "numbers without end": lambda *_: Query.vector(np.full(320, np.nan)),
+    "numbers that are too large": lambda *_: Query.vector(np.full(320, 1e300)),
+    "a vector of objects": lambda *_: Query.vector(np.random.default_rng(1).standard_normal(320).astype(object)),
     "nothing to look for": lambda _, new: -1 * Query.image(new),
     "no such file": lambda shelf, _: shelf.place / "nowhere.png",
     "no picture": lambda shelf, _: shelf.folder / "broken.jpg",
@@ -148,7 +152,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "bytes that are no picture": lambda *_: b"no picture",
     "another type": lambda *_: 3.5,
     "too large to send": lambda shelf, _: noise(shelf.place / "noise.jpg"),
-    "an open file too large to send": lambda shelf, _: io.BytesIO(noise(shelf.place / "noise.jpg").read_bytes()),
+    "an open file that is too large": lambda shelf, _: io.BytesIO(noise(shelf.place / "noise.jpg").read_bytes()),
     "a region of what is too large": lambda shelf, _: Query.image(
         noise(shelf.place / "noise.jpg"), region="10%,10%,30%,30%"
     ),
@@ -189,6 +193,8 @@ class TestSearch:
             {"threshold": float("nan")},
             {"threshold": -float("inf")},
             {"threshold": np.float32(0.9), "k": np.int64(3), "group": np.bool_(True)},
+            {"k": np.uint8(3), "offset": np.int8(1)},
+            {"k": np.int16(30), "group": True},
             {"where": Filter(min_width=np.int64(90), near=tuple(np.ones(3, np.float32)))},
             {"only_confident": True},
             {"sort": "date"},
@@ -243,6 +249,13 @@ class TestSearch:
         assert client.search_all([new] * 3) == shelf.images.search_all([new] * 3)
         assert client.search_all([]) == []
 
+    def test_numbers_that_are_too_large_stop_no_others(self, shelf: Shelf, client: Client, new: Path) -> None:
+        for images in (client, shelf.images):
+            one, wrong, other = images.answer([new, Query.vector(np.full(320, -1e39)), Query.words("dog")])
+            assert one.hits
+            assert other.hits
+            assert isinstance(wrong.error, UsageError)
+
     def test_more_results_than_one_request_may_ask_for(self, shelf: Shelf, client: Client, new: Path) -> None:
         asked = [Query.image(new), Query.words("dog"), Query.image(shelf.folder / "01.png")] * 10
         ours = client.answer(asked, SearchOptions(10_000, rerank="none"))
@@ -260,6 +273,26 @@ class TestSearch:
         client.answer([new, new.read_bytes()])
         assert len(shelf.uploads) == kept
 
+    @pytest.mark.parametrize("kind", ["path", "bytes", "file", "array", "image"])
+    def test_more_than_lies_on_the_server_at_a_time(
+        self, shelf: Shelf, client: Client, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        file = shelf.place / "large.png"
+        Image.effect_noise((300, 300), 90).convert("RGB").save(file)
+        make: dict[str, Callable[[], Any]] = {
+            "path": lambda: file,
+            "bytes": file.read_bytes,
+            "file": lambda: io.BytesIO(file.read_bytes()),
+            "array": lambda: np.asarray(Image.open(file)),
+            "image": lambda: Image.open(file),
+        }
+        monkeypatch.setattr(shelf.uploads, "_most_bytes", 4 * file.stat().st_size)
+        monkeypatch.setattr("imagesearch.client_pictures._MOST_UPLOADED", 2 * file.stat().st_size)
+        pictures = [make[kind]() for _ in range(10)]
+        assert [found.error for found in client.answer([Query.image(one) for one in pictures])] == [None] * 10
+        labels = [result for _, result in client.classify_all([make[kind]() for _ in range(10)], 1)]
+        assert labels == [shelf.images.classify(file, 1)] * 10
+
     def test_threads(self, shelf: Shelf, client: Client, new: Path) -> None:
         files = [shelf.folder / f"{number:02}.png" for number in range(12)]
         with ThreadPoolExecutor(6) as pool:
@@ -274,6 +307,16 @@ class TestPictures:
         assert (ours.dtype, ours.shape) == (np.float32, (3, 320))
         np.testing.assert_array_equal(ours, theirs)
         assert client.embed([]).shape == (0, 320)
+
+    def test_vectors_of_what_is_too_large_to_send(self, shelf: Shelf, client: Client, new: Path) -> None:
+        large = noise(shelf.place / "noise.jpg")
+        for files in ([large], [new, io.BytesIO(large.read_bytes()), large, new]):
+            ours = client.embed(files)
+            again = [large if isinstance(file, io.BytesIO) else file for file in files]
+            np.testing.assert_array_equal(ours, shelf.images.embed(again))
+        pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+        with pytest.raises(PictureError, match=r"is too large for the server, which takes 400,000 bytes"):
+            client.embed([pixels])
 
     def test_vectors_of_what_is_no_picture(self, shelf: Shelf, client: Client, new: Path) -> None:
         half = shelf.place / "half.png"
@@ -342,6 +385,24 @@ class TestCollection:
         for wrong in (lambda images: images.annotate(table, "place"), lambda images: images.annotate("no.csv")):
             ours = outcome(lambda wrong=wrong: wrong(client))
             assert ours == outcome(lambda wrong=wrong: wrong(shelf.images))
+
+    def test_a_table_with_empty_cells_where_it_names_pictures(self, shelf: Shelf, client: Client) -> None:
+        table = shelf.place / "gaps.csv"
+        table.write_text("name,hue\n,red\na\0b,red\n03.png,blue\n")
+        report = client.annotate(table, "name")
+        assert report == shelf.images.annotate(table, "name")
+        assert (report.pictures, report.unmatched) == (1, ("", "a\0b"))
+
+    def test_a_table_that_is_longer_than_a_request(self, shelf: Shelf, client: Client) -> None:
+        table = shelf.place / "long.csv"
+        lines = [f"{number:02}.png,{number},{'x' * 20_000}" for number in (*range(40), *range(90, 99))]
+        table.write_text("name,number,text\n" + "\n".join(lines) + "\n")
+        assert table.stat().st_size > 2 * LONGEST
+        report = client.annotate(table, "name")
+        assert report == shelf.images.annotate(table, "name")
+        assert (report.pictures, len(report.unmatched)) == (40, 9)
+        found = client.answer([Query.words("dog")], SearchOptions(50, where=Filter(expression="number >= 0")))[0]
+        assert len(found.hits) == 40
 
     def test_indexing_that_fails(self, shelf: Shelf, client: Client) -> None:
         where = shelf.place / "nowhere"
@@ -420,6 +481,9 @@ class TestAddresses:
             ("http://", "must be http"),
             ("http://here:port", "must be http"),
             ("http://here\r\nX: y", "must be http"),
+            ("http://a..b", "must be http"),
+            (f"http://{'a' * 64}", "must be http"),
+            ("http://here/\udcff", "must be http"),
             ("http://me:hunter2@here", "must hold no user"),
             ("http://here/?token=hunter2", "must hold no user"),
         ],
@@ -444,6 +508,19 @@ class TestAddresses:
             ("http://pictures.example", {"allow_insecure_token": True}),
         ):
             assert "secret" not in repr(Client(url, "secret", **options))
+
+    @pytest.mark.parametrize("path", ["/büro/bilder/", "/b%C3%BCro/bilder"])
+    def test_paths_of_proxies(self, path: str) -> None:
+        asked: list[str] = []
+
+        def reply(handler: Any) -> None:
+            asked.append(handler.path)
+            send(handler, 200, b'{"place": "here"}')
+
+        with answering(reply) as url:
+            client = Client(url + path)
+            assert (client.place, client.url) == ("here", url + path.rstrip("/"))
+        assert asked == ["/b%C3%BCro/bilder/api/v1/served"]
 
     def test_nothing_there(self) -> None:
         with pytest.raises(StoreUnreachableError, match=r"cannot reach the server at http://127\.0\.0\.1:9"):
@@ -535,11 +612,32 @@ class TestTransport:
         with answering(reply) as url, Client(url) as client:
             assert [client.place for _ in range(3)] == ["here"] * 3
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process can be forked here")
+    def test_a_forked_process_has_connections_of_its_own(self) -> None:
+        seen: list[tuple[str, int]] = []
+
+        def reply(handler: Any) -> None:
+            seen.append(handler.client_address)
+            send(handler, 200, b'{"place": "here"}')
+
+        with answering(reply) as url, Client(url) as client:
+            assert client.place == "here"
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if client.place == client.place == "here" else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert client.place == "here"
+        ours, theirs, again, last = seen
+        assert ours == last != theirs == again
+
     @pytest.mark.parametrize(
         ("status", "body", "message"),
         [
             (502, b"<html>", "answered HTTP 502"),
             (200, b"<html>", "is no ImageSearch server"),
+            (200, b"[]", "is no ImageSearch server"),
+            (404, b'{"detail": "Not Found"}', r"is no ImageSearch server, or one of another version \(HTTP 404\)"),
+            (404, b"<html>", "is no ImageSearch server"),
             (403, b'{"detail": "a proxy says no"}', "a proxy says no"),
         ],
     )
@@ -549,6 +647,23 @@ class TestTransport:
             pytest.raises(ImageSearchError, match=message),
         ):
             Client(url).status()
+
+    def test_answers_that_lack_a_field(self) -> None:
+        calls: list[Callable[[Client], Any]] = [
+            lambda client: client.engine,
+            lambda client: client.describe(),
+            lambda client: client.search(Query.words("dog")),
+            lambda client: client.search(Query.words("dog"), 3),
+            lambda client: client.embed([b"picture"]),
+            lambda client: client.classify(b"picture"),
+            lambda client: client.index("/somewhere"),
+            lambda client: client.forget("/somewhere"),
+            lambda client: client.label_session(),
+        ]
+        with answering(lambda handler: send(handler, 200, b'{"status": "ok"}')) as url:
+            for call in calls:
+                with pytest.raises(ImageSearchError, match="is no ImageSearch server"):
+                    call(Client(url))
 
     def test_an_answer_that_does_not_come(self) -> None:
         waits = threading.Event()
@@ -561,7 +676,8 @@ class TestTransport:
         """They are asked for again, a bounded number of times."""
         job = {"id": "7", "state": "running", "progress": {"stage": "encode", "done": 1, "total": 2}}
         ended = {**job, "state": "failed", "problem": None, "error": "an error of the program"}
-        news = iter([b"", b": still there\n\n", b"event: job\ndata: %s\n\n" % json.dumps(ended).encode()])
+        last = b"event: job\ndata: %s\n\n" % json.dumps(ended).encode()
+        news = iter([b"", b": still there\n\n", last[:40], last[:17], last])
 
         def reply(handler: Any) -> None:
             if handler.path.endswith("/events"):

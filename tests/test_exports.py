@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,17 @@ def test_the_tree_of_errors_is_the_one_drawn() -> None:
 def test_errors_say_what_they_are_for(kind: Any) -> None:
     assert inspect.getdoc(kind)
     assert kind.__doc__ != kind.__bases__[0].__doc__
+
+
+ARGUMENTS = {"PictureError": ("a.jpg", "is empty"), "DamagedError": ("manifest.json", "is missing")}
+
+
+@pytest.mark.parametrize("kind", ERRORS.values(), ids=ERRORS)
+def test_errors_come_whole_out_of_other_processes(kind: type[Exception]) -> None:
+    """Pools send them as pickles; of one that cannot be read, they never hear."""
+    error = kind(*ARGUMENTS.get(kind.__name__, ("why",)))
+    known = {**vars(error), "more": 1}
+    vars(error).update(known)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        same = pickle.loads(pickle.dumps(error, protocol))
+        assert (type(same), str(same), same.args, vars(same)) == (kind, str(error), error.args, known)

@@ -200,6 +200,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "service",
         "evaluating",
         "client_connection",
+        "client_annotations",
         "client_jobs",
         "client_pictures",
         "client_queries",
@@ -269,6 +270,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "frontends.web.backend",
         "frontends.web.several",
         "frontends.web.metrics",
+        "frontends.web.head",
         "frontends.web.responses",
     ),
     (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,7 +16,7 @@ import numpy as np
 
 from imagesearch.client_connection import API, Connection, Form
 from imagesearch.client_jobs import followed
-from imagesearch.client_pictures import MOST_TOGETHER, Pictures
+from imagesearch.client_pictures import MOST_TOGETHER, Pictures, size_of, together
 from imagesearch.client_queries import answer_several
 from imagesearch.errors import (
     CollectionNotFoundError,
@@ -33,7 +32,6 @@ from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport
 from imagesearch.search.answers import Answer
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import (
-    annotate_report_from_dict,
     error_from_dict,
     forget_report_from_dict,
     index_report_from_dict,
@@ -153,12 +151,11 @@ class Client:
             UsageError: it cannot be read or kept, or somebody else asks.
             CollectionNotFoundError: nothing has been indexed yet.
         """
+        from imagesearch.client_annotations import annotated
         from imagesearch.library.annotations import read_annotations
 
         read = read_annotations(table, on)
-        rows = [{"key": key, "values": values} for key, values in read.rows.items()]
-        order = {"on": on, "file": read.file, "columns": list(read.columns), "rows": rows}
-        report = annotate_report_from_dict(self._connection.post(f"{API}/annotations", order))
+        report = annotated(self._connection, read, on, self._served()["max_upload_bytes"])
         progress("annotate", report.pictures, report.pictures)
         return report
 
@@ -245,8 +242,7 @@ class Client:
         from imagesearch.search.labels import check_top
 
         check_top(top)
-        rest = iter(images if isinstance(images, list) else several(images))
-        while some := list(islice(rest, MOST_TOGETHER)):
+        for some in together(images if isinstance(images, list) else several(images), MOST_TOGETHER, size_of):
             yield from zip(some, self._labelled(some, top), strict=True)
 
     def label_session(

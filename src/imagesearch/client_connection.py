@@ -6,13 +6,14 @@ import contextlib
 import http.client
 import ipaddress
 import json
+import os
 import re
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from imagesearch.errors import ImageSearchError, StoreUnreachableError, UsageError
 from imagesearch.search.wire import PROBLEM, error_from_dict, to_json
@@ -25,16 +26,28 @@ _LONGEST_PAUSE = 5.0
 # Idle connections that are kept.
 _KEPT = 8
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+# What stands in a path as it is (RFC 3986, section 3.3), besides letters and digits; what is encoded already.
+_PATH = "/!$&'()*+,;=:@%"
 _TOO_LONG = 413
 _BUSY = 503
+_NO_SUCH_PATH = (404, 405)
 # What a connection that was kept open says when the server has closed it meanwhile.
 _STALE = (http.client.RemoteDisconnected, http.client.CannotSendRequest, ConnectionError)
-# Problems of the API for which there is no error of the library's own.
-_WRONG_REQUESTS = ("invalid-value", "not-found", "folder-not-allowed")
 
 
 class TooLongError(ImageSearchError):
     """The server takes no request of that length."""
+
+
+class _Reply(dict[str, Any]):
+    """What came back, which must have the fields that are looked for."""
+
+    def __init__(self, fields: Mapping[str, Any], strange: str) -> None:
+        super().__init__(fields)
+        self._strange = strange
+
+    def __missing__(self, name: str) -> Any:
+        raise ImageSearchError(self._strange)
 
 
 class Form:
@@ -71,9 +84,11 @@ class Connection:
             UsageError: it is none of a server, or the token is none, or would be sent in the clear.
         """
         parts = _checked(url)
-        self._is_secure, self._prefix = parts.scheme.lower() == "https", parts.path.rstrip("/")
+        path = parts.path.rstrip("/")
+        self._is_secure, self._prefix = parts.scheme.lower() == "https", quote(path, safe=_PATH)
         self._host, self._port = parts.hostname or "", parts.port
-        self.url = f"{parts.scheme.lower()}://{parts.netloc}{self._prefix}"
+        self.url = f"{parts.scheme.lower()}://{parts.netloc}{path}"
+        self._strange = f"what answers at {self.url} is no ImageSearch server, or one of another version"
         self.timeout = timeout
         self._headers = {"Accept": "application/json", "User-Agent": "imagesearch"}
         if token is not None:
@@ -87,6 +102,7 @@ class Connection:
             self._headers["Authorization"] = f"Bearer {token}"
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def get(self, path: str) -> Any:
         """The JSON at a path.
@@ -146,7 +162,7 @@ class Connection:
         raise AssertionError("the last attempt ends the loop")
 
     def lines(self, path: str, timeout: float) -> Iterator[bytes]:
-        """The lines of an answer as they come, on a connection of its own, which is closed with the iterator.
+        """The whole lines of an answer as they come, on a connection of its own, closed with the iterator.
 
         Args:
             timeout: seconds of silence.
@@ -166,7 +182,7 @@ class Connection:
                     line = answer.readline()
                 except (OSError, http.client.HTTPException) as error:
                     raise self._unreachable(error) from error
-                if not line:
+                if not line.endswith(b"\n"):  # the end, or where the connection broke off
                     return
                 yield line
 
@@ -183,6 +199,10 @@ class Connection:
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer; its connection is kept if the answer was read to its end."""
         headers = self._headers if kind is None else {**self._headers, "Content-Type": kind}
+        if self._process != os.getpid():
+            # This process was forked off, and its parent goes on using these: each would read the other's answers.
+            # A thread that is not here may have held the lock.
+            self._idle, self._lock, self._process = [], threading.Lock(), os.getpid()
         # The server may have closed a connection that was kept; what must not be sent twice goes over a new one.
         connection = self._kept() if repeatable else None
         is_new = connection is None
@@ -220,10 +240,10 @@ class Connection:
         connection.close()
 
     def _parsed(self, content: bytes) -> Any:
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise ImageSearchError(f"what answers at {self.url} is no ImageSearch server") from error
+        fields = _object(content)
+        if fields is None:
+            raise ImageSearchError(self._strange)
+        return _Reply(fields, self._strange)
 
     def _unreachable(self, error: Exception) -> StoreUnreachableError:
         reason = f"no answer in {self.timeout:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -236,13 +256,13 @@ class Connection:
         """
         if 300 <= answer.status < 400:
             raise UsageError(f"{self.url} leads elsewhere (HTTP {answer.status}): name the server's own address")
-        problem = _problem(content)
+        problem = _object(content) or {}
         if answer.status == _TOO_LONG:
             raise TooLongError(problem.get("detail") or "the server takes no request of that length")
         if answer.status == 401:
             raise UsageError(f"the server at {self.url} lets nobody in without its token, or not with this one")
-        if str(problem.get("type", "")).removeprefix(PROBLEM) in _WRONG_REQUESTS:
-            raise UsageError(str(problem.get("detail", "")))
+        if answer.status in _NO_SUCH_PATH and not str(problem.get("type", "")).startswith(PROBLEM):
+            raise ImageSearchError(f"{self._strange} (HTTP {answer.status})")
         if not problem:
             raise ImageSearchError(f"the server at {self.url} answered HTTP {answer.status} {answer.reason}")
         raise error_from_dict(problem)
@@ -266,17 +286,18 @@ def _exchange(
 def _pause(answer: http.client.HTTPResponse, content: bytes) -> float | None:
     """Seconds until a busy server should be asked again; None: it should not be."""
     said = answer.getheader("Retry-After", "")
-    kind = str(_problem(content).get("type", ""))
+    kind = str((_object(content) or {}).get("type", ""))
     is_busy = answer.status == _BUSY and (not kind.startswith(PROBLEM) or kind == f"{PROBLEM}busy")
     return min(float(said), _LONGEST_PAUSE) if is_busy and said.isdecimal() else None
 
 
-def _problem(content: bytes) -> dict[str, Any]:
+def _object(content: bytes) -> dict[str, Any] | None:
+    """An object of JSON, as everything of the API is; None: it is something else."""
     try:
-        problem = json.loads(content)
+        found = json.loads(content)
     except ValueError:
-        return {}
-    return problem if isinstance(problem, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _part(boundary: str, disposition: str) -> bytes:
@@ -290,9 +311,12 @@ def _checked(url: str) -> Any:
         UsageError: it is none of a server.
     """
     try:
-        parts = urlsplit(url)
+        parts: Any = urlsplit(url)
         is_server = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+        if is_server:
+            parts.hostname.encode("idna")
+            quote(parts.path)
+    except ValueError:  # a port that is no number, half an IPv6 address, what no name or path can be
         is_server = False
     if not is_server or re.search(r"[\x00-\x20\x7f]", url):
         raise UsageError("the address of a server must be http://HOST:PORT or https://HOST")

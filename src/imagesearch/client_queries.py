@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from imagesearch.client_connection import API, Connection
-from imagesearch.client_pictures import Pictures, Upload
+from imagesearch.client_pictures import Pictures, Upload, size_of, together
 from imagesearch.errors import ImageSearchError, PictureError, UsageError
 from imagesearch.records import CollectionInfo, ImageRecord, picture_id
 from imagesearch.search.answers import Answer
@@ -21,8 +21,6 @@ from imagesearch.search.wire import answer_from_dict, error_from_dict, options_t
 _MOST_QUERIES = 256
 _MOST_HITS = 256_000
 _MOST_IDS = 1000
-# Files that lie on the server at a time, in bytes: it keeps 512 MB for everybody.
-_MOST_UPLOADED = 200_000_000
 
 
 def answer_several(
@@ -47,7 +45,7 @@ def answer_several(
     wanted = options_to_dict(options)
     wanted["where"] = {**wanted["where"], **_folders(options)}
     answers: list[Answer] = []
-    for some in _batches(queries, options.k):
+    for some in together(queries, max(1, min(_MOST_QUERIES, _MOST_HITS // options.k)), _size):
         answers += _Request(connection, pictures, describe, some).answers(wanted)
     return answers or _none(connection, wanted)
 
@@ -64,29 +62,9 @@ def _folders(options: SearchOptions) -> dict[str, Any]:
     return {"under": [os.path.abspath(os.path.expanduser(folder)) for folder in under]} if under else {}
 
 
-def _batches(queries: Sequence[Query], k: int) -> Iterator[list[Query]]:
-    most = max(1, min(_MOST_QUERIES, _MOST_HITS // k))
-    batch: list[Query] = []
-    size = 0
-    for query in queries:
-        more = sum(map(_size, query.parts))
-        if batch and (len(batch) == most or size + more > _MOST_UPLOADED):
-            yield batch
-            batch, size = [], 0
-        batch.append(query)
-        size += more
-    if batch:
-        yield batch
-
-
-def _size(part: Part) -> int:
-    """Bytes of a picture's file; 0 if that cannot be told."""
-    if part.kind is not Kind.IMAGE or not isinstance(part.value, (str, os.PathLike)):
-        return 0
-    try:
-        return os.stat(part.value).st_size
-    except (OSError, ValueError):
-        return 0
+def _size(query: Query) -> int:
+    """Bytes of the pictures that a query may have to send."""
+    return sum(size_of(part.value) for part in query.parts if part.kind is Kind.IMAGE)
 
 
 class _Request:

@@ -31,6 +31,15 @@ from __future__ import annotations
 class ImageSearchError(Exception):
     """Base of every error that this package raises on purpose."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own calls the class with the message alone, which those with more arguments refuse: a pool of
+        # processes would wait for such an error for ever.
+        return _made_again, (type(self), self.args), vars(self)
+
+
+def _made_again(kind: type[ImageSearchError], args: tuple[object, ...]) -> ImageSearchError:
+    return kind.__new__(kind, *args)
+
 
 class ConfigError(ImageSearchError):
     """A setting is unknown, has the wrong type, or does not go with another one."""

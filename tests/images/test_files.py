@@ -245,6 +245,11 @@ class TestInMemory:
         with pytest.raises(UsageError, match="expected a"):
             load_image(wrong)  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+    def test_an_image_without_pixels_is_none(self, size: tuple[int, int]) -> None:
+        with pytest.raises(PictureError, match="has no pixels"):
+            load_image(Image.new("RGB", size))
+
     def test_path_text_and_image_agree(self, picture_folder: Path) -> None:
         path = picture_folder / "0.png"
         with Image.open(path) as opened:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,21 @@ def test_a_picture_is_a_query() -> None:
         assert part.value is source
     query = Query.words("dog")
     assert Query.of(query) is query
+
+
+@pytest.mark.parametrize("kind", ["text", "texts", "rows", "complex", "large", "table"])
+def test_vectors_are_numbers(kind: str) -> None:
+    all_wrong: dict[str, Any] = {
+        "text": "abc",
+        "texts": ["a"],
+        "rows": [[1], [2, 3]],
+        "complex": [1j],
+        "large": [10**400],
+        "table": {"a": 1},
+    }
+    wrong = all_wrong[kind]
+    with pytest.raises(UsageError, match="must be numbers"):
+        Query.vector(wrong)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesearch import errors
-from imagesearch.errors import DamagedError, ImageSearchError, PictureError, UnknownWordsError
+from imagesearch.errors import DamagedError, ImageSearchError, PictureError, UnknownWordsError, UsageError
 from imagesearch.frontends.web.schemas import SeveralRequest
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric, Prediction, Skipped
 from imagesearch.reports import AnnotateReport, ForgetReport, IndexReport, OfflineRoot
@@ -21,6 +21,7 @@ from imagesearch.search.grouping import Group
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import (
     ERRORS,
+    PROBLEM,
     annotate_report_from_dict,
     answer_from_dict,
     answer_to_dict,
@@ -157,6 +158,12 @@ def test_problems_of_others(problem: dict[str, Any], message: str) -> None:
     back = error_from_dict(problem)
     assert type(back) is ImageSearchError
     assert message in str(back)
+
+
+@pytest.mark.parametrize("name", ["invalid-value", "not-found", "folder-not-allowed"])
+def test_what_only_a_server_refuses_is_a_wrong_request(name: str) -> None:
+    back = error_from_dict({"type": f"{PROBLEM}{name}", "detail": "there is no such thing"})
+    assert (type(back), str(back)) == (UsageError, "there is no such thing")
 
 
 @given(

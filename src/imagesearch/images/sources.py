@@ -44,7 +44,7 @@ def load_image(
         shortest: for files: see :func:`decode`.
 
     Raises:
-        PictureError: it cannot be read or decoded, or the file exceeds the bound.
+        PictureError: it cannot be read or decoded, has no pixels, or the file exceeds the bound.
         UsageError: it is of another type, or an array of another type or shape.
     """
     return load_with_size(source, max_megapixels, shortest)[0]
@@ -79,6 +79,8 @@ def load_with_size(
         raise UsageError(
             f"expected a path, bytes, an open file, a Pillow image or a uint8 array, got {type(source).__name__}"
         )
+    if not (source.width and source.height):
+        raise PictureError(IN_MEMORY, f"has no pixels ({source.width} x {source.height})")
     return upright_rgb(source, IN_MEMORY), upright_size(source)
 
 

@@ -179,8 +179,20 @@ class Query:
 
     @classmethod
     def vector(cls, vector: Vectors) -> Query:
-        """Pictures whose vectors are close to this one: numbers of shape (dimension,)."""
-        return cls((Part(Kind.VECTOR, np.asarray(vector)),))
+        """Pictures whose vectors are close to this one: numbers of shape (dimension,).
+
+        Raises:
+            UsageError: they are no numbers.
+        """
+        try:
+            numbers = np.asarray(vector)
+            if numbers.dtype.kind == "O":  # of lists and tables
+                numbers = numbers.astype(np.float64)
+        except (TypeError, ValueError, OverflowError):
+            numbers = np.asarray("")
+        if numbers.dtype.kind not in "fiub":
+            raise UsageError("a vector in a query must be numbers of shape (dimension,)")
+        return cls((Part(Kind.VECTOR, numbers),))
 
     def __add__(self, other: Query) -> Query:
         return Query(self.parts + other.parts)
@@ -251,6 +263,11 @@ class SearchOptions:
     group: bool = False
     diverse: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("k", "offset"):  # a narrow number of NumPy's overflows where one reckons with it
+            if isinstance(value := getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(value))
+
     @property
     def gathers(self) -> bool:
         """Whether near-identical results are put together."""
@@ -275,7 +292,7 @@ SORTS = ("score", "date")
 
 
 def _whole(name: str, value: Any, what: str, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{name} = {value!r}: the {what} must be a whole number")
     if value < least:
         raise UsageError(f"{name} = {value}: the {what} must be at least {least}")

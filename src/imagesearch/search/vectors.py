@@ -111,12 +111,13 @@ class QueryEncoder:
             if not isinstance(vectors, np.ndarray):
                 assert isinstance(vectors, ImageSearchError)
                 return vectors
-            matrix = np.atleast_2d(vectors)
+            with np.errstate(over="ignore"):  # what is too large for a database's numbers is infinite there
+                matrix = np.atleast_2d(vectors).astype(np.float32)
             if matrix.shape[1:] != (fingerprint.dim,) or not np.isfinite(matrix).all():
                 return UsageError(
                     f"{part.label}: a query needs {fingerprint.dim} finite numbers, not shape {vectors.shape}"
                 )
-            alternatives.append(matrix.astype(np.float32))
+            alternatives.append(matrix)
         sums = combinations(alternatives, [part.weight for part in query.parts], fingerprint.normalized)
         if not len(sums):
             return UsageError(f"{query}: the parts cancel each other, so that nothing is left to look for")

@@ -73,6 +73,8 @@ ERRORS: dict[str, type[ImageSearchError]] = {
     "failed": ImageSearchError,
 }
 _NAMES = {kind: name for name, kind in ERRORS.items()}
+# Problems of the HTTP API for which there is no error of the library's own: the request was wrong.
+_WRONG_REQUESTS = ("invalid-value", "not-found", "folder-not-allowed")
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(ImageRecord))
 _LISTS = ("under", "formats", "near")
@@ -201,7 +203,7 @@ def options_to_dict(options: SearchOptions) -> dict[str, Any]:
     """How many results, which, and in which order."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(SearchOptions)}
     values["where"] = filter_to_dict(options.where) if options.where else {}
-    return {**values, "k": int(options.k), "offset": int(options.offset)}
+    return values
 
 
 def info_to_dict(info: CollectionInfo) -> dict[str, Any]:
@@ -294,7 +296,8 @@ def _plain(value: object) -> bool | str | list[str]:
 
 def error_from_dict(values: Mapping[str, Any]) -> ImageSearchError:
     """The inverse of :func:`error_to_dict`; of another problem, such as one of a proxy, its title and detail."""
-    kind = ERRORS.get(str(values.get("type", "")).removeprefix(PROBLEM))
+    name = str(values.get("type", "")).removeprefix(PROBLEM)
+    kind = UsageError if name in _WRONG_REQUESTS else ERRORS.get(name)
     known = values.get("error", {})
     try:
         if kind is PictureError:

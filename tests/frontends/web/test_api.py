@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import re
 import time
 import zipfile
@@ -21,6 +22,7 @@ from imagesearch.records import Hit, ImageRecord
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import answer_to_dict, hit_from_dict, hit_to_dict, to_json
 
+from ...conftest import draw_picture
 from .conftest import PICTURES, Gallery
 
 texts = st.text(st.characters(), max_size=20)
@@ -186,6 +188,9 @@ def test_a_form_needs_a_file_and_what_is_left_empty_is_left_out(gallery: Gallery
     path, picture = "/api/v1/search/image", (gallery.folder / "11.jpg").read_bytes()
     text = gallery.server.send(path, {}, image="a.jpg", k="3")
     assert (text.status, text.json()["detail"].split(": ")[0]) == (422, "body.image")
+    for other in ("uploads", "search/image", "classify/image"):
+        text = gallery.server.send(f"/api/v1/{other}", {}, image="a.jpg")
+        assert text.json()["detail"] == "body.image: must be a file, as 'curl -F NAME=@FILE' sends it"
     for body, kind in ((b"{}", "application/json"), (b"", "multipart/form-data; boundary=x")):
         reply = gallery.server.ask("POST", path, body, {"Content-Type": kind})
         assert reply.status in (400, 422)
@@ -240,6 +245,13 @@ def test_labels_are_those_of_the_library(gallery: Gallery) -> None:
         found = reply.json()["predictions"]
         assert [one["label"] for one in found] == [one["label"] for one in expected]
         assert [one["score"] for one in found] == pytest.approx([one["score"] for one in expected], abs=1e-5)
+
+
+def test_what_is_asked_in_one_request_is_not_kept(gallery: Gallery) -> None:
+    kept, picture = len(gallery.backend.uploads), (gallery.folder / "04.jpg").read_bytes()
+    for what, field in (("search/image", "image"), ("classify/image", "image"), ("embed", "images")):
+        assert gallery.server.send(f"/api/v1/{what}", {field: ("4.jpg", picture)}).status == 200
+    assert len(gallery.backend.uploads) == kept
 
 
 def test_vectors_are_those_of_the_library(gallery: Gallery) -> None:
@@ -307,6 +319,24 @@ def test_thumbnails_fit_and_are_cached(gallery: Gallery) -> None:
     named = gallery.server.get(f"{path}&v={picture['content_hash']}")
     assert "immutable" in named.headers["cache-control"]
     assert named.body == first.body
+
+
+def test_a_file_that_has_changed_is_not_cached_as_what_it_was(gallery: Gallery) -> None:
+    file = gallery.folder / "06.jpg"
+    picture = gallery.images.search(file, 1)[0].picture
+    before = file.read_bytes()
+    for what in ("image?", "image?download=true&", "thumbnail?size=900&"):
+        path = f"/api/v1/pictures/{picture.id}/{what}v={picture.content_hash}"
+        tag = {"If-None-Match": gallery.server.get(path.replace("v=", "w=")).headers["etag"]}
+        try:
+            draw_picture(77, (320, 240)).save(file, quality=90)
+            changed = gallery.server.get(path, tag)
+        finally:
+            file.write_bytes(before)
+            os.utime(file, ns=(picture.mtime_ns, picture.mtime_ns))
+        assert (changed.status, changed.headers["cache-control"]) == (200, "no-store")
+        assert "etag" not in changed.headers
+        assert gallery.server.get(path, tag).status == 304
 
 
 def test_pictures_are_sent_as_what_they_are(gallery: Gallery) -> None:
@@ -380,6 +410,7 @@ def test_problems_say_what_is_wrong(gallery: Gallery) -> None:
         ({"parts": [{"kind": "words", "text": "goldfish"}], "kk": 3}, "kk"),
         ({"parts": [{"kind": "words", "text": "goldfish", "weight": -1}]}, "at least one thing"),
         ({"parts": [{"kind": "vector", "values": [1.0]}]}, "320 finite numbers"),
+        ({"parts": [{"kind": "vector", "values": [1e308] * 320}]}, "320 finite numbers"),
         ({"parts": [{"kind": "words", "text": "goldfish"}], "rerank": "magic"}, "magic"),
         ({"parts": [{"kind": "words", "text": "goldfish"}], "where": {"after": "yesterday"}}, "yesterday"),
         ({"parts": [{"kind": "path", "path": "/nowhere.jpg"}]}, "is not in collection"),
@@ -390,6 +421,29 @@ def test_problems_say_what_is_wrong(gallery: Gallery) -> None:
         assert words in reply.json()["detail"]
     assert gallery.server.post("/api/v1/search", {"parts": [{"kind": "upload", "id": "x" * 32}]}).status == 404
     assert gallery.server.ask("DELETE", "/api/v1/pictures").headers["allow"] == "GET"
+
+
+def test_head_has_the_headers_of_get(gallery: Gallery) -> None:
+    key = gallery.server.get("/api/v1/pictures?limit=1").json()["pictures"][0]["id"]
+    image = f"/api/v1/pictures/{key}/image"
+    archive = f"/api/v1/archive?ids={key}"
+    for path in ("/", "/healthz", "/metrics", "/api/v1/served", image, archive, "/api/v1/pictures/1", "/nowhere"):
+        full, head = gallery.server.get(path), gallery.server.ask("HEAD", path)
+        assert (head.status, head.body) == (full.status, b"")
+        for name in ("content-type", "content-length", "etag", "cache-control"):
+            if path != "/metrics" or name != "content-length":  # which counts this request
+                assert head.headers.get(name) == full.headers.get(name)
+    tag = {"If-None-Match": gallery.server.get(image).headers["etag"]}
+    assert gallery.server.ask("HEAD", image, headers=tag).status == 304
+    assert gallery.server.ask("HEAD", "/api/v1/search").status == 405
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_json_needs_its_type(gallery: Gallery, kind: str) -> None:
+    body = json.dumps({"parts": [{"kind": "words", "text": "goldfish"}]}).encode()
+    reply = gallery.server.ask("POST", "/api/v1/search", body, {"Content-Type": kind})
+    assert reply.status == 422
+    assert "sent with the header 'Content-Type: application/json'" in reply.json()["detail"]
 
 
 def test_health_and_metrics(gallery: Gallery) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 from imagesearch.errors import ImageSearchError, UsageError
 from imagesearch.frontends.web.backend import Backend
 from imagesearch.frontends.web.failures import problem_of
+from imagesearch.frontends.web.head import HeadMiddleware
 from imagesearch.frontends.web.metrics import MeasuringMiddleware, Metrics
 from imagesearch.frontends.web.problems import Problem, ProblemResponse
 from imagesearch.frontends.web.routes import archive, health, jobs, labels, library, page, pictures, search
@@ -60,6 +62,7 @@ def create_app(backend: Backend) -> FastAPI:
         app.router.routes.extend(tools.routes)
     app.include_router(page.router)
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
+    app.add_middleware(HeadMiddleware)
     app.add_exception_handler(ImageSearchError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
     app.add_exception_handler(HTTPException, _explain_http)
@@ -86,11 +89,20 @@ async def _explain(_: Request, error: Exception) -> Response:
 async def _explain_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # What was sent is not repeated: it may be long, or secret.
-    lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+    lines = [f"{'.'.join(map(str, one['loc']))}: {_said(one)}" for one in error.errors()]
     detail = "; ".join(lines)[:_LONGEST]
     return ProblemResponse(
         Problem(status=422, title="A value cannot be used", detail=detail, type=f"{PROBLEM}invalid-value")
     )
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value; of two slips that are easily made with curl, also what to do."""
+    if "Expected UploadFile" in error["msg"]:
+        return "must be a file, as 'curl -F NAME=@FILE' sends it"
+    if error["type"] == "model_attributes_type" and error["loc"] == ("body",):
+        return "must be a JSON object, sent with the header 'Content-Type: application/json'"
+    return str(error["msg"])
 
 
 async def _explain_http(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -33,6 +33,9 @@ from imagesearch.search.image_encoding import Preprocessed, checked_views, load_
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.ranking import by_patches
 from imagesearch.service import ImageSearch
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 T = TypeVar("T")
 
@@ -148,7 +151,7 @@ class Backend:
         if isinstance(part, PathPart):
             return _called(part.name, Query.stored(part.path))
         if isinstance(part, PicturePart) and part.region is None:
-            return _called(part.name, Query.stored(_number(part.id)))
+            return _called(part.name, Query.stored(int(part.id)))
         if isinstance(part, PicturePart):
             source = self.picture(part.id).path
             name = part.name or os.path.basename(source)
@@ -209,12 +212,24 @@ class Backend:
             NotFoundError, PictureError: it is not there, or cannot be read.
             ModelError: the model has no labels.
         """
-        region = Query.image(b"", region=part.region).parts[0].region
+        return self.label(self.image(self.source_of(part), part.region), top)
 
-        def load(source: ImageSource) -> Any:
-            return load_region(source, region, self.max_megapixels)
+    def image(self, source: ImageSource, region: str | None = None) -> Image.Image:
+        """A picture, or a region of it, decoded as a whole.
 
-        image = decoded(self.source_of(part), load)
+        Raises:
+            PictureError: it cannot be read, or the region lies outside.
+            UsageError: the region is none.
+        """
+        cut = Query.image(b"", region=region).parts[0].region
+
+        def load(source: ImageSource) -> Image.Image:
+            return load_region(source, cut, self.max_megapixels)
+
+        return decoded(source, load)
+
+    def label(self, image: Image.Image, top: int) -> list[Prediction]:
+        """The most probable labels of an image; raises what :meth:`classify` does."""
         with self._labelling:  # one at a time is as fast, and memory is bounded
             return self.images.classify(image, top)
 
@@ -297,12 +312,6 @@ class Words:
 
 def _called(name: str, query: Query) -> Query:
     return Query(tuple(replace(part, name=name) for part in query.parts)) if name else query
-
-
-def _number(key: str) -> int:
-    if (number := int(key)) > LARGEST_ID:
-        raise NotFoundError(f"there is no picture {key} in the collection")
-    return number
 
 
 def _cache_folder() -> Path:

@@ -76,7 +76,9 @@ def is_owner(request: Request) -> bool:
     return rights_of(request.scope) == "owner"
 
 
-def is_fresh(request: Request, etag: str) -> bool:
-    """Whether the client has this version already (RFC 9110, section 13.1.2)."""
+def is_fresh(request: Request, etag: str | None) -> bool:
+    """Whether the client has this version already (RFC 9110, section 13.1.2); never, of what has no tag."""
+    if etag is None:
+        return False
     tags = request.headers.get("if-none-match", "")
     return tags.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in tags.split(",")]

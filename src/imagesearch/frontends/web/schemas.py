@@ -272,10 +272,20 @@ class GiveLabelRequest(SkipRequest):
     replace: Annotated[bool, Field(description="also another label that the picture has")] = False
 
 
+def _key(value: Any) -> str:
+    """The same of a cell of a table, which may be empty, or no name at all: then it is that of no picture."""
+    if not isinstance(value, str) or len(value) > _LONGEST_PATH:
+        raise ValueError(f"must be a text of at most {_LONGEST_PATH} characters")
+    return value
+
+
+RowKey = Annotated[Any, PlainValidator(_key), WithJsonSchema({"type": "string", "maxLength": _LONGEST_PATH})]
+
+
 class AnnotatedRow(Model):
     """What is said of a picture."""
 
-    key: Annotated[Path, Field(description="its path, name or content hash")]
+    key: Annotated[RowKey, Field(description="its path, name or content hash")]
     values: dict[Name, bool | int | float | Annotated[str, Field(max_length=_LONGEST_PATH)]]
 
 

@@ -19,6 +19,7 @@ from imagesearch.frontends.web.schemas import Conditions, LookupRequest, Picture
 from imagesearch.frontends.web.thumbnails import SIZES
 from imagesearch.images.files import file_content, open_image
 from imagesearch.records import ImageRecord
+from imagesearch.search.vectors import is_unchanged
 from imagesearch.search.wire import record_to_dict
 
 router = APIRouter(prefix="/pictures", tags=["pictures"])
@@ -78,10 +79,9 @@ async def picture_thumbnail(
     ] = None,
 ) -> Response:
     """A small JPEG of a picture: of the next larger size that is kept, never enlarged."""
-    record = await run_in_threadpool(backend.picture, key)
     longest = next(one for one in SIZES if one >= size)
-    headers = _caching(record, f"-{longest}", v)
-    if is_fresh(request, headers["ETag"]):
+    record, headers = await run_in_threadpool(_looked_up, backend, key, f"-{longest}", v)
+    if is_fresh(request, headers.get("ETag")):
         return Response(status_code=304, headers=headers)
     data = await asyncio.wrap_future(backend.thumbnails.get(record, longest))
     return Response(data, media_type=THUMBNAIL_TYPE, headers=headers)
@@ -102,9 +102,8 @@ def picture_image(
     ] = None,
 ) -> Response:
     """A picture: the file itself where browsers can show it, else as a JPEG of at most 8,192 pixels."""
-    record = backend.picture(key)
-    headers = _caching(record, "-d" if download else "", v)
-    if is_fresh(request, headers["ETag"]):
+    record, headers = _looked_up(backend, key, "-d" if download else "", v)
+    if is_fresh(request, headers.get("ETag")):
         return Response(status_code=304, headers=headers)
     data, media_type = file_of(backend, record, as_it_is=download)
     headers["Content-Disposition"] = _disposition(record.path, "attachment" if download else "inline")
@@ -128,10 +127,14 @@ def file_of(backend: Backend, record: ImageRecord, *, as_it_is: bool) -> tuple[b
     return (data, kind) if kind else (as_jpeg(data, _LONGEST, bound), THUMBNAIL_TYPE)
 
 
-def _caching(record: ImageRecord, suffix: str, version: str | None) -> dict[str, str]:
+def _looked_up(backend: Backend, key: str, suffix: str, version: str | None) -> tuple[ImageRecord, dict[str, str]]:
+    """A picture, and the headers that say how long its file, or what is made of it, may be kept."""
+    record = backend.picture(key)
+    if not is_unchanged(record, record.path):  # what is sent is no longer what the hash says
+        return record, {"Cache-Control": "no-store"}
     known = record.content_hash or f"{record.mtime_ns:x}"
     is_named = version is not None and version == record.content_hash
-    return {"ETag": f'"{known}{suffix}"', "Cache-Control": _A_YEAR if is_named else "private, no-cache"}
+    return record, {"ETag": f'"{known}{suffix}"', "Cache-Control": _A_YEAR if is_named else "private, no-cache"}
 
 
 def _disposition(path: str, kind: str) -> str:

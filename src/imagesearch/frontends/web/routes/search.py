@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
@@ -29,10 +30,10 @@ from imagesearch.frontends.web.schemas import (
     ClassifySeveralRequest,
     SearchRequest,
     SeveralRequest,
-    UploadPart,
 )
 from imagesearch.frontends.web.uploads import Upload, tidy_name
 from imagesearch.images.sources import load_image
+from imagesearch.records import Prediction
 from imagesearch.search.query import Query, SearchOptions
 from imagesearch.search.wire import answer_to_dict
 
@@ -117,7 +118,7 @@ def preview_upload(key: str, request: Request, backend: ServedBy) -> Response:
 @router.post("/classify", response_model=PredictionsOut, responses=problems(404))
 def classify(request: ClassifyRequest, backend: ServedBy) -> Any:
     """What is in a picture of the collection, in an upload, or in a region of one."""
-    return _labelled(backend, request.picture, request.top)
+    return _labelled(backend, backend.classify(request.picture, request.top))
 
 
 @router.post("/classify/several", response_model=LabelledOut, responses=problems(404))
@@ -131,9 +132,8 @@ async def classify_image(
     backend: ServedBy, image: Image, top: Annotated[int, Form(ge=1, le=1000, description="number of labels")] = 5
 ) -> Any:
     """What is in an uploaded picture, in one request."""
-    data = await image.read()
-    kept = await backend.decoding(backend.uploads.add, data, image.filename or "", backend.max_megapixels)
-    return await run_in_threadpool(_labelled, backend, UploadPart(kind="upload", id=kept.id), top)
+    pixels = await backend.decoding(backend.image, await image.read())
+    return _labelled(backend, await run_in_threadpool(backend.label, pixels, top))
 
 
 @router.post("/embed", response_model=VectorsOut, responses=problems(408, 413))
@@ -160,8 +160,7 @@ def _upload_to_dict(kept: Upload) -> dict[str, Any]:
     return {"id": kept.id, "name": kept.name, "width": kept.width, "height": kept.height, "expires": expires}
 
 
-def _labelled(backend: Backend, part: Any, top: int) -> dict[str, Any]:
-    predictions = backend.classify(part, top)
+def _labelled(backend: Backend, predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {"model": backend.classifier, "predictions": [one.to_dict() for one in predictions]}
 
 
