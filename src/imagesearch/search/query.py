@@ -185,12 +185,12 @@ class Query:
             UsageError: they are no numbers.
         """
         try:
-            numbers = np.asarray(vector)
+            numbers: NDArray[Any] | None = np.asarray(vector)
             if numbers.dtype.kind == "O":  # of lists and tables
                 numbers = numbers.astype(np.float64)
         except (TypeError, ValueError, OverflowError):
-            numbers = np.asarray("")
-        if numbers.dtype.kind not in "fiub":
+            numbers = None
+        if numbers is None or numbers.dtype.kind not in "fiub":
             raise UsageError("a vector in a query must be numbers of shape (dimension,)")
         return cls((Part(Kind.VECTOR, numbers),))
 
