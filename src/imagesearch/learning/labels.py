@@ -8,23 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imagesearch.errors import UsageError
+from imagesearch.models.trained import read_report
 from imagesearch.records import ImageRecord
 
 
 def folder_labels(pictures: Sequence[ImageRecord]) -> list[str | None]:
     """For each picture the name of the folder right below its root that it lies in; None if it lies in the root.
 
-    So ``root/cat/1.jpg`` and ``root/cat/2024/2.jpg`` are both of class ``cat``.
+    So ``root/cat/1.jpg`` and ``root/cat/2024/2.jpg`` are both of class ``cat``. Figures of a trained model that
+    was written among the pictures are of none.
     """
-    return [_folder_label(picture) for picture in pictures]
+    places = [(picture.root, os.path.dirname(picture.path)) for picture in pictures]
+    found = {place: _folder_label(*place) for place in set(places)}
+    return [found[place] for place in places]
 
 
-def _folder_label(picture: ImageRecord) -> str | None:
-    if not picture.root:
+def _folder_label(root: str, folder: str) -> str | None:
+    if not root:
         return None
-    inside = os.path.relpath(os.path.dirname(picture.path), picture.root)
-    first = inside.split(os.sep)[0]
-    return None if first in (os.curdir, os.pardir) else first
+    parts = os.path.relpath(folder, root).split(os.sep)
+    if parts[0] in (os.curdir, os.pardir):
+        return None
+    above = (Path(root, *parts[: depth + 1]) for depth in range(len(parts)))
+    return None if any(map(read_report, above)) else parts[0]
 
 
 def file_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -> list[str | None]:
