@@ -157,6 +157,8 @@ def test_models_whose_heads_see_other_vectors_than_searches(
             "must be one of cross-entropy, contrastive, arcface, proxy-anchor",
         ),
         (("--loss", "arcface", "--method", "full", "--train-batch", 4), "need at least 8 (--train-batch)"),
+        (("--method", "last", "--learning-rate", "nan"), "a learning rate of nan: must be a number above 0"),
+        (("--method", "last", "--learning-rate", -1), "a learning rate of -1: must be a number above 0"),
     ],
 )
 def test_wrong_options(run: Run, classes: Path, options: tuple[object, ...], said: str) -> None:
