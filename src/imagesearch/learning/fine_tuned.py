@@ -104,7 +104,8 @@ def fine_tune_on(
     )
     weights = None if importance is None else (importance / importance.mean()).astype(np.float32)
     examples = _examples(labelled, learnt, weights), _examples(labelled, validated, None)
-    task = _Task(examples, labelled.names, start, plan, folder / _digest(examples, checkpoint, plan))
+    contents = [labelled.pictures[place].content_hash for place in (*learnt, *validated)]
+    task = _Task(examples, labelled.names, start, plan, folder / _digest(examples, contents, checkpoint, plan))
     (team or Team()).hand_out(task)
     tuned = _carry_out(task, checkpoint, read, device=device, progress=progress, team=team)
     run = partial(run_network, tuned.loaded, read=read, device=device)
@@ -194,9 +195,12 @@ def _examples(labelled: LabelledPictures, places: Places, importance: NDArray[np
     return Examples([labelled.pictures[place].path for place in places.tolist()], targets, importance)
 
 
-def _digest(examples: tuple[Examples, Examples], checkpoint: Checkpoint, plan: Plan) -> str:
+def _digest(
+    examples: tuple[Examples, Examples], contents: Sequence[str], checkpoint: Checkpoint, plan: Plan
+) -> str:
     """A name for checkpoints of this very training."""
-    said = json.dumps([checkpoint.revision, plan.to_dict(), [list(part.paths) for part in examples]])
+    paths = [list(part.paths) for part in examples]
+    said = json.dumps([checkpoint.revision, plan.to_dict(), paths, contents])
     digest = hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8)
     for part in examples:
         digest.update(part.targets.tobytes())

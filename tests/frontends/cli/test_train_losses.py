@@ -90,28 +90,50 @@ def test_what_does_not_find_better_is_not_written(run: Run, classes: Path) -> No
     assert not Path("mine").exists()
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each step of training."""
+    taken: list[int] = []
+
+    def count(self: Any, *given: Any, **options: Any) -> Any:
+        taken.append(1)
+        return step(self, *given, **options)
+
+    step = transformers.Trainer.training_step
+    monkeypatch.setattr(transformers.Trainer, "training_step", count)
+    return taken
+
+
 def test_force_writes_what_was_trained_before_without_training_again(
-    run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int]
 ) -> None:
     """And --balanced is another training, which begins anew."""
     command = ("train", classes, "--method", "full", *TINY, "--learning-rate", 1e-9, "--out", "mine")
     monkeypatch.setattr(training.Training, "beats_baseline", False)
     assert "--force" in run(*command).err
     assert not Path("mine").exists()
-    steps: list[int] = []
-
-    def count(self: Any, *given: Any, **options: Any) -> Any:
-        steps.append(1)
-        return step(self, *given, **options)
-
-    step = transformers.Trainer.training_step
-    monkeypatch.setattr(transformers.Trainer, "training_step", count)
+    steps.clear()
     assert "--force" in run(*command, "--balanced").err
     assert steps
     steps.clear()
     assert run(*command, "--force").code == 0
     assert (Path("mine") / "model.safetensors").is_file()
     assert steps == []
+
+
+def test_a_picture_that_changed_in_its_place_is_another_training(
+    run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int]
+) -> None:
+    shutil.copytree(classes, "changing")
+    command = ("train", "changing", "--method", "last", *TINY, "--epochs", 1, "--out", "mine")
+    monkeypatch.setattr(training.Training, "beats_baseline", False)
+    assert "--force" in run(*command).err
+    steps.clear()
+    for place in range(4):
+        picture = Path("changing", "a", f"{place}.png")
+        Image.open(picture).point(lambda value: value ^ 1).save(picture)
+    assert "--force" in run(*command).err
+    assert steps
 
 
 def test_weights_that_are_no_numbers_after_the_last_step(run: Run, classes: Path) -> None:
