@@ -179,7 +179,13 @@ def _inner_split(labelled: LabelledPictures, parts: Split, groups: Places, plan:
     part = _VALIDATION
     if plan.is_for_retrieval:  # of most classes two, so that one can be asked for the other
         part = float(np.clip(2 / np.median(members.sum(axis=0)), part, 0.5))
-    inner = split(members, relations, held_out=part, seed=plan.seed)
+    try:
+        inner = split(members, relations, held_out=part, seed=plan.seed)
+    except UsageError as error:
+        raise UsageError(
+            f"--method {plan.method}: every class has only one of the pictures to learn from, or copies of one,"
+            " so that none can say when to stop; classes need some more"
+        ) from error
     counts = members[inner.held_out].sum(axis=0)
     if plan.is_for_retrieval and ((counts > 1).sum() < 1 or (counts > 0).sum() < 2):
         raise UsageError(

@@ -199,6 +199,17 @@ def test_several_labels_are_refused(run: Run, classes: Path) -> None:
     assert "--loss arcface: pictures need one label each" in done.err
 
 
+def test_classes_too_small_to_fine_tune(run: Run, classes: Path) -> None:
+    """Once a picture of each was set aside, none is left to validate with."""
+    for name in "ab":
+        for place in range(2):
+            Path("few", name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(classes / name / f"{place}.png", Path("few", name))
+    done = run("train", "few", "--method", "last", "--out", "mine")
+    assert done.code == 1
+    assert "--method last: every class has only one of the pictures to learn from" in done.err
+
+
 def test_classes_too_small_to_validate_retrieval(run: Run, classes: Path, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / "few" / name).mkdir(parents=True)
