@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from imagesearch.errors import UsageError
 from imagesearch.models.trained import read_report
 from imagesearch.records import ImageRecord
+from imagesearch.search.vectors import indexed_names
 
 
 def folder_labels(pictures: Sequence[ImageRecord]) -> list[str | None]:
@@ -44,7 +45,7 @@ def file_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -
         UsageError: the file cannot be read, a line has no label, a picture has several, or it names none of the
             pictures.
     """
-    named = read_labels(file)
+    named = _read_labels(file, pictures)
     found = [named.get(picture.path) for picture in pictures]
     if pictures and not any(label is not None for label in found):
         example = next(iter(named), "nothing")
@@ -55,14 +56,14 @@ def file_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -
     return found
 
 
-def read_labels(file: str | os.PathLike[str]) -> Mapping[str, str]:
-    """The labels of a CSV file by absolute path.
+def _read_labels(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -> Mapping[str, str]:
+    """The labels of a CSV file by path; see :func:`labelled_paths`.
 
     Raises:
         UsageError: see :func:`file_labels`; or it gives a picture several labels, which can be learnt from only.
     """
     named: dict[str, str] = {}
-    for path, label in labelled_paths(file):
+    for path, label in labelled_paths(file, pictures):
         if named.setdefault(path, label) != label:
             raise UsageError(
                 f"{os.fspath(file)}: {path!r} is both {named[path]!r} and {label!r}; what is measured needs one"
@@ -71,8 +72,8 @@ def read_labels(file: str | os.PathLike[str]) -> Mapping[str, str]:
     return named
 
 
-def labelled_paths(file: str | os.PathLike[str]) -> list[tuple[str, str]]:
-    """Absolute path and label of each line of a CSV file.
+def labelled_paths(file: str | os.PathLike[str], pictures: Sequence[ImageRecord]) -> list[tuple[str, str]]:
+    """Absolute path and label of each line of a CSV file; of pictures as these have it, where links lead to them.
 
     Raises:
         UsageError: see :func:`file_labels`.
@@ -93,4 +94,9 @@ def labelled_paths(file: str | os.PathLike[str]) -> list[tuple[str, str]]:
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"cannot read labels from {str(path)!r}: {reason.lower()}") from error
-    return labelled
+    there = {picture.path for picture in pictures}
+    return [(_as_indexed(name, there), label) for name, label in labelled]
+
+
+def _as_indexed(path: str, there: Collection[str]) -> str:
+    return path if path in there else next((name for name in indexed_names(path) if name in there), path)
