@@ -306,13 +306,14 @@ def _methods(request: Request) -> list[Method]:
     """The ways of fine-tuning, in order.
 
     Raises:
-        UsageError: one is not known, or there is none although a loss was chosen.
+        UsageError: one is not known, there is none although a loss was chosen, or the learning rate is no rate.
         ModelError: a package is missing.
     """
     from imagesearch.models.fine_tuning import require_packages
     from imagesearch.models.objectives import is_for_retrieval
-    from imagesearch.models.trainer import METHODS
+    from imagesearch.models.trainer import METHODS, check_rate
 
+    check_rate(request.learning_rate)
     if unknown := [name for name in request.methods if name not in METHODS]:
         raise UsageError(f"method {unknown[0]!r}: must be one of probe, {', '.join(METHODS)}, all")
     chosen = [name for name in METHODS if name in request.methods]

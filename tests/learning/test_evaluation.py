@@ -179,6 +179,15 @@ class TestLabels:
             None,
         ]
 
+    def test_a_file_may_name_pictures_through_links(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        (tmp_path / "real" / "inner").symlink_to(tmp_path)  # links within a folder are kept when it is indexed
+        pictures = [ImageRecord(str(tmp_path / "real" / name)) for name in ("a.jpg", "b.jpg", "inner/c.jpg")]
+        lines = f"a.jpg,cat\n{tmp_path}/link/b.jpg,dog\n{tmp_path}/real/inner/c.jpg,cow\n"
+        (tmp_path / "real" / "labels.csv").write_text(lines)
+        assert file_labels(tmp_path / "link" / "labels.csv", pictures) == ["cat", "dog", "cow"]
+
     def test_a_file_names_pictures_relative_to_itself_or_absolutely(self, tmp_path: Path) -> None:
         pictures = [ImageRecord(str(tmp_path / name)) for name in ("a.jpg", "sub/b, c.jpg", "d.jpg")]
         text = f'path,label\na.jpg,cat\n"sub/b, c.jpg",dog\n\n{tmp_path}/elsewhere.jpg,cow\n'

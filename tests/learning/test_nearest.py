@@ -124,6 +124,12 @@ def test_columns_and_folders_say_the_same() -> None:
     assert labeller(made, "what").predict_vectors(asked) == labeller(made, "folder").predict_vectors(asked)
 
 
+def test_no_more_neighbours_vote_than_there_are() -> None:
+    vectors, codes = clusters(10)
+    made = collection(vectors, [f"label {code}" for code in codes])
+    assert labeller(made, k=10**15).predict_vectors(vectors) == labeller(made, k=30).predict_vectors(vectors)
+
+
 def test_distances_and_similarities_give_the_same_probabilities() -> None:
     vectors, truth = clusters(80)
     labels, asked = [f"class {number}" for number in truth], clusters(9, seed=1)[0].astype(np.float32)

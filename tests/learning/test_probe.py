@@ -122,6 +122,17 @@ def test_relatives_share_a_fold() -> None:
     assert train_probe(vectors, members, np.arange(len(vectors))).accuracy > 0.6
 
 
+@pytest.mark.parametrize("related", [4, 8])
+def test_a_class_that_is_in_one_fold_alone_does_not_level_all_scores(related: int) -> None:
+    """Such as one of a single burst, which no other fold knows: of half of the classes, and of all."""
+    vectors, codes = blobs(classes=8, each=10, spread=6)
+    groups = np.where(codes < related, codes, 100 + np.arange(len(codes)))
+    found = train_probe(vectors, of_classes(codes), groups)
+    assert found.temperature < 1.5
+    scores = probabilities(found.linear.logits(vectors)).max(axis=1)
+    assert scores.min() > 0.6
+
+
 def test_few_pictures_out_of_their_folds_as_in_scikit_learn() -> None:
     """Fewer pictures than numbers in a vector: where rough fits have most freedom to err."""
     vectors, codes = blobs(classes=2, each=10, dim=200)

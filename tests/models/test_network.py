@@ -137,6 +137,14 @@ def test_processors_without_a_fixed_size_are_refused(tmp_path: Path) -> None:
         network.preprocess(Image.new("RGB", (90, 60)))
 
 
+def test_a_processor_that_makes_other_pictures_than_the_network_takes(vit: Path) -> None:
+    file = vit / "preprocessor_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "size": {"height": 48, "width": 48}}))
+    with pytest.raises(ModelError, match=r"mine: its network fails on .* \(48\*48\) doesn't match"):
+        Embedder.of_network(load(vit))
+
+
 def test_float32_whatever_the_file_holds(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     """The bundled weights are stored as float16; computing in it would lose digits."""
     import torch

@@ -104,7 +104,8 @@ def fine_tune_on(
     )
     weights = None if importance is None else (importance / importance.mean()).astype(np.float32)
     examples = _examples(labelled, learnt, weights), _examples(labelled, validated, None)
-    task = _Task(examples, labelled.names, start, plan, folder / _digest(examples, checkpoint, plan))
+    contents = [labelled.pictures[place].content_hash for place in (*learnt, *validated)]
+    task = _Task(examples, labelled.names, start, plan, folder / _digest(examples, contents, checkpoint, plan))
     (team or Team()).hand_out(task)
     tuned = _carry_out(task, checkpoint, read, device=device, progress=progress, team=team)
     run = partial(run_network, tuned.loaded, read=read, device=device)
@@ -178,7 +179,13 @@ def _inner_split(labelled: LabelledPictures, parts: Split, groups: Places, plan:
     part = _VALIDATION
     if plan.is_for_retrieval:  # of most classes two, so that one can be asked for the other
         part = float(np.clip(2 / np.median(members.sum(axis=0)), part, 0.5))
-    inner = split(members, relations, held_out=part, seed=plan.seed)
+    try:
+        inner = split(members, relations, held_out=part, seed=plan.seed)
+    except UsageError as error:
+        raise UsageError(
+            f"--method {plan.method}: every class has only one of the pictures to learn from, or copies of one,"
+            " so that none can say when to stop; classes need some more"
+        ) from error
     counts = members[inner.held_out].sum(axis=0)
     if plan.is_for_retrieval and ((counts > 1).sum() < 1 or (counts > 0).sum() < 2):
         raise UsageError(
@@ -194,9 +201,12 @@ def _examples(labelled: LabelledPictures, places: Places, importance: NDArray[np
     return Examples([labelled.pictures[place].path for place in places.tolist()], targets, importance)
 
 
-def _digest(examples: tuple[Examples, Examples], checkpoint: Checkpoint, plan: Plan) -> str:
+def _digest(
+    examples: tuple[Examples, Examples], contents: Sequence[str], checkpoint: Checkpoint, plan: Plan
+) -> str:
     """A name for checkpoints of this very training."""
-    said = json.dumps([checkpoint.revision, plan.to_dict(), [list(part.paths) for part in examples]])
+    paths = [list(part.paths) for part in examples]
+    said = json.dumps([checkpoint.revision, plan.to_dict(), paths, contents])
     digest = hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8)
     for part in examples:
         digest.update(part.targets.tobytes())

@@ -89,7 +89,7 @@ def _sets_of_file(
 ) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
     """The labels of each picture, and paths of the file that are none of them."""
     named: dict[str, dict[str, None]] = {}
-    for path, label in labelled_paths(file):
+    for path, label in labelled_paths(file, pictures):
         named.setdefault(path, {})[label] = None
     paths = {picture.path for picture in pictures}
     missing = tuple(path for path in named if path not in paths)

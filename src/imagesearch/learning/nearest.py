@@ -203,7 +203,8 @@ class NearestLabels:
             StoreError: the database fails.
         """
         self.labels = known.names
-        self._embedder, self._collection, self._known, self._k = embedder, collection, known, neighbours
+        self._embedder, self._collection, self._known = embedder, collection, known
+        self._k = min(neighbours, len(known.codes))  # there is room for so many, whether they are there or not
         self._ids = np.fromiter(known.codes, np.int64, len(known.codes))
         self._prior = known.prior
         self._copies: dict[str, list[int]] = {}

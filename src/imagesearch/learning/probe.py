@@ -36,7 +36,8 @@ class Probe:
         linear: from vectors to calibrated logits: they are divided by the temperature already.
         l2: the strength of regularisation that was chosen.
         temperature: what the logits were divided by.
-        losses: mean out-of-fold log loss of each strength that was tried.
+        losses: mean out-of-fold log loss of each strength that was tried; this and what follows of the pictures
+            whose class was learnt without their fold, if there are such.
         accuracy: out of folds: the part of pictures whose first label is right (with several labels: the part of
             labels that are rightly said or not said).
         calibration_error, uncalibrated_error: expected calibration error out of folds, with the temperature, and
@@ -84,12 +85,12 @@ def train_probe(
     places = folds(members, groups, _possible_folds(groups, fold_count), seed=seed)
     trial = _CrossValidation(standard, members, places, several=several, importance=importance, progress=progress)
     l2 = _downhill(trial.loss)
-    logits = trial.logits[l2]
-    temperature = best_temperature(logits, members, several=several)
+    logits, known = trial.logits[l2], members[trial.known]
+    temperature = best_temperature(logits, known, several=several) if trial.says_something else 1.0
     fitted = fit_linear(vectors, members, l2, several=several, importance=importance, start=trial.average(l2))
     linear = Linear(fitted.weights / np.float32(temperature), fitted.bias / np.float32(temperature))
-    accuracy, error = _quality(logits / temperature, members, several)
-    return Probe(linear, l2, temperature, trial.losses, accuracy, error, _quality(logits, members, several)[1])
+    accuracy, error = _quality(logits / temperature, known, several)
+    return Probe(linear, l2, temperature, trial.losses, accuracy, error, _quality(logits, known, several)[1])
 
 
 def fit_linear(
@@ -189,9 +190,14 @@ def _downhill(loss: Callable[[float], float]) -> float:
 class _CrossValidation:
     """Fits on all folds but one, predictions on that one.
 
+    A picture whose class is in its own fold alone is not judged: what was fitted without it cannot name the class,
+    and the temperature would have to make all scores alike.
+
     Attributes:
+        known: places of the pictures that are judged; of all where there would be none.
+        says_something: whether there are some.
         losses: by strength.
-        logits: of every picture, out of its fold, shape (n, classes), by strength.
+        logits: of the pictures that are judged, out of their folds, shape (known, classes), by strength.
     """
 
     def __init__(
@@ -207,6 +213,9 @@ class _CrossValidation:
         self._vectors, self._members, self._places, self._several = vectors, members, places, several
         self._progress, self._done = progress, 0
         self._tolerance = _ROUGH if members.size > _MANY else _FINE
+        known = _learnt_elsewhere(members, places)
+        self.says_something = bool(known.any())
+        self.known = np.flatnonzero(known | (not self.says_something))
         self.losses: dict[float, float] = {}
         self.logits: dict[float, Numbers] = {}
         self._fits: dict[float, list[Linear]] = {}
@@ -235,8 +244,8 @@ class _CrossValidation:
                 self._fits[l2].append(fitted)
                 self._done += 1
                 self._progress("fit", self._done, None)
-            self.logits[l2] = logits
-            self.losses[l2] = log_loss(logits, self._members, several=self._several)
+            self.logits[l2] = logits[self.known]
+            self.losses[l2] = log_loss(self.logits[l2], self._members[self.known], several=self._several)
         return self.losses[l2]
 
     def average(self, l2: float) -> Linear:
@@ -244,6 +253,12 @@ class _CrossValidation:
         fits = self._fits[l2]
         weights = np.stack([one.weights for one in fits]).mean(axis=0)
         return Linear(weights, np.stack([one.bias for one in fits]).mean(axis=0))
+
+
+def _learnt_elsewhere(members: Membership, places: Places) -> NDArray[np.bool_]:
+    """Of each picture whether all its labels have pictures in other folds."""
+    inside = np.stack([members[places == fold].sum(axis=0) for fold in range(int(places.max()) + 1)])
+    return np.asarray(~(members & (inside == members.sum(axis=0))[places]).any(axis=1))
 
 
 def _quality(logits: Numbers, members: Membership, several: bool) -> tuple[float, float]:

@@ -226,7 +226,7 @@ class Network:
         """Inference without gradients; running out of the device's memory becomes an error that says what to do.
 
         Raises:
-            ModelError: the device's memory does not hold the batch.
+            ModelError: the device's memory does not hold the batch, or the checkpoint's files do not fit together.
         """
         with inference(self.device, self.checkpoint):
             yield
@@ -271,6 +271,10 @@ def inference(device: str, checkpoint: Checkpoint) -> Iterator[None]:
             raise ModelError(
                 f"{device} has too little memory for this batch of {checkpoint.name}: lower"
                 " extraction.batch_size (--batch-size)"
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"{checkpoint.name}: its network fails on what its processor makes: {first_line(error)}"
             ) from error
 
 

@@ -122,12 +122,9 @@ def _check_pooling(network: Network, pooling: str) -> str:
 
 
 def _has_pooler(network: Network) -> bool:
-    import torch
-
-    with torch.inference_mode():
-        return (
-            getattr(network.model(pixel_values=network.stack([network.blank])), "pooler_output", None) is not None
-        )
+    with network.inference():
+        output = network.model(pixel_values=network.stack([network.blank]))
+    return getattr(output, "pooler_output", None) is not None
 
 
 def has_class_token(model: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imagesearch.errors import ModelError
+from imagesearch.errors import ModelError, UsageError
 from imagesearch.models.network import LoadedModel, quiet_transformers
 from imagesearch.models.objectives import Loss, NoNumberError, Score, is_for_retrieval, make_learner
 from imagesearch.models.processes import SharedError, Team, needing_others
@@ -64,6 +65,16 @@ class Plan(PlainValues):
     def is_for_retrieval(self) -> bool:
         """Whether the vectors that are searched are trained, and not the labels."""
         return is_for_retrieval(self.loss)
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a learning rate that no optimiser takes.
+
+    Raises:
+        UsageError: it is below 0, or no finite number.
+    """
+    if not 0 <= rate < math.inf:
+        raise UsageError(f"a learning rate of {rate:g}: must be a number above 0, or 0 for the usual one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,6 +265,14 @@ def test_other_folders_are_not_replaced(run: Run, classes: Path) -> None:
     assert Path("mine/precious.txt").read_text() == "x"
 
 
+def test_a_result_among_the_pictures_is_no_class(run: Run, classes: Path, mine: Path) -> None:
+    shutil.copytree(classes, "pictures")
+    mine.rename("pictures/mine")
+    assert list(Path("pictures/mine").rglob("*.png"))
+    done = run("train", "pictures", "--out", "pictures/mine", "--force", "--json")
+    assert json.loads(done.out)["classes"] == 3
+
+
 def test_an_earlier_result_is_replaced_only_if_wanted(run: Run, classes: Path, mine: Path) -> None:
     (mine / training.REPORT).write_text("{}")
     done = run("train", classes, "--out", "mine")

@@ -90,28 +90,50 @@ def test_what_does_not_find_better_is_not_written(run: Run, classes: Path) -> No
     assert not Path("mine").exists()
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each step of training."""
+    taken: list[int] = []
+
+    def count(self: Any, *given: Any, **options: Any) -> Any:
+        taken.append(1)
+        return step(self, *given, **options)
+
+    step = transformers.Trainer.training_step
+    monkeypatch.setattr(transformers.Trainer, "training_step", count)
+    return taken
+
+
 def test_force_writes_what_was_trained_before_without_training_again(
-    run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int]
 ) -> None:
     """And --balanced is another training, which begins anew."""
     command = ("train", classes, "--method", "full", *TINY, "--learning-rate", 1e-9, "--out", "mine")
     monkeypatch.setattr(training.Training, "beats_baseline", False)
     assert "--force" in run(*command).err
     assert not Path("mine").exists()
-    steps: list[int] = []
-
-    def count(self: Any, *given: Any, **options: Any) -> Any:
-        steps.append(1)
-        return step(self, *given, **options)
-
-    step = transformers.Trainer.training_step
-    monkeypatch.setattr(transformers.Trainer, "training_step", count)
+    steps.clear()
     assert "--force" in run(*command, "--balanced").err
     assert steps
     steps.clear()
     assert run(*command, "--force").code == 0
     assert (Path("mine") / "model.safetensors").is_file()
     assert steps == []
+
+
+def test_a_picture_that_changed_in_its_place_is_another_training(
+    run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int]
+) -> None:
+    shutil.copytree(classes, "changing")
+    command = ("train", "changing", "--method", "last", *TINY, "--epochs", 1, "--out", "mine")
+    monkeypatch.setattr(training.Training, "beats_baseline", False)
+    assert "--force" in run(*command).err
+    steps.clear()
+    for place in range(4):
+        picture = Path("changing", "a", f"{place}.png")
+        Image.open(picture).point(lambda value: value ^ 1).save(picture)
+    assert "--force" in run(*command).err
+    assert steps
 
 
 def test_weights_that_are_no_numbers_after_the_last_step(run: Run, classes: Path) -> None:
@@ -157,6 +179,8 @@ def test_models_whose_heads_see_other_vectors_than_searches(
             "must be one of cross-entropy, contrastive, arcface, proxy-anchor",
         ),
         (("--loss", "arcface", "--method", "full", "--train-batch", 4), "need at least 8 (--train-batch)"),
+        (("--method", "last", "--learning-rate", "nan"), "a learning rate of nan: must be a number above 0"),
+        (("--method", "last", "--learning-rate", -1), "a learning rate of -1: must be a number above 0"),
     ],
 )
 def test_wrong_options(run: Run, classes: Path, options: tuple[object, ...], said: str) -> None:
@@ -173,6 +197,17 @@ def test_several_labels_are_refused(run: Run, classes: Path) -> None:
     done = run("train", classes, *options)
     assert done.code == 1
     assert "--loss arcface: pictures need one label each" in done.err
+
+
+def test_classes_too_small_to_fine_tune(run: Run, classes: Path) -> None:
+    """Once a picture of each was set aside, none is left to validate with."""
+    for name in "ab":
+        for place in range(2):
+            Path("few", name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(classes / name / f"{place}.png", Path("few", name))
+    done = run("train", "few", "--method", "last", "--out", "mine")
+    assert done.code == 1
+    assert "--method last: every class has only one of the pictures to learn from" in done.err
 
 
 def test_classes_too_small_to_validate_retrieval(run: Run, classes: Path, tmp_path: Path) -> None:
