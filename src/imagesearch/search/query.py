@@ -184,14 +184,15 @@ class Query:
         Raises:
             UsageError: they are no numbers.
         """
+        refusal = UsageError("a vector in a query must be numbers of shape (dimension,)")
         try:
-            numbers: NDArray[Any] | None = np.asarray(vector)
+            numbers = np.asarray(vector)
             if numbers.dtype.kind == "O":  # of lists and tables
                 numbers = numbers.astype(np.float64)
-        except (TypeError, ValueError, OverflowError):
-            numbers = None
-        if numbers is None or numbers.dtype.kind not in "fiub":
-            raise UsageError("a vector in a query must be numbers of shape (dimension,)")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise refusal from error
+        if numbers.dtype.kind not in "fiub":
+            raise refusal
         return cls((Part(Kind.VECTOR, numbers),))
 
     def __add__(self, other: Query) -> Query:
