@@ -336,6 +336,10 @@ def _place(config: Config, request: Request) -> Path:
     stem = os.path.basename(os.path.abspath(os.path.expanduser(request.folder)))
     name = request.out or f"{stem}-{catalogue.slug(config.model.name)}"
     out = Path(os.path.abspath(os.path.expanduser(name)))
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:  # nothing that reads weights could open it
+        raise UsageError(f"{str(out)!r} cannot hold a model, as its name is not UTF-8: choose --out") from error
     with _writing(out):
         require_place(out)
         is_taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))

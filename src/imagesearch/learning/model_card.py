@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from imagesearch.learning.contest import BASELINE, Contestant
@@ -10,6 +11,8 @@ from imagesearch.learning.label_sets import LabelledPictures
 from imagesearch.learning.probe import Probe
 from imagesearch.learning.splits import SplitReport
 
+# What means something to Markdown within a line.
+_MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$]")
 # Classes of the table of classes: the worst of many.
 _SHOWN = 50
 _METHODS = {
@@ -48,7 +51,7 @@ def model_card(
     return "\n".join(
         [
             *_header(base, name, winner),
-            f"# {name}",
+            f"# {_literal(name)}",
             "",
             f"{base} for {len(labelled.names)} labels, learnt from {parts.training:,} pictures by"
             f" `imagesearch train` ({_METHODS[winner.name]}; {winner.detail}).",
@@ -138,10 +141,22 @@ def _measures(contestants: Sequence[Contestant]) -> list[str]:
 def _classes(classes: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = ["| class | pictures set aside | precision | recall | F1 |", "|---|---:|---:|---:|---:|"]
     for name, row in list(classes.items())[:_SHOWN]:
-        shown = name.replace("|", r"\|").replace("\n", " ")
-        lines.append(
-            f"| {shown} | {row['pictures']:.0f} | {row['precision']:.3f} | {row['recall']:.3f} | {row['F1']:.3f} |"
-        )
+        cells = [
+            _literal(name),
+            f"{row['pictures']:.0f}",
+            *(f"{row[key]:.3f}" for key in ("precision", "recall", "F1")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     if len(classes) > _SHOWN:
         lines += ["", f"The {_SHOWN} classes with the lowest F1 of {len(classes):,}."]
     return lines
+
+
+def _literal(name: str) -> str:
+    r"""A name that Markdown shows as it is.
+
+    Examples:
+        >>> print(_literal("<unknown> | __background__"))
+        \<unknown\> \| \_\_background\_\_
+    """
+    return _MARKUP.sub(r"\\\g<0>", " ".join(name.split()))

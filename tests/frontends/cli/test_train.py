@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -148,7 +149,7 @@ def test_the_card_and_the_report(run: Run, classes: Path) -> None:
     header = yaml.safe_load(card.split("---")[1])
     assert "base_model" not in header
     assert header["pipeline_tag"] == "image-classification"
-    assert r"blue <b>\|x" in card
+    assert r"| blue \<b\>\|x |" in card
 
 
 def test_the_card_names_a_base_of_the_hub(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +320,14 @@ def test_fine_tuning_competes_with_the_probe(run: Run, classes: Path) -> None:
     assert Path("mine", "model.safetensors").is_file()
     cache = Path.home() / "cache" / "imagesearch" / "training"
     assert [entry for entry in cache.iterdir() if entry.is_dir() and entry.suffix != ".db"] == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text there")
+def test_a_folder_that_no_model_can_have(run: Run, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "read_labelled", lambda *_: pytest.fail("pictures were read first"))
+    done = run("train", classes, "--out", "caf\udce9")
+    assert done.code == 1
+    assert "its name is not UTF-8: choose --out" in done.err
 
 
 def test_an_unknown_method(run: Run, classes: Path) -> None:
