@@ -196,6 +196,37 @@ def test_pages_thresholds_and_dates(collection: MemoryCollection, encoder: Query
     assert (found.hits, found.best and os.path.basename(found.best.path)) == ((), "red.png")
 
 
+def crowd(rows: int = 300) -> MemoryCollection:
+    """Vectors of so many pictures, in a few clusters."""
+    random = np.random.default_rng(5)
+    vectors = random.normal(size=(6, 8))[random.integers(6, size=rows)] + 0.5 * random.normal(size=(rows, 8))
+    made = MemoryDatabase().create(SPEC, Fingerprint("toy", "1", "cls", (8, 8), 8))
+    made.upsert([ImageRecord(f"/{number:03}.jpg") for number in range(rows)], vectors.astype(np.float32))
+    return made
+
+
+@pytest.mark.parametrize("rerank", ["none", "expand", "reciprocal", "labels"])
+@pytest.mark.parametrize(
+    "options", [{"threshold": 0.6}, {"only_confident": True}, {"threshold": 0.3, "group": True}]
+)
+def test_what_is_left_out_does_not_use_up_the_results(
+    options: dict[str, object], rerank: str, network: MeanColour
+) -> None:
+    """Re-ranked, good results may follow bad ones: pages are filled with them, and none is on no page."""
+    made, axes = crowd(), np.random.default_rng(6).normal(size=(5, 8))
+    encoder, query = QueryEncoder(made, lambda: network, colours, READING), Query.stored("/007.jpg")
+    background = learn(made)
+
+    def found(k: int, offset: int = 0) -> list[str]:
+        asked = SearchOptions(k, offset, rerank=rerank, **options)  # type: ignore[arg-type]
+        (one,) = answer(made, encoder, [query], asked, background=background, label_axes=axes)
+        return [hit.path for hit in one.require()]
+
+    everything = found(300)
+    assert 4 < len(everything) < 300
+    assert [path for start in range(0, len(everything), 2) for path in found(2, start)] == everything
+
+
 UNIT = (
     st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
     .map(np.float32)
