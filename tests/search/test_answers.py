@@ -84,8 +84,7 @@ def test_near_identical_pictures_do_not_use_up_the_results(
     random = np.random.default_rng(0)
     burst, others = random.normal(size=16) + 1e-4 * random.normal(size=(shots, 16)), random.normal(size=(60, 16))
     vectors = np.concatenate([burst, others]).astype(np.float32)
-    made = MemoryDatabase().create(SPEC, Fingerprint("toy", "1", "cls", (8, 8), 16))
-    made.upsert([ImageRecord(f"/{number:03}.jpg") for number in range(len(vectors))], vectors)
+    made = collection_of(vectors)
     encoder = QueryEncoder(made, lambda: network, colours, ImageReading(timeout=5))
     (found,) = answer(made, encoder, [Query.vector(vectors[0])], SearchOptions(10, **options))  # type: ignore[arg-type]
     assert len(found.groups) == len(found.hits) == 10
@@ -196,12 +195,9 @@ def test_pages_thresholds_and_dates(collection: MemoryCollection, encoder: Query
     assert (found.hits, found.best and os.path.basename(found.best.path)) == ((), "red.png")
 
 
-def crowd(rows: int = 300) -> MemoryCollection:
-    """Vectors of so many pictures, in a few clusters."""
-    random = np.random.default_rng(5)
-    vectors = random.normal(size=(6, 8))[random.integers(6, size=rows)] + 0.5 * random.normal(size=(rows, 8))
-    made = MemoryDatabase().create(SPEC, Fingerprint("toy", "1", "cls", (8, 8), 8))
-    made.upsert([ImageRecord(f"/{number:03}.jpg") for number in range(rows)], vectors.astype(np.float32))
+def collection_of(vectors: np.ndarray) -> MemoryCollection:
+    made = MemoryDatabase().create(SPEC, Fingerprint("toy", "1", "cls", (8, 8), vectors.shape[1]))
+    made.upsert([ImageRecord(f"/{number:03}.jpg") for number in range(len(vectors))], vectors.astype(np.float32))
     return made
 
 
@@ -213,7 +209,9 @@ def test_what_is_left_out_does_not_use_up_the_results(
     options: dict[str, object], rerank: str, network: MeanColour
 ) -> None:
     """Re-ranked, good results may follow bad ones: pages are filled with them, and none is on no page."""
-    made, axes = crowd(), np.random.default_rng(6).normal(size=(5, 8))
+    random = np.random.default_rng(5)
+    clusters = random.normal(size=(6, 8))[random.integers(6, size=300)]
+    made, axes = collection_of(clusters + 0.5 * random.normal(size=(300, 8))), random.normal(size=(5, 8))
     encoder, query = QueryEncoder(made, lambda: network, colours, READING), Query.stored("/007.jpg")
     background = learn(made)
 
@@ -225,6 +223,25 @@ def test_what_is_left_out_does_not_use_up_the_results(
     everything = found(300)
     assert 4 < len(everything) < 300
     assert [path for start in range(0, len(everything), 2) for path in found(2, start)] == everything
+
+
+@pytest.mark.parametrize("options", [{}, {"threshold": 0.7}, {"rerank": "reciprocal"}], ids=str)
+def test_pages_of_unlike_results_follow_one_another(options: dict[str, object], network: MeanColour) -> None:
+    """Beyond the fifty that the first page is chosen from, some are less like each other."""
+    random = np.random.default_rng(0)
+    vectors = np.zeros((120, 64))
+    vectors[:60, 1:5], vectors[60:, 5:] = random.normal(size=(60, 4)), random.normal(size=(60, 59))
+    close = np.linspace(0.91, 0.8, 120)
+    vectors *= (np.sqrt(1 - close**2) / np.linalg.norm(vectors, axis=1))[:, None]
+    vectors[:, 0] = close
+    made = collection_of(vectors)
+    encoder, query = QueryEncoder(made, lambda: network, colours, READING), Query.vector(np.eye(64)[0])
+
+    def found(k: int, offset: int = 0) -> list[str]:
+        asked = SearchOptions(k, offset, diverse=True, **options)  # type: ignore[arg-type]
+        return [hit.path for hit in answer(made, encoder, [query], asked)[0].require()]
+
+    assert [path for start in range(0, 30, 5) for path in found(5, start)] == found(30)
 
 
 UNIT = (

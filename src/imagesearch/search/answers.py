@@ -227,7 +227,7 @@ class _Arranger:
         return Answer(query, tuple(hits), vector.meanings, tuple(groups), best)
 
     def is_short(self, answer: Answer, found: list[Hit], by_score: bool) -> bool:
-        """Whether there are too few results for what was left out or put together, and more hits may bring some."""
+        """Whether what was left out or put together leaves too few results, and more hits may bring some."""
         options = self._options
         if len(answer.hits) >= options.k or not (options.leaves_out or options.gathers):
             return False
