@@ -161,8 +161,8 @@ def diversify(
     (for the first one the maximum is 0), where ``s`` is the collection's similarity; for squared L2 distance, its
     negative. Of equally good ones the first is taken. The n-th is taken from the first ranks, as many as
     :func:`candidates_for` says of n, or is the next by rank where all of these are taken: so it is the same one
-    whatever ``k`` is, and pages follow one another. J. Carbonell and J. Goldstein, "The use of MMR, diversity-based
-    reranking for reordering documents and producing summaries", SIGIR 1998.
+    whatever ``k`` is, and pages follow one another. J. Carbonell and J. Goldstein, "The use of MMR,
+    diversity-based reranking for reordering documents and producing summaries", SIGIR 1998.
 
     Args:
         hits: candidates, best first; those of the first :func:`candidates_for` ranks. Their scores are
