@@ -244,6 +244,19 @@ def test_pages_of_unlike_results_follow_one_another(options: dict[str, object], 
     assert [path for start in range(0, 30, 5) for path in found(5, start)] == found(30)
 
 
+@pytest.mark.parametrize("rerank", ["none", "expand", "reciprocal"])
+def test_the_closest_that_is_not_close_enough(rerank: str, network: MeanColour) -> None:
+    """Whatever comes first: it tells which threshold would find something."""
+    random = np.random.default_rng(5)
+    made = collection_of(random.normal(size=(6, 8))[random.integers(6, size=200)] + random.normal(size=(200, 8)))
+    encoder = QueryEncoder(made, lambda: network, colours, READING)
+    for query in map(Query.vector, random.normal(size=(10, 8))):
+        (found,) = answer(made, encoder, [query], SearchOptions(threshold=1.0, rerank=rerank))
+        (every,) = answer(made, encoder, [query], SearchOptions(rerank=rerank))
+        assert found.best is not None
+        assert found.best.score == max(hit.score for hit in every.hits)
+
+
 UNIT = (
     st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
     .map(np.float32)

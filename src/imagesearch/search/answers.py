@@ -213,7 +213,10 @@ class _Arranger:
     def answer(self, query: Query, vector: QueryVector, found: list[Hit]) -> Answer:
         options = self._options
         page = slice(options.offset, options.offset + options.k)
-        best = found[options.offset] if len(found) > options.offset else None
+        sign = 1 if self._collection.spec.metric.higher_is_closer else -1
+        best = max(
+            found[page], key=lambda hit: sign * hit.score, default=None
+        )  # re-ranked, it need not be the first
         hits = [hit for hit in found if self._is_good_enough(hit)]
         groups: list[Group] = []
         if hits and options.gathers:
