@@ -18,7 +18,7 @@ SCORE_DECIMALS = 6
 
 # Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance; and how many
 # times as many each time that even these are all equal.
-TIE_MARGIN, _TIE_GROWTH = 10, 8
+TIE_MARGIN, _TIE_GROWTH = 10, 32
 
 T = TypeVar("T")
 
@@ -77,8 +77,11 @@ def with_all_ties(
         if not cut:
             break
         limit = limit * _TIE_GROWTH if most is None else min(limit * _TIE_GROWTH, most)
+        again: dict[bytes, T] = {}  # many queries may be one and the same, as the pictures are
         for place in cut:  # one at a time: these are long lists
-            (found[place],) = search(queries[[place]], limit)
+            if (key := queries[place].tobytes()) not in again:
+                (again[key],) = search(queries[[place]], limit)
+            found[place] = again[key]
     return found
 
 

@@ -16,6 +16,7 @@ from imagesearch.stores.base import Vectors
 from imagesearch.stores.milvus import lite_index
 from imagesearch.stores.milvus.arrow import filtered, row_numbers
 from imagesearch.stores.milvus.codes import MIN_CODED, Codes, Ids
+from imagesearch.stores.milvus.index_types import MAX_TOP_K
 from imagesearch.stores.milvus.lite_index import LiteIndex
 from imagesearch.stores.milvus.lite_segment import Segment
 from imagesearch.stores.milvus.lite_table import Table
@@ -85,7 +86,7 @@ class Reader:
                 found = [_merged(one, other, count, metric) for one, other in zip(found, more, strict=True)]
             return found
 
-        found = with_all_ties(closest, lambda one: one[0], queries, k, metric)
+        found = with_all_ties(closest, lambda one: one[0], queries, k, metric, most=max(k, MAX_TOP_K))
         return [_with_ties(scores, rows, k, metric) for scores, rows in found]
 
     def _sources(self, among: Ids | None) -> tuple[list[Part], list[tuple[LiteIndex, int, Mask | None]]]:
