@@ -84,8 +84,7 @@ def test_near_identical_pictures_do_not_use_up_the_results(
     random = np.random.default_rng(0)
     burst, others = random.normal(size=16) + 1e-4 * random.normal(size=(shots, 16)), random.normal(size=(60, 16))
     vectors = np.concatenate([burst, others]).astype(np.float32)
-    made = MemoryDatabase().create(SPEC, Fingerprint("toy", "1", "cls", (8, 8), 16))
-    made.upsert([ImageRecord(f"/{number:03}.jpg") for number in range(len(vectors))], vectors)
+    made = collection_of(vectors)
     encoder = QueryEncoder(made, lambda: network, colours, ImageReading(timeout=5))
     (found,) = answer(made, encoder, [Query.vector(vectors[0])], SearchOptions(10, **options))  # type: ignore[arg-type]
     assert len(found.groups) == len(found.hits) == 10
@@ -208,6 +207,68 @@ def test_pages_thresholds_and_dates(collection: MemoryCollection, encoder: Query
     assert names(collection, encoder, query, sort="date", k=2) == ["green", "red"]
     (found,) = answer(collection, encoder, [query], SearchOptions(threshold=0.99))
     assert (found.hits, found.best and os.path.basename(found.best.path)) == ((), "red.png")
+
+
+def collection_of(vectors: np.ndarray) -> MemoryCollection:
+    made = MemoryDatabase().create(SPEC, Fingerprint("toy", "1", "cls", (8, 8), vectors.shape[1]))
+    made.upsert([ImageRecord(f"/{number:03}.jpg") for number in range(len(vectors))], vectors.astype(np.float32))
+    return made
+
+
+@pytest.mark.parametrize("rerank", ["none", "expand", "reciprocal", "labels"])
+@pytest.mark.parametrize(
+    "options", [{"threshold": 0.6}, {"only_confident": True}, {"threshold": 0.3, "group": True}]
+)
+def test_what_is_left_out_does_not_use_up_the_results(
+    options: dict[str, object], rerank: str, network: MeanColour
+) -> None:
+    """Re-ranked, good results may follow bad ones: pages are filled with them, and none is on no page."""
+    random = np.random.default_rng(5)
+    clusters = random.normal(size=(6, 8))[random.integers(6, size=300)]
+    made, axes = collection_of(clusters + 0.5 * random.normal(size=(300, 8))), random.normal(size=(5, 8))
+    encoder, query = QueryEncoder(made, lambda: network, colours, READING), Query.stored("/007.jpg")
+    background = learn(made)
+
+    def found(k: int, offset: int = 0) -> list[str]:
+        asked = SearchOptions(k, offset, rerank=rerank, **options)  # type: ignore[arg-type]
+        (one,) = answer(made, encoder, [query], asked, background=background, label_axes=axes)
+        return [hit.path for hit in one.require()]
+
+    everything = found(300)
+    assert 4 < len(everything) < 300
+    assert [path for start in range(0, len(everything), 2) for path in found(2, start)] == everything
+
+
+@pytest.mark.parametrize("options", [{}, {"threshold": 0.7}, {"rerank": "reciprocal"}], ids=str)
+def test_pages_of_unlike_results_follow_one_another(options: dict[str, object], network: MeanColour) -> None:
+    """Beyond the fifty that the first page is chosen from, some are less like each other."""
+    random = np.random.default_rng(0)
+    vectors = np.zeros((120, 64))
+    vectors[:60, 1:5], vectors[60:, 5:] = random.normal(size=(60, 4)), random.normal(size=(60, 59))
+    close = np.linspace(0.91, 0.8, 120)
+    vectors *= (np.sqrt(1 - close**2) / np.linalg.norm(vectors, axis=1))[:, None]
+    vectors[:, 0] = close
+    made = collection_of(vectors)
+    encoder, query = QueryEncoder(made, lambda: network, colours, READING), Query.vector(np.eye(64)[0])
+
+    def found(k: int, offset: int = 0) -> list[str]:
+        asked = SearchOptions(k, offset, diverse=True, **options)  # type: ignore[arg-type]
+        return [hit.path for hit in answer(made, encoder, [query], asked)[0].require()]
+
+    assert [path for start in range(0, 30, 5) for path in found(5, start)] == found(30)
+
+
+@pytest.mark.parametrize("rerank", ["none", "expand", "reciprocal"])
+def test_the_closest_that_is_not_close_enough(rerank: str, network: MeanColour) -> None:
+    """Whatever comes first: it tells which threshold would find something."""
+    random = np.random.default_rng(5)
+    made = collection_of(random.normal(size=(6, 8))[random.integers(6, size=200)] + random.normal(size=(200, 8)))
+    encoder = QueryEncoder(made, lambda: network, colours, READING)
+    for query in map(Query.vector, random.normal(size=(10, 8))):
+        (found,) = answer(made, encoder, [query], SearchOptions(threshold=1.0, rerank=rerank))
+        (every,) = answer(made, encoder, [query], SearchOptions(rerank=rerank))
+        assert found.best is not None
+        assert found.best.score == max(hit.score for hit in every.hits)
 
 
 UNIT = (

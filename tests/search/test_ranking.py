@@ -66,6 +66,21 @@ def test_every_method_gives_each_row_once_with_its_raw_score(method: str, metric
     assert [hit.score for hit in hits] == pytest.approx([plain[hit.path] for hit in hits], abs=2e-6, rel=1e-5)
 
 
+@pytest.mark.parametrize("same_paths", [False, True])
+@pytest.mark.parametrize("method", ["feedback", "whiten"])
+def test_other_pictures_in_the_place_of_those_that_were_searched(method: str, same_paths: bool) -> None:
+    """As many, so that their number tells nothing."""
+    before, after = clustered(80)[0], clustered(80, seed=1)[0] - 4
+    collection = collection_of(before)
+    rank(method, collection, after[:1], 80)
+    collection.delete([row.id for rows in collection.scan() for row in rows])
+    start = 0 if same_paths else 100
+    collection.upsert([ImageRecord(f"/{number + start:04}.jpg") for number in range(80)], after)
+    assert rank(method, collection, after[:1], 80) == rank(
+        method, collection_of(after, start=start), after[:1], 80
+    )
+
+
 @methods
 @metrics
 def test_a_query_in_the_collection_changes_nothing_besides_itself(method: str, metric: Metric) -> None:

@@ -13,7 +13,7 @@ from imagesearch.errors import (
     StoreError,
     UsageError,
 )
-from imagesearch.records import ImageRecord, Metric
+from imagesearch.records import ImageRecord, Metric, picture_id
 from imagesearch.stores.base import CollectionSpec, VectorDatabase, find
 from imagesearch.stores.memory import MemoryDatabase
 from imagesearch.stores.milvus.index_types import INDEX_TYPES
@@ -135,6 +135,24 @@ def test_equal_scores_are_ordered_by_path(database: VectorDatabase, spec: Specs)
     collection = database.create(spec(), fingerprint())
     collection.upsert(pictures(*"dbca"), vectors([1, 0], [3, 0], [0.1, 0], [7, 0]))
     assert paths(collection.search(vectors([1, 0]), k=2)[0]) == ["/photos/a.jpg", "/photos/b.jpg"]
+
+
+@pytest.mark.parametrize("index_type", ["FLAT", "IVF_FLAT"])
+def test_pages_of_many_equal_pictures_neither_repeat_nor_leave_out_any(
+    index_type: str, database: VectorDatabase, spec: Specs
+) -> None:
+    """Whenever rows came: those that come first by path may have come last."""
+    collection = database.create(spec(index_type=index_type), fingerprint())
+    expected = sorted(f"/photos/{number}.jpg" for number in range(90))
+    for part in (expected[60:], expected[30:60], expected[:30]):
+        collection.upsert([ImageRecord(path) for path in part], np.ones((30, 2), np.float32))
+        collection.build_index()
+    query, everything = vectors([3, 3], [1, 0]), np.array([picture_id(path) for path in expected], np.int64)
+    for k in (4, 8, 35):
+        assert [paths(hits) for hits in collection.search(query, k)] == [expected[:k]] * 2
+        for among in (None, everything):
+            ids = [found.tolist() for found, _ in collection.search_vectors(query, k, among)]
+            assert ids == [everything[:k].tolist()] * 2
 
 
 def test_several_queries_each_with_their_own_answer(database: VectorDatabase, spec: Specs) -> None:

@@ -26,12 +26,12 @@ from imagesearch.search.grouping import (
 )
 from imagesearch.search.patches import COMPARED, PatchMatcher
 from imagesearch.search.query import Query, SearchOptions
-from imagesearch.search.ranking import METHODS, check_method, rank
+from imagesearch.search.ranking import CANDIDATES, METHODS, check_method, rank
 from imagesearch.search.reordering import Floats
 from imagesearch.search.vectors import QueryEncoder, QueryVector
 from imagesearch.stores.base import Collection, Ids, Vectors
 
-# How many times as many hits are looked at where near-identical ones leave too few results.
+# How many times as many hits are looked at where what is left out, or put together, leaves too few results.
 _MORE = 4
 
 
@@ -119,6 +119,8 @@ def answer(
     wanted = options.offset + options.k
     if options.gathers:
         wanted = candidates_for(wanted)
+    if options.leaves_out and finder.method != METHODS[0]:
+        wanted = max(wanted, CANDIDATES)  # good ones may follow those that are left out
     found, arranger = iter(finder.hits(asked, wanted) if asked else ()), _Arranger(collection, options)
     return [
         _arranged(arranger, finder, (query, vector), next(found), wanted)
@@ -132,9 +134,9 @@ _Asked: TypeAlias = "tuple[Query, QueryVector]"
 
 
 def _arranged(arranger: _Arranger, finder: _Finder, asked: _Asked, found: list[Hit], wanted: int) -> Answer:
-    """An answer, from more hits where so many of them are nearly the same that they do not fill the page."""
-    answer = arranger.answer(*asked, found)
-    while arranger.is_short(answer, found) and len(found) >= wanted and wanted < MOST_CANDIDATES:
+    """An answer, from more hits where these do not fill the page once some are left out or put together."""
+    answer, by_score = arranger.answer(*asked, found), finder.is_by_score(asked[1])
+    while arranger.is_short(answer, found, by_score) and len(found) >= wanted and wanted < MOST_CANDIDATES:
         wanted = min(_MORE * wanted, MOST_CANDIDATES)
         (found,) = finder.hits([asked], wanted)
         answer = arranger.answer(*asked, found)
@@ -151,6 +153,10 @@ class _Finder:
     background: Background | None
     label_axes: Floats | None
     patches: PatchMatcher | None
+
+    def is_by_score(self, query: QueryVector) -> bool:
+        """Whether the hits of a query come by their scores, and by nothing else."""
+        return self.method == METHODS[0] or len(query.vectors) > 1
 
     def hits(self, asked: Sequence[_Asked], wanted: int) -> list[list[Hit]]:
         """The hits of each query, best first, with all that is known of them."""
@@ -205,12 +211,13 @@ class _Arranger:
         self._bound = near_identical_in(collection) if options.gathers else 1.0
 
     def answer(self, query: Query, vector: QueryVector, found: list[Hit]) -> Answer:
-        options, metric = self._options, self._collection.spec.metric
+        options = self._options
         page = slice(options.offset, options.offset + options.k)
-        best = found[options.offset] if len(found) > options.offset else None
-        hits = [hit for hit in found if _is_close_enough(hit, options.threshold, metric)]
-        if options.only_confident:
-            hits = [hit for hit in hits if is_confident(hit)]
+        sign = 1 if self._collection.spec.metric.higher_is_closer else -1
+        best = max(
+            found[page], key=lambda hit: sign * hit.score, default=None
+        )  # re-ranked, it need not be the first
+        hits = [hit for hit in found if self._is_good_enough(hit)]
         groups: list[Group] = []
         if hits and options.gathers:
             groups = self._gathered(hits, page.stop)[page]
@@ -222,16 +229,19 @@ class _Arranger:
             groups.sort(key=lambda group: moment_of(group.best.picture), reverse=True)
         return Answer(query, tuple(hits), vector.meanings, tuple(groups), best)
 
-    def is_short(self, answer: Answer, found: list[Hit]) -> bool:
-        """Whether near-identical hits are why there are too few results; not where others were left out."""
-        options, metric = self._options, self._collection.spec.metric
-        return (
-            options.gathers
-            and len(answer.groups) < options.k
-            and bool(found)
-            and _is_close_enough(found[-1], options.threshold, metric)
-            and not (options.only_confident and not is_confident(found[-1]))
-        )
+    def is_short(self, answer: Answer, found: list[Hit], by_score: bool) -> bool:
+        """Whether what was left out or put together leaves too few results, and more hits may bring some."""
+        options = self._options
+        if len(answer.hits) >= options.k or not (options.leaves_out or options.gathers):
+            return False
+        # Scores that need not fall with the rank tell little of the next hits, one by one.
+        last = found[-1:] if by_score else found[len(found) // 2 :]
+        return any(map(self._is_good_enough, last))
+
+    def _is_good_enough(self, hit: Hit) -> bool:
+        options = self._options
+        is_close = _is_close_enough(hit, options.threshold, self._collection.spec.metric)
+        return is_close and (not options.only_confident or bool(is_confident(hit)))
 
     def _gathered(self, hits: list[Hit], count: int) -> list[Group]:
         """Near-identical hits in groups; if asked for, those that are unlike each other."""

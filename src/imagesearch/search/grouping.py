@@ -159,11 +159,13 @@ def diversify(
 
     One after the other is taken that has the largest ``weight * s(query, hit) - (1 - weight) * max s(taken, hit)``
     (for the first one the maximum is 0), where ``s`` is the collection's similarity; for squared L2 distance, its
-    negative. Of equally good ones the first is taken. J. Carbonell and J. Goldstein, "The use of MMR,
+    negative. Of equally good ones the first is taken. The n-th is taken from the first ranks, as many as
+    :func:`candidates_for` says of n, or is the next by rank where all of these are taken: so it is the same one
+    whatever ``k`` is, and pages follow one another. J. Carbonell and J. Goldstein, "The use of MMR,
     diversity-based reranking for reordering documents and producing summaries", SIGIR 1998.
 
     Args:
-        hits: candidates, best first; more than ``k``, see :func:`candidates_for`. Their scores are
+        hits: candidates, best first; those of the first :func:`candidates_for` ranks. Their scores are
             ``s(query, hit)``; an order that re-ranking gave them only counts among equals.
         vectors: theirs, float32, shape (number of hits, dim).
         k: how many; default: all, in the order in which they are taken.
@@ -185,12 +187,15 @@ def diversify(
     sign = 1.0 if metric.higher_is_closer else -1.0
     relevance = weight * sign * np.array([hit.score for hit in hits], dtype=np.float64)
     measured = _units(vectors) if metric is Metric.COSINE else vectors.astype(np.float64)
+    ranks = np.array([hit.rank for hit in hits])
     nearest = np.full(len(hits), -np.inf)
     free = np.ones(len(hits), dtype=bool)
     taken: list[int] = []
     while len(taken) < wanted:
         marginal = relevance - (1 - weight) * nearest if taken and weight < 1 else relevance
-        best = int(np.argmax(np.where(free, marginal, -np.inf)))
+        candidates = free & (ranks <= candidates_for(len(taken) + 1))
+        # Hits are in order of their ranks: the first that is free is the next.
+        best = int(np.argmax(np.where(candidates, marginal, -np.inf) if candidates.any() else free))
         taken.append(best)
         free[best] = False
         nearest = np.maximum(nearest, _similarities(measured, best, metric))

@@ -274,6 +274,11 @@ class SearchOptions:
         """Whether near-identical results are put together."""
         return self.group or self.diverse
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether results that are not good enough are left out."""
+        return self.threshold is not None or self.only_confident
+
     def check(self) -> None:
         """Refuse numbers that make no sense.
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, Protocol
 
 import numpy as np
 
 from imagesearch.errors import UsageError
 from imagesearch.records import Hit, Metric
-from imagesearch.search.background import background_of
+from imagesearch.search.background import Background, background_of
 from imagesearch.search.reordering import (
     Expansion,
     Floats,
@@ -308,11 +308,15 @@ class _Rows:
 
     def background(self, copies: Sequence[Sequence[int]]) -> Floats:
         """See :class:`Finder`."""
-        return background_of(self._collection).without(copies)
+        return self._background.without(copies)
 
     def whitened(self, rows: Floats, _query: int, copies: Sequence[int]) -> Floats:
         """See :class:`Finder`."""
-        return background_of(self._collection).whitened(rows, copies)
+        return self._background.whitened(rows, copies)
+
+    @cached_property
+    def _background(self) -> Background:
+        return background_of(self._collection)
 
     def hits(self, queries: Vectors, orders: Sequence[Sequence[int]]) -> list[list[Hit]]:
         """For each query hits in this order, with their similarity to it; rows that were deleted are left out."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,12 @@ from imagesearch.stores.base import Collection, Ids, Vectors
 # 1.0000001 for the same vectors in another order of summation). Rounded, equal pictures tie in every
 # engine, and all of them give one ranking.
 SCORE_DECIMALS = 6
+
+# Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance; and how many
+# times as many each time that even these are all equal.
+TIE_MARGIN, _TIE_GROWTH = 10, 32
+
+T = TypeVar("T")
 
 
 def ranked_hits(candidates: Iterable[tuple[float, ImageRecord]], metric: Metric, k: int) -> list[Hit]:
@@ -39,6 +46,51 @@ def tidy_scores(scores: Sequence[float] | NDArray[np.float64], metric: Metric) -
         values = np.maximum(values, 0.0)
     tidy: list[float] = (np.round(values, SCORE_DECIMALS) + 0.0).tolist()
     return tidy
+
+
+def with_all_ties(
+    search: Callable[[Vectors, int], list[T]],
+    scores_of: Callable[[T], Sequence[float] | NDArray[np.float64]],
+    queries: Vectors,
+    k: int,
+    metric: Metric,
+    *,
+    most: int | None = None,
+) -> list[T]:
+    """What a search finds for each query: at least the k closest, and all that tie with the last of these.
+
+    For engines that choose by chance, or by when rows came, among rows with equal scores. However many copies of a
+    picture there are, pages of results then neither repeat nor leave out any.
+
+    Args:
+        search: gives what is found for each of some queries, so many of the closest at most.
+        scores_of: the scores of what was found for a query, closest first.
+        queries: float32, shape (q, dim).
+        k: how many are wanted.
+        metric: what the scores are.
+        most: how many can be asked for, at least ``k``; None: any number.
+    """
+    limit = k + TIE_MARGIN if most is None else min(k + TIE_MARGIN, most)
+    found = search(queries, limit)
+    while limit != most:
+        cut = [place for place, one in enumerate(found) if _is_cut(scores_of(one), k, limit, metric)]
+        if not cut:
+            break
+        limit = limit * _TIE_GROWTH if most is None else min(limit * _TIE_GROWTH, most)
+        again: dict[bytes, T] = {}  # many queries may be one and the same, as the pictures are
+        for place in cut:  # one at a time: these are long lists
+            if (key := queries[place].tobytes()) not in again:
+                (again[key],) = search(queries[[place]], limit)
+            found[place] = again[key]
+    return found
+
+
+def _is_cut(scores: Sequence[float] | NDArray[np.float64], k: int, limit: int, metric: Metric) -> bool:
+    """Whether more rows may tie with the k-th than were found."""
+    if len(scores) < limit:
+        return False
+    wanted, last = tidy_scores([float(scores[k - 1]), float(scores[-1])], metric)
+    return wanted == last
 
 
 def vectors_of(collection: Collection, hits: Iterable[Hit]) -> tuple[Ids, Vectors]:

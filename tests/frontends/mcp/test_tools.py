@@ -153,6 +153,13 @@ def test_hits_say_how_sure_they_are(session: Session, album: Album, expected: Ex
     assert len(sure["hits"]) < 20
 
 
+def test_what_words_score_by_chance_is_not_known(session: Session) -> None:
+    """Which is not to say that nothing is similar."""
+    values = session.values("search_text", text="goldfish", only_confident=True)
+    assert values["hits"] == []
+    assert values["notes"][-1].startswith("only_confident: it is not known what scores come by chance")
+
+
 @pytest.mark.parametrize("under", ["trip", "absolute"])
 def test_filters_are_the_librarys(session: Session, album: Album, expected: Expected, under: str) -> None:
     place = str(album.folder / "trip") if under == "absolute" else under

@@ -122,15 +122,17 @@ def _search(images: ImageSearch, query: Query, asked: schemas.Searched) -> _Answ
 
 def _notes(found: Answer, options: SearchOptions) -> list[str]:
     notes = list(found.meanings)
-    if not found.hits:
+    if found.best is not None and found.best.expected is None and options.only_confident:
+        notes.append(
+            "only_confident: it is not known what scores come by chance, so everything was left out: ask without"
+        )
+    elif not found.hits:
         if found.best is None:
             notes.append("no picture matches the filter" if options.where else "there are no more pictures")
         else:
             notes.append(
                 f"nothing is similar enough; the closest, {found.best.picture.id}, has {found.best.score:.3f}"
             )
-    elif options.only_confident and found.best is not None and found.best.expected is None:
-        notes.append("only_confident: it is not known what scores come by chance, so nothing was left out")
     return notes
 
 

@@ -84,8 +84,11 @@ class LiteCollection(MilvusCollection):
         metric = self._schema.metric
         with self._using("search") as (table, reader):
             found = self._closest(table, reader, vectors, k, among)
-            candidates = [(scores, reader.pictures(rows)) for scores, rows in found]
-        return [ranked_hits(zip(scores, pictures, strict=True), metric, k) for scores, pictures in candidates]
+            # Equal queries find the same rows, of which there may be very many.
+            different = {rows.tobytes(): rows for _, rows in found}
+            pictures = {key: reader.pictures(rows) for key, rows in different.items()}
+            candidates = [(scores, pictures[rows.tobytes()]) for scores, rows in found]
+        return [ranked_hits(zip(*scored, strict=True), metric, k) for scored in candidates]
 
     def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
         """Ids and vectors of the k closest pictures to each query, closest first."""

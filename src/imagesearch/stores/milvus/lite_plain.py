@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -24,10 +25,7 @@ from imagesearch.stores.milvus.lite_session import Opened, schema_of
 from imagesearch.stores.milvus.nearest import exact_scores
 from imagesearch.stores.milvus.schema import Schema
 from imagesearch.stores.milvus.server_rows import Row, to_columns, to_matrix, to_rows
-from imagesearch.stores.scores import ranked_hits, vectors_of
-
-# Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
-_TIE_MARGIN = 10
+from imagesearch.stores.scores import ranked_hits, vectors_of, with_all_ties
 
 # Cells of an IVF index that are searched per result: a small data file has hardly more than one vector in each.
 _CELLS_PER_RESULT = 4
@@ -104,16 +102,20 @@ class PlainCollection(MilvusCollection):
             rows = int(opened.lite.num_entities)
             if k > MAX_TOP_K and rows > MAX_TOP_K:
                 raise StoreError(f"k = {k}: Milvus returns at most {MAX_TOP_K} results")
-            limit = min(k + _TIE_MARGIN, rows)
-            if not limit:
+            if not rows:
                 return [[] for _ in queries]
-            parameters = self._search_parameters(opened.lite, limit)
-            found = self._search(opened.lite, queries, limit, parameters)
-            if "nprobe" in parameters and min(map(len, found), default=limit) < limit:
-                found = self._search(opened.lite, queries, limit, {"nprobe": rows})
-        metric = self._schema.metric
+            closest = partial(self._nearest, opened.lite)
+            metric = self._schema.metric
+            found = with_all_ties(closest, _distances, queries, min(k, rows), metric, most=rows)
         scored = ([(hit["distance"], to_record(hit["entity"])) for hit in hits] for hits in found)
         return [ranked_hits(candidates, metric, k) for candidates in scored]
+
+    def _nearest(self, lite: Any, queries: Vectors, limit: int) -> list[Any]:
+        parameters = self._search_parameters(lite, limit)
+        found = self._search(lite, queries, limit, parameters)
+        if "nprobe" in parameters and min(map(len, found), default=limit) < limit:
+            found = self._search(lite, queries, limit, {"nprobe": int(lite.num_entities)})
+        return list(found)
 
     def _search_exactly(
         self, queries: Vectors, k: int, pictures: Sequence[ImageRecord], vectors: Vectors
@@ -226,3 +228,7 @@ class PlainCollection(MilvusCollection):
 
     def _using(self, doing: str, **how: bool) -> AbstractContextManager[Opened]:
         return self._tables.using_lite(doing, self._spec.name, **how)
+
+
+def _distances(hits: Any) -> list[float]:
+    return [hit["distance"] for hit in hits]

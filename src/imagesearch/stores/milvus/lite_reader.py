@@ -16,14 +16,15 @@ from imagesearch.stores.base import Vectors
 from imagesearch.stores.milvus import lite_index
 from imagesearch.stores.milvus.arrow import filtered, row_numbers
 from imagesearch.stores.milvus.codes import MIN_CODED, Codes, Ids
+from imagesearch.stores.milvus.index_types import MAX_TOP_K
 from imagesearch.stores.milvus.lite_index import LiteIndex
 from imagesearch.stores.milvus.lite_segment import Segment
 from imagesearch.stores.milvus.lite_table import Table
 from imagesearch.stores.milvus.nearest import Mask, Part, nearest
-from imagesearch.stores.scores import tidy_scores
+from imagesearch.stores.scores import tidy_scores, with_all_ties
 
-# Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
-_TIE_MARGIN = 10
+# Scores and row numbers of what a search found for one query, closest first.
+_Found = tuple[NDArray[np.float64], Ids]
 
 
 @dataclass(slots=True)
@@ -73,8 +74,24 @@ class Reader:
             search_params: of an index that is not exact.
             among: keys of the rows that count; these are compared exactly, whatever the index.
         """
-        table, metric = self._table, self._table.schema.ours.metric
-        count = k + _TIE_MARGIN
+        metric = self._table.schema.ours.metric
+        direct, indexed = self._sources(among)
+
+        def closest(some: Vectors, count: int) -> list[_Found]:
+            found = nearest(direct, some, k, count, metric)
+            for lite, start, shown in indexed:
+                scores, rows = lite.search(some, count, shown, search_params)
+                scores = np.where(rows < 0, np.nan, scores if metric.higher_is_closer else -scores)
+                more = zip(scores, rows + start, strict=True)
+                found = [_merged(one, other, count, metric) for one, other in zip(found, more, strict=True)]
+            return found
+
+        found = with_all_ties(closest, lambda one: one[0], queries, k, metric, most=max(k, MAX_TOP_K))
+        return [_with_ties(scores, rows, k, metric) for scores, rows in found]
+
+    def _sources(self, among: Ids | None) -> tuple[list[Part], list[tuple[LiteIndex, int, Mask | None]]]:
+        """What is compared exactly; and other indexes, where their rows begin, and which are visible."""
+        table = self._table
         mask, fresh = table.visible()
         if among is None:
             shown_parts = self._searchable(mask)
@@ -82,26 +99,18 @@ class Reader:
             mask, fresh = self._restricted(among, len(mask), len(fresh))
             shown_parts = self._shown_by(mask)
         direct: list[Part] = []
-        found: list[tuple[NDArray[np.float64], Ids]] = []
+        indexed: list[tuple[LiteIndex, int, Mask | None]] = []
         for segment, start, shown in shown_parts:
             ready = self._ready(segment)
             if ready.lite is None or among is not None:
                 vectors = partial(segment.vectors, table.vector_column, ready.flat)
                 direct.append(Part(start, len(segment), vectors, ready.codes, shown))
             else:
-                scores, rows = ready.lite.search(queries, count, shown, search_params)
-                scores = scores if metric.higher_is_closer else -scores
-                found.append((np.where(rows < 0, np.nan, scores), rows + start))
+                indexed.append((ready.lite, start, shown))
         if fresh.any():
             recent = table.recent.vectors(table.vector_column)
             direct.append(Part(len(mask), len(fresh), lambda: recent, visible=None if fresh.all() else fresh))
-        closest = nearest(direct, queries, k, count, metric)
-        if found:
-            closest = [
-                _merged(closest[number], [(part[number], rows[number]) for part, rows in found], metric)
-                for number in range(len(queries))
-            ]
-        return [_with_ties(scores, rows, k, metric) for scores, rows in closest]
+        return direct, indexed
 
     def _searchable(self, mask: Mask) -> list[tuple[Segment, int, Mask | None]]:
         """Data files with visible rows, where these begin, and which they are (None: all)."""
@@ -248,12 +257,9 @@ def _with_ties(scores: NDArray[np.float64], rows: Ids, k: int, metric: Metric) -
     return values, rows[: len(values)]
 
 
-def _merged(
-    closest: tuple[NDArray[np.float64], Ids], others: list[tuple[NDArray[np.float64], Ids]], metric: Metric
-) -> tuple[NDArray[np.float64], Ids]:
-    """Scores and row numbers of several parts, closest first; what is not a number is left out."""
-    scores = np.concatenate([closest[0], *(part for part, _ in others)])
-    rows = np.concatenate([closest[1], *(part for _, part in others)])
+def _merged(one: _Found, other: _Found, count: int, metric: Metric) -> _Found:
+    """The best of both, closest first; what is not a number is left out."""
+    scores, rows = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
     order = np.argsort(-scores if metric.higher_is_closer else scores, kind="stable")
-    order = order[np.isfinite(scores[order])]
+    order = order[np.isfinite(scores[order])][:count]
     return scores[order], rows[order]

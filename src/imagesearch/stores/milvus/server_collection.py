@@ -35,7 +35,14 @@ from imagesearch.stores.milvus.server_connection import (
 from imagesearch.stores.milvus.server_index import Description, ServerIndex, is_finished
 from imagesearch.stores.milvus.server_rows import Row, to_columns, to_matrix, to_rows
 from imagesearch.stores.milvus.server_state import CollectionState
-from imagesearch.stores.scores import closest_first, ranked_hits, tidy_scores, vectors_of
+from imagesearch.stores.scores import (
+    TIE_MARGIN,
+    closest_first,
+    ranked_hits,
+    tidy_scores,
+    vectors_of,
+    with_all_ties,
+)
 
 T = TypeVar("T")
 
@@ -49,9 +56,6 @@ _IDS_PER_FETCH = 1_000
 _QUERIES_PER_CALL = 64
 # 200 KB of digits; a server parses them for each call.
 _IDS_PER_SEARCH = 10_000
-
-# Asked for beyond k, so that pictures with equal scores at the end are chosen by path, not by chance.
-_TIE_MARGIN = 10
 
 _PATH = "path"
 
@@ -147,7 +151,7 @@ class ServerCollection(MilvusCollection):
     def search_vectors(self, vectors: Vectors, k: int, among: Ids | None = None) -> list[tuple[Ids, Vectors]]:
         """Ids and vectors of the k closest pictures to each query, closest first."""
         metric, found = self._schema.metric, []
-        bytes_per_query = 4 * self.fingerprint.dim * (k + _TIE_MARGIN)
+        bytes_per_query = 4 * self.fingerprint.dim * (k + TIE_MARGIN)
         if bytes_per_query > _VECTOR_BYTES_PER_SEARCH:
             return [vectors_of(self, hits) for hits in self.search(vectors, k, among)]
         together = min(_QUERIES_PER_CALL, _VECTOR_BYTES_PER_SEARCH // bytes_per_query)
@@ -173,7 +177,7 @@ class ServerCollection(MilvusCollection):
         if k > MAX_TOP_K and self.count() > MAX_TOP_K:
             raise StoreError(f"k = {k}: Milvus returns at most {MAX_TOP_K} results")
         for start in range(0, len(queries), together):
-            part = list(queries[start : start + together])
+            part = queries[start : start + together]
             found: list[list[Any]] = [[] for _ in part]
             for expression in _id_expressions(among):
                 nearest = self._when_loaded(self._nearest, part, k, expression, columns)
@@ -296,17 +300,24 @@ class ServerCollection(MilvusCollection):
             for start in range(0, len(rows), batch_size):
                 yield rows[start : start + batch_size]
 
-    def _nearest(self, queries: list[Any], k: int, expression: str, columns: Sequence[str]) -> Any:
-        """Raw hits, with these columns, among the rows of an expression (empty: all).
+    def _nearest(self, queries: Vectors, k: int, expression: str, columns: Sequence[str]) -> list[list[Any]]:
+        """Raw hits, with these columns, among the rows of an expression (empty: all), with all that tie.
 
         All cells of an IVF index are searched where the configured number held too few.
         """
-        limit = min(k + _TIE_MARGIN, MAX_TOP_K)
-        parameters = self._index.search_parameters(self._state.loaded_index or "", limit)
-        found = self._search(queries, limit, parameters, expression, columns)
-        if "nprobe" in parameters and min(map(len, found), default=k) < k:
-            found = self._search(queries, limit, self._index.all_cells(parameters), expression, columns)
-        return found
+
+        def closest(some: Vectors, limit: int) -> list[list[Any]]:
+            parameters = self._index.search_parameters(self._state.loaded_index or "", limit)
+            found = self._search(list(some), limit, parameters, expression, columns)
+            if "nprobe" in parameters and min(map(len, found), default=k) < k:
+                found = self._search(list(some), limit, self._index.all_cells(parameters), expression, columns)
+            return list(found)
+
+        most = MAX_TOP_K
+        if self._schema.vector_field in columns:
+            most = min(most, max(k + TIE_MARGIN, _VECTOR_BYTES_PER_SEARCH // (4 * self.fingerprint.dim)))
+        metric = self._schema.metric
+        return with_all_ties(closest, _distances, queries, min(k, most), metric, most=most)
 
     def _search(
         self, queries: list[Any], limit: int, parameters: dict[str, Any], expression: str, columns: Sequence[str]
@@ -376,3 +387,7 @@ def _id_expressions(among: Ids | None) -> Iterator[str]:
         return
     for start in range(0, len(among), _IDS_PER_SEARCH):
         yield f"{ID} in {among[start : start + _IDS_PER_SEARCH].tolist()}"
+
+
+def _distances(hits: Sequence[Any]) -> list[float]:
+    return [float(hit["distance"]) for hit in hits]
