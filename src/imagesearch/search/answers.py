@@ -214,9 +214,8 @@ class _Arranger:
         options = self._options
         page = slice(options.offset, options.offset + options.k)
         sign = 1 if self._collection.spec.metric.higher_is_closer else -1
-        best = max(
-            found[page], key=lambda hit: sign * hit.score, default=None
-        )  # re-ranked, it need not be the first
+        # Of re-ranked hits the closest need not be the first.
+        best = max(found[page], key=lambda hit: sign * hit.score, default=None)
         hits = [hit for hit in found if self._is_good_enough(hit)]
         groups: list[Group] = []
         if hits and options.gathers:

@@ -20,6 +20,9 @@ SCORE_DECIMALS = 6
 # times as many each time that even these are all equal.
 TIE_MARGIN, _TIE_GROWTH = 10, 32
 
+# Scores that are further apart are so when rounded, too.
+_SURELY_DIFFERENT = 10 * 10**-SCORE_DECIMALS
+
 T = TypeVar("T")
 
 
@@ -89,7 +92,10 @@ def _is_cut(scores: Sequence[float] | NDArray[np.float64], k: int, limit: int, m
     """Whether more rows may tie with the k-th than were found."""
     if len(scores) < limit:
         return False
-    wanted, last = tidy_scores([float(scores[k - 1]), float(scores[-1])], metric)
+    wanted, last = float(scores[k - 1]), float(scores[-1])
+    if abs(wanted - last) > _SURELY_DIFFERENT:  # as a rule; rounding them would take longer than looking at them
+        return False
+    wanted, last = tidy_scores([wanted, last], metric)
     return wanted == last
 
 
