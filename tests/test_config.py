@@ -232,6 +232,8 @@ class TestRefusals:
             ("milvus: {index_params: {M: null}}", ["milvus.index_params.M = None", "must be a number"]),
             ("milvus: {timeout: 0}", ["milvus.timeout = 0", "greater than 0"]),
             ("milvus: {embedding_field_name: 'a b'}", ["milvus.embedding_field_name = 'a b'"]),
+            ("milvus: {embedding_field_name: id}", ["milvus.embedding_field_name = 'id'", "another column"]),
+            ("milvus: {embedding_field_name: path}", ["milvus.embedding_field_name = 'path'"]),
             ("1: {a: 2}", ["1 = 1", "strings"]),
             ("data: {raw_dir: ~nosuchuser/x}", ["~nosuchuser/x", "home directory"]),
         ],

@@ -12,6 +12,7 @@ from imagesearch.images.find import SYSTEM_FOLDERS
 from imagesearch.records import Metric
 from imagesearch.stores.address import DatabaseAddress
 from imagesearch.stores.base import check_name
+from imagesearch.stores.columns import BY_NAME, ID
 from imagesearch.stores.milvus.index_types import AUTO, check_parameters
 
 # YAML and the environment give typed values; "32" where a number belongs is a mistake worth naming.
@@ -84,6 +85,8 @@ class MilvusSettings(Section):
             check_name(self.collection_name.replace("{model}", "model"))
         except UsageError as error:
             raise ValueError(f"collection_name: {error}") from error
+        if (field := self.embedding_field_name) == ID or field in BY_NAME:
+            raise ValueError(f"embedding_field_name = {field!r}: is another column of the collection")
         try:
             DatabaseAddress.parse(self.uri, "uri")
         except ConfigError as error:

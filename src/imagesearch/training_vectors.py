@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imagesearch.config import Config
+from imagesearch.errors import UsageError
 from imagesearch.models.hub import Checkpoint
 from imagesearch.records import Metric, Progress, Skipped
 from imagesearch.service import ImageSearch
@@ -42,7 +43,7 @@ def read_labelled(
         progress: told of the stages of :meth:`ImageSearch.index`.
 
     Raises:
-        UsageError: too few labels.
+        UsageError: too few labels, or no place for a cache.
         ModelError: the model cannot be loaded, or has no place for a head.
         StoreError: the cache of vectors cannot be used.
     """
@@ -109,9 +110,17 @@ def _vectors(
 
 
 def cache_folder() -> Path:
-    """Where vectors and unfinished trainings are kept; it may be deleted at any time."""
+    """Where vectors and unfinished trainings are kept; it may be deleted at any time.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
     import platformdirs
 
     place = platformdirs.user_cache_path("imagesearch") / "training"
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot keep vectors in the cache folder {str(place)!r}: {reason}") from error
     return place

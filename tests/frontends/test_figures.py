@@ -143,6 +143,20 @@ def test_saving(plain: list[str], tmp_path: Path) -> None:
         figures.save_figure(figure, tmp_path / "file" / "figure.png")
 
 
+def test_a_full_disk_leaves_the_earlier_figure(plain: list[str], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    figure = figures.labels_figure([(plain[0], [Prediction("red", 1.0, 0)])])
+    (tmp_path / "figure.png").write_bytes(b"earlier")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UsageError, match="file too large"):
+            figures.save_figure(figure, tmp_path / "figure.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file.read_bytes() for file in tmp_path.glob("figure*")] == [b"earlier"]
+
+
 def test_a_display_opens_a_window(plain: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib.pyplot as plt
 

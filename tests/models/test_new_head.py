@@ -94,3 +94,15 @@ def test_texts_are_refused(checkpoint: Callable[[str], Path]) -> None:
     inputs = HeadInputs(load_with_new_head(find_checkpoint(str(checkpoint("resnet"))), LABELS), device="cpu")
     with pytest.raises(ModelError, match="no texts"):
         inputs.encode_texts(["a dog"])
+
+
+def test_weights_that_do_not_fit_on_the_disk(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    loaded = load_with_new_head(find_checkpoint(str(checkpoint("resnet"))), LABELS)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large"):
+            write_checkpoint(loaded, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -15,6 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagesearch.atomic import replacing
 from imagesearch.errors import UsageError
 from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.panels import any_characters, fonts
@@ -180,7 +181,7 @@ def save_figure(figure: Figure, name: str | os.PathLike[str]) -> Path:
 
     Raises:
         WrongUsageError: an unknown ending.
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written; what was there is as it was.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -193,7 +194,8 @@ def save_figure(figure: Figure, name: str | os.PathLike[str]) -> Path:
         figure.savefig(content, format=kind, dpi=DPI)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.getvalue())
+        with replacing(path) as part:
+            part.write_bytes(content.getvalue())
     except OSError as error:
         raise UsageError(f"cannot write {os.fspath(path)!r}: {(error.strerror or str(error)).lower()}") from error
     return path

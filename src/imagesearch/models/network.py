@@ -94,8 +94,13 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    with _quiet():
-        loaded.model.save_pretrained(folder)
+    from safetensors import SafetensorError
+
+    try:
+        with _quiet():
+            loaded.model.save_pretrained(folder)
+    except SafetensorError as error:  # among others, its own kind of OSError
+        raise OSError(first_line(error)) from error
 
 
 def load_text_tower(checkpoint: Checkpoint) -> LoadedModel | None:

@@ -113,6 +113,13 @@ class TestLeaving:
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
+    @pytest.mark.skipif(os.name != "posix", reason="of POSIX shells")
+    @pytest.mark.parametrize("closed", [0, 1, 2])
+    def test_streams_that_the_shell_closed(self, closed: int) -> None:
+        lacking = "sum(stream is None for stream in (sys.stdin, sys.stdout, sys.stderr))"
+        before = f"import os; atexit.register(lambda: os._exit({lacking}))"
+        assert self.leave(before, "config", preexec_fn=lambda: os.close(closed)).returncode == 0
+
     def test_a_profiler_gets_to_write(self, tmp_path: Path) -> None:
         program = ["-m", "cProfile", "-o", str(tmp_path / "profile"), "-m", "imagesearch", "--version"]
         subprocess.run([sys.executable, *program], timeout=60, check=True, capture_output=True)

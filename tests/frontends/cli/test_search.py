@@ -150,7 +150,14 @@ class TestAnswers:
         hits = json.loads(run("search", plain, "--sort", "date", "--uri", library.uri, "--json").out)
         times = [hit["mtime_ns"] // 10**9 for hit in hits]
         assert times == sorted(times, reverse=True)
-        assert run("search", plain, "--sort", "size", "--uri", library.uri).code != 0
+
+    @pytest.mark.parametrize("flags", [("--sort", "size"), ("--after", "yesterday"), ("--near", "91,0,1")])
+    def test_flags_that_make_no_sense_are_wrong_usage(
+        self, run: Run, library: Library, plain: Path, flags: tuple[str, str]
+    ) -> None:
+        ran = run("search", plain, *flags, "--uri", library.uri)
+        assert ran.code == 2
+        assert flags[1].split(",")[0] in ran.err
 
 
 class TestDelivery:

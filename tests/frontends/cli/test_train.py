@@ -299,6 +299,14 @@ def test_a_full_disk_leaves_the_earlier_result(
     assert not list(Path().glob("mine.*"))
 
 
+def test_no_place_for_a_cache(run: Run, classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    done = run("train", classes, "--out", "mine")
+    assert done.code == 1
+    assert "cannot keep vectors in the cache folder" in done.err
+
+
 @pytest.mark.parametrize("part", ["0", "1", "-1"])
 def test_an_impossible_part(run: Run, classes: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "read_labelled", lambda *_: pytest.fail("pictures were read first"))

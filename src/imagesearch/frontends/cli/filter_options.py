@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.options import Command, extended, parameter
 from imagesearch.frontends.errors import WrongUsageError
 
@@ -32,17 +33,20 @@ def filters(command: Command) -> Command:
     ) -> None:
         from imagesearch.search.filters import Filter
 
-        where = Filter(
-            under=tuple(under or ()),
-            after=after,
-            before=before,
-            near=None if near is None else _place(near),
-            min_width=min_width,
-            min_height=min_height,
-            formats=tuple(format or ()),
-            camera=camera,
-            expression=expression,
-        )
+        try:
+            where = Filter(
+                under=tuple(under or ()),
+                after=after,
+                before=before,
+                near=None if near is None else _place(near),
+                min_width=min_width,
+                min_height=min_height,
+                formats=tuple(format or ()),
+                camera=camera,
+                expression=expression,
+            )
+        except UsageError as error:  # a date, or a place, that makes no sense
+            raise WrongUsageError(str(error)) from error
         command(where=where or None, **given)
 
     return extended(run, command, "where", _parameters())

@@ -45,15 +45,27 @@ def run(application: Callable[[], object]) -> None:
 
 
 def tune_process() -> None:
-    """Set up garbage collection, memory and threads of a process that does nothing but run one command."""
+    """Set up streams, memory and threads of a process that does nothing but run one command."""
     from imagesearch.models.tuning import keep_freed_memory
 
+    _open_closed_streams()
     # NumPy, which is not loaded yet, multiplies in one thread. Matrices here are small, and OpenBLAS's threads,
     # which wait by spinning, take cores from the network's: with them a search takes 10 % longer, and a server
     # answers a third fewer requests.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(_GC_THRESHOLD)
     keep_freed_memory()
+
+
+def _open_closed_streams() -> None:
+    """Let streams that the shell closed (``>&-``) lead nowhere.
+
+    Python has None for them, which commands would have to mind at every turn; and the next file that is opened,
+    perhaps the database's, would get the number of the closed one, and with it what libraries in C print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the whole process
 
 
 @contextlib.contextmanager
@@ -94,8 +106,7 @@ def _leave(leaving: SystemExit) -> NoReturn:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by the shell
-            stream.flush()
+        stream.flush()
 
 
 def _explain_unwritable_output(error: OSError) -> None:

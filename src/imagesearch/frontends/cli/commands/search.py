@@ -144,7 +144,10 @@ def search(
         group=group,
         diverse=diverse,
     )
-    options.check()
+    try:
+        options.check()
+    except UsageError as error:  # all of it was said by flags
+        raise WrongUsageError(str(error)) from error
     delivery.check(output is not Format.TEXT)
     reader = QueryReader(crop, fetcher(settings))
     if queries is not None:
