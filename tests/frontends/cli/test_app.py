@@ -234,6 +234,21 @@ def test_missing_and_empty_folders(run: Run, tmp_path: Path, command: str) -> No
     assert missing.out == empty.out == ""
 
 
+def test_interruption_while_modules_are_imported() -> None:
+    program = """
+import sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from imagesearch.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "imagesearch: interrupted\n")
+
+
 def test_interruption_says_what_is_kept(
     run: Run, monkeypatch: pytest.MonkeyPatch, picture_folder: Path, tmp_path: Path
 ) -> None:
