@@ -139,6 +139,7 @@ QUERIES: dict[str, Callable[[Shelf, Path], Any]] = {
     "a sum": lambda shelf, new: Query.image(new) + 0.3 * Query.image(shelf.folder / "01.png") - Query.words("dog"),
     "parts that cancel": lambda _, new: Query.image(new) - Query.image(new),
     "a vector": lambda shelf, _: Query.vector(shelf.images.embed([shelf.folder / "11.png"])[0]),
+    "a row of vectors": lambda shelf, _: Query.vector(shelf.images.embed([shelf.folder / "11.png"])),
     "a vector of doubles": lambda *_: Query.vector(np.random.default_rng(1).standard_normal(320)),
     "a short vector": lambda *_: Query.vector(np.ones(3)),
     "numbers without end": lambda *_: Query.vector(np.full(320, np.nan)),

@@ -179,7 +179,10 @@ class Query:
 
     @classmethod
     def vector(cls, vector: Vectors) -> Query:
-        """Pictures whose vectors are close to this one: numbers of shape (dimension,).
+        """Pictures whose vectors are close to this one.
+
+        Args:
+            vector: numbers of shape (dimension,), or (1, dimension), as ``embed`` gives them for one picture.
 
         Raises:
             UsageError: they are no numbers.
@@ -193,7 +196,7 @@ class Query:
             raise refusal from error
         if numbers.dtype.kind not in "fiub":
             raise refusal
-        return cls((Part(Kind.VECTOR, numbers),))
+        return cls((Part(Kind.VECTOR, numbers[0] if numbers.ndim == 2 and len(numbers) == 1 else numbers),))
 
     def __add__(self, other: Query) -> Query:
         return Query(self.parts + other.parts)
