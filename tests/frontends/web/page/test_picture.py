@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..chromium import in_chromium
+from .complaints import Complaints
 from .site import PLACED, Site
 from .steps import expect, ids, ids_of, is_loaded, link, listing, settled, tile
 
@@ -34,7 +35,9 @@ def test_what_is_known_of_a_picture(page: Page, gallery_site: Site) -> None:
     expect(page.locator("#detail-labels > li")).to_have_count(5)
 
 
-def test_facts_of_any_length_stay_within_the_page(page: Page, gallery_site: Site, tmp_path: Path) -> None:
+def test_facts_of_any_length_stay_within_the_page(
+    page: Page, gallery_site: Site, tmp_path: Path, complaints: Complaints
+) -> None:
     name, value = "c" * 60, "v" * 3000
     path = gallery_site.folder / "30.jpg"
     (tmp_path / "columns.csv").write_text(f"path,{name}\n{path},{value}\n")
@@ -45,6 +48,11 @@ def test_facts_of_any_length_stay_within_the_page(page: Page, gallery_site: Site
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.set_viewport_size({"width": 1280, "height": 800})
     expect(page.locator("#detail-image")).to_be_in_viewport(ratio=0.9)
+    page.set_viewport_size({"width": 360, "height": 740})
+    complaints.expect("status of 422")
+    page.goto("/?expression=widht%20%3E%203")  # the message has the names of all columns
+    expect(page.locator("#filters-error")).to_contain_text(name)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_its_neighbours(page: Page, gallery_site: Site) -> None:
