@@ -26,6 +26,7 @@ from .samples import (
     greys,
     middles,
     png,
+    png_chunk,
     png_of,
     quarters,
     tiff_directories,
@@ -200,6 +201,17 @@ class TestTransparentColours:
         picture = Image.fromarray(values)
         path = write(tmp_path / "p.png", encoded(picture, "PNG", transparency=0))
         assert [pixel[0] for pixel in middles(load_image(path))] == [255, 85, 170, 255]
+
+    @pytest.mark.parametrize("depth", [1, 2, 4, 8])
+    def test_of_few_bits_of_grey(self, tmp_path: Path, depth: int) -> None:
+        """The file names one of its own greys, of which two bits make four; the second darkest here."""
+        values = (greys() * (2**depth - 1)).round().astype(np.uint8)
+        bits = np.unpackbits(values[..., None], axis=2)[..., 8 - depth :].reshape(40, -1)
+        rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
+        clear = png_chunk(b"tRNS", struct.pack(">H", values[0, -1]))
+        path = write(tmp_path / "p.png", png(60, 40, depth=depth, colour_type=0, pixels=rows, more=clear))
+        expected = [255, 255, 255, 255] if depth == 1 else [0, 255, 170, 255]
+        assert [pixel[0] for pixel in middles(load_image(path))] == expected
 
 
 def grey(kind: type, most: float) -> np.ndarray:

@@ -18,6 +18,7 @@ _USUAL_SCANS, _MEGAPIXEL_SCANS, _MOST_SCANS = 20, 2_000, 500
 # PNG (W3C, section 11): what may be left out without another picture coming out.
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PROFILE = b"iCCP"
+_DEPTH = 24  # where the header says how many bits a sample has
 
 
 def too_many_scans(data: bytes, width: int, height: int) -> int | None:
@@ -80,3 +81,12 @@ def without_profile(data: bytes) -> bytes | None:
             return None
         position += 12 + length
     return None
+
+
+def clear_grey(data: bytes, value: int) -> int:
+    """The grey that a PNG declares transparent as one of 8 bits, where the file has fewer.
+
+    Pillow makes 8 bits of the pixels, but not of this one.
+    """
+    most = 2 ** data[_DEPTH] - 1
+    return value * 255 // most if value <= most < 255 else value
