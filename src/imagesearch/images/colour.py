@@ -173,14 +173,14 @@ def _lab_profile() -> bytes:
 def _levels(image: Image.Image) -> tuple[float, float] | None:
     """What is black and what is white in a picture of more than 8 bits of grey; None for others.
 
-    16 bits have 65,535 for white. Integers of 32 bits and floating point numbers have no agreed white: from the
-    smallest to the largest number that is there.
+    16 bits have 65,535 for white; 12 bits, which Pillow keeps in 16 as they are, 4,095. Integers of 32 bits and
+    floating point numbers have no agreed white: from the smallest to the largest number that is there.
     """
     if not image.mode.startswith(("I", "F")):
         return None
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        low, high = 0.0, 65535.0
+        low, high = 0.0, 4095.0 if tags.get(_BITS) == (12,) else 65535.0
     else:
         _mark_unsigned(image, tags)
         low, high = _extremes(image)
