@@ -20,7 +20,7 @@ from imagesearch.images import colour, files
 from imagesearch.images.files import LARGE_PICTURES, decode, examine, file_content, open_image
 from imagesearch.images.sources import load_image
 
-from .samples import UPRIGHT, corners, encoded, png, quarters, tiff_directories, write
+from .samples import UPRIGHT, corners, encoded, png, png_chunk, quarters, tiff_directories, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
@@ -102,7 +102,7 @@ class TestScans:
 @pytest.mark.parametrize(
     "profile",
     [
-        b"icc\0\0" + zlib.compress(bytes(3 << 20)),  # larger than Pillow takes
+        b"icc\0\0" + zlib.compress(bytes(65 << 20)),  # larger than Pillow takes
         b"icc\0\0not compressed",
         b"icc\0\7" + zlib.compress(b"x" * 500),  # an unknown method
         b"no end of the name",
@@ -116,6 +116,18 @@ def test_a_png_whose_only_fault_is_its_colour_profile(tmp_path: Path, profile: b
     chunk = struct.pack(">I4s", len(profile), b"iCCP") + profile + struct.pack(">I", crc)
     spoilt = write(tmp_path / "p.png", data[:33] + chunk + data[33:])
     assert np.array_equal(np.asarray(load_image(spoilt)), np.asarray(corners()))
+
+
+@pytest.mark.parametrize("before_the_pixels", [True, False])
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt"])
+def test_a_png_with_much_text(tmp_path: Path, kind: bytes, before_the_pixels: bool) -> None:
+    """As editors write their history, and converters other formats' metadata: megabytes, compressed."""
+    text = zlib.compress(b"edited; " * 400_000)
+    chunk = png_chunk(kind, b"Comment\0" + (b"\0" if kind == b"zTXt" else b"\1\0\0\0") + text)
+    data = encoded(corners(), "PNG")
+    at = 33 if before_the_pixels else len(data) - 12
+    picture = load_image(write(tmp_path / "p.png", data[:at] + chunk + data[at:]))
+    assert np.array_equal(np.asarray(picture), np.asarray(corners()))
 
 
 class TestLiars:

@@ -331,11 +331,13 @@ def too_many_bytes(size: int, most: int, max_megapixels: float) -> str:
 def _prepare_pillow(max_megapixels: float) -> tuple[str, ...]:
     """Teach Pillow HEIF and our pixel bound; those of our formats that this Pillow was built with."""
     import pillow_heif
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     pillow_heif.register_heif_opener()
     Image.init()
     Image.core.set_block_size(_BLOCK_BYTES)  # type: ignore[attr-defined]
+    # It refuses PNGs with a compressed text of more than 1 MB, which editors write; in all it takes 64 MB of them.
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
     # Pillow's remarks on odd files would only reach the terminal. (catch_warnings is not thread-safe.)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
