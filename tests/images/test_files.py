@@ -83,8 +83,18 @@ class TestUpright:
 @pytest.mark.parametrize("expected", [0, 1, 9_999, 10_000, 10_001, 20_000])
 def test_a_file_whose_size_changes_is_read_whole(tmp_path: Path, expected: int) -> None:
     data = os.urandom(10_000)
-    assert files._read(str(write(tmp_path / "p", data)), expected) == data
+    assert files._read(str(write(tmp_path / "p", data)), expected, 10_000) == data
 
+
+def test_a_file_without_end_is_left_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that is swapped for a device after it was looked at, or that a file system makes up."""
+    path = write(tmp_path / "p.jpg", b"a few bytes")
+    left = iter(range(100))
+    monkeypatch.setattr(os, "read", lambda _handle, size: bytes(size) if next(left, None) is not None else b"")
+    with pytest.raises(PictureError, match=r"is longer than it says, and than any picture") as caught:
+        load_image(path, max_megapixels=0.01)
+    assert not caught.value.retryable
+    assert next(left) < 20
 
 class TestRefused:
     """Every one of these is a PictureError that says why, never another exception."""

@@ -174,26 +174,31 @@ def file_content(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[
     if status.st_size > most:
         raise PictureError(path, too_many_bytes(status.st_size, most, max_megapixels))
     with LARGE_PICTURES.passing() if status.st_size > _LARGE_FILE else contextlib.nullcontext():
-        data = _attempt(path, lambda name: _read(name, status.st_size))
+        data = _attempt(path, lambda name: _read(name, status.st_size, most))
         if not data:
             raise PictureError(path, "is empty (0 bytes)")
         yield data, status
 
 
-def _read(path: str, size: int) -> bytes:
+def _read(path: str, size: int, most: int) -> bytes:
     """A file's content in as few calls as can be: around each one, threads hand the interpreter to each other.
 
     Args:
         size: what is expected.
+        most: of more bytes, there is no end in sight: an OSError.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         data = os.read(handle, size + 1)
         if len(data) == size:
             return data
-        parts = [data]  # it has grown or shrunk meanwhile, or is larger than one call reads (2 GB on Linux)
+        # It has grown or shrunk meanwhile, or is larger than one call reads (2 GB on Linux).
+        parts, length = [data], len(data)
         while part := os.read(handle, _READ_AT_ONCE):
             parts.append(part)
+            length += len(part)
+            if length > most:
+                raise OSError(errno.EFBIG, "is longer than it says, and than any picture in data.max_megapixels")
         return b"".join(parts)
     finally:
         os.close(handle)
