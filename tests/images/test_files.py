@@ -96,6 +96,7 @@ def test_a_file_without_end_is_left_in_time(tmp_path: Path, monkeypatch: pytest.
     assert not caught.value.retryable
     assert next(left) < 20
 
+
 class TestRefused:
     """Every one of these is a PictureError that says why, never another exception."""
 

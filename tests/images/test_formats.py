@@ -303,6 +303,32 @@ def test_formats_without_loss_give_the_same_pixels(tmp_path: Path) -> None:
         assert load_image(write(tmp_path / format, encoded(corners(), format))).tobytes() == corners().tobytes()
 
 
+INKS = np.pad(255 - COLOURS, ((0, 0), (0, 0), (0, 1)))
+GREY_AND_ALPHA = np.stack([np.asarray(corners().convert("L")), np.full((40, 60), 255, np.uint8)])
+
+
+def in_planes(pixels: np.ndarray, photometric: str, **options: object) -> bytes:
+    return tiff(pixels, photometric=photometric, planarconfig="separate", **options)
+
+
+MISREAD: list[tuple[Callable[[], bytes], str]] = [
+    (lambda: in_planes(deep(COLOURS).transpose(2, 0, 1), "rgb"), "with uncompressed planes of 16 bits"),
+    (lambda: in_planes(deep(INKS).transpose(2, 0, 1), "separated"), "with uncompressed planes of 16 bits"),
+    (
+        lambda: in_planes(GREY_AND_ALPHA, "minisblack", extrasamples=["unassalpha"]),
+        "with grey and alpha in planes",
+    ),
+    (
+        lambda: in_planes(GREY_AND_ALPHA, "minisblack", extrasamples=["unassalpha"], compression="zlib"),
+        "with grey and alpha in planes",
+    ),
+    (
+        lambda: tiff(grey(np.int16, 20000), photometric="minisblack", byteorder=">", compression="zlib"),
+        "with compressed signed 16 bits in big-endian order",
+    ),
+]
+
+
 class TestRefused:
     def twelve_bits(self) -> bytes:
         data = bytearray(encoded(corners(), "JPEG"))
@@ -329,10 +355,11 @@ class TestRefused:
             load_image(write(tmp_path / "p.tif", tiff(pixels, photometric=photometric)))
         assert caught.value.reason == f"{reason}, which cannot be read here"
 
-    def test_tiffs_that_pillow_reads_wrongly(self, tmp_path: Path) -> None:
-        data = tiff(deep(COLOURS).transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
-        with pytest.raises(PictureError, match="a TIFF with uncompressed planes of 16 bits, which cannot be read"):
-            load_image(write(tmp_path / "p.tif", data))
+    @pytest.mark.parametrize(("data", "kind"), MISREAD)
+    def test_tiffs_that_pillow_reads_wrongly(self, tmp_path: Path, data: Callable[[], bytes], kind: str) -> None:
+        with pytest.raises(PictureError) as caught:
+            load_image(write(tmp_path / "p.tif", data()))
+        assert caught.value.reason == f"a TIFF {kind}, which cannot be read here"
 
     def test_a_tiff_whose_pixels_are_elsewhere(self, tmp_path: Path) -> None:
         tags = [(256, 4, 60), (257, 4, 40), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 10**6), (279, 4, 2400)]

@@ -25,8 +25,8 @@ _MAX_PROFILE_BYTES = 4 << 20
 # Modes in which Pillow hands pixels to LittleCMS, and the colour space that a profile must then be of.
 _PROFILE_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
-_PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339  # TIFF 6.0, section 8, and supplement
-_UNSIGNED, _WHITE_IS_ZERO = 1, 0
+_PHOTOMETRIC, _BITS, _PLANES, _SAMPLE_FORMAT = 262, 258, 284, 339  # TIFF 6.0, section 8, and supplement
+_UNSIGNED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
 
 
 def is_large(size: tuple[int, int]) -> bool:
@@ -47,13 +47,20 @@ def shrinking(size: tuple[int, int]) -> int:
     return max(1, min(wanted, min(size) // _SHORTEST_SIDE))
 
 
-def has_deep_planes(image: Any) -> bool:
-    """Whether an opened TIFF has 16 bits of red, green and blue one after the other, uncompressed.
-
-    Pillow 13 takes every byte for a pixel then, and shows the upper half twice.
-    """
-    planes = [args[0] for codec, _, _, args in image.tile if codec == "raw" and isinstance(args, tuple)]
-    return len(planes) > 1 and set(planes) <= set("RGBA") and max(image.tag_v2.get(_BITS, (1,))) > 8
+def misread(image: Any) -> str | None:
+    """What an opened TIFF holds that Pillow 13 shows wrongly without a word; None if it does not."""
+    tags = image.tag_v2
+    raw_modes = {(codec, args[0]) for codec, _, _, args in image.tile if isinstance(args, tuple)}
+    if tags.get(_PLANES) == _SEPARATE:
+        if image.mode == "LA":
+            return "with grey and alpha in planes"
+        # It takes every byte for a pixel then, and shows the upper half twice.
+        is_raw = raw_modes <= {("raw", plane) for plane in "RGBACMYK"}
+        if is_raw and len(raw_modes) > 1 and max(tags.get(_BITS, (1,))) > 8:
+            return "with uncompressed planes of 16 bits"
+    if ("libtiff", "I;16BS") in raw_modes:  # its bytes are in this machine's order already, and swapped again
+        return "with compressed signed 16 bits in big-endian order"
+    return None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

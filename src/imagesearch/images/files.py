@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from imagesearch.errors import PictureError
-from imagesearch.images.colour import has_deep_planes, is_large, shrinking, to_rgb
+from imagesearch.images.colour import is_large, misread, shrinking, to_rgb
 from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import changed_ns, reason_of
 from imagesearch.images.markers import clear_grey, too_many_scans, without_profile
@@ -227,8 +227,8 @@ def open_image(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -
         raise _too_large(path, f"{width}x{height}", max_megapixels)
     if scans := too_many_scans(data, width, height):
         raise PictureError(path, f"a JPEG of {scans:,} scans, which would take minutes to decode")
-    if image.format == "TIFF" and has_deep_planes(image):
-        raise PictureError(path, "a TIFF with uncompressed planes of 16 bits, which cannot be read here")
+    if image.format == "TIFF" and (kind := misread(image)):
+        raise PictureError(path, f"a TIFF {kind}, which cannot be read here")
     if image.format == "PNG":
         _complete_png(image, data)
     return image
