@@ -25,7 +25,7 @@ from imagesearch.errors import PictureError
 from imagesearch.images.colour import is_large, misread, shrinking, to_rgb
 from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import changed_ns, reason_of
-from imagesearch.images.markers import clear_grey, too_many_scans, without_profile
+from imagesearch.images.markers import clear_grey, jp2_profile, too_many_scans, without_profile
 from imagesearch.images.metadata import camera, location, orientation, png_exif, time_taken, upright_size
 from imagesearch.images.raw import TURNS, is_raw, open_raw
 from imagesearch.records import ImageRecord
@@ -229,17 +229,19 @@ def open_image(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -
         raise PictureError(path, f"a JPEG of {scans:,} scans, which would take minutes to decode")
     if image.format == "TIFF" and (kind := misread(image)):
         raise PictureError(path, f"a TIFF {kind}, which cannot be read here")
-    if image.format == "PNG":
-        _complete_png(image, data)
+    _complete(image, data)
     return image
 
 
-def _complete_png(image: Image.Image, data: bytes) -> None:
-    """Let a PNG say what Pillow does not find in its file, or takes otherwise than its pixels."""
-    if "exif" not in image.info and (exif := png_exif(data)):
-        image.info["exif"] = exif
-    if image.mode == "L" and isinstance(clear := image.info.get("transparency"), int):
-        image.info["transparency"] = clear_grey(data, clear)
+def _complete(image: Image.Image, data: bytes) -> None:
+    """Let a picture say what Pillow does not find in its file, or takes otherwise than its pixels."""
+    if image.format == "PNG":
+        if "exif" not in image.info and (exif := png_exif(data)):
+            image.info["exif"] = exif
+        if image.mode == "L" and isinstance(clear := image.info.get("transparency"), int):
+            image.info["transparency"] = clear_grey(data, clear)
+    elif image.format == "JPEG2000" and (profile := jp2_profile(data)):
+        image.info["icc_profile"] = profile
 
 
 def _parsed(data: bytes, path: str, max_megapixels: float) -> Image.Image:
