@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -254,10 +255,21 @@ class TestGate:
         assert LARGE_PICTURES._inside is None
 
 
-def test_remarks_of_the_libraries_stay_inside(tmp_path: Path) -> None:
-    """Pillow logs an error for this one; in a program without logging that would reach the terminal."""
+def tiff_that_pillow_remarks_on() -> bytes:
+    """It logs an error; in a program without logging that would reach the terminal."""
     tags = [(256, 4, 60), (257, 4, 40), (258, 3, 8), (259, 3, 1), (262, 3, 2), (273, 4, 8), (277, 3, 131)]
-    path = write(tmp_path / "p.tif", tiff_directories([tags], []))
+    return tiff_directories([tags], [])
+
+
+def tiff_that_libtiff_remarks_on() -> bytes:
+    """It writes to the terminal itself."""
+    data = encoded(corners(), "TIFF", compression="tiff_lzw")
+    return data[:20] + bytes(range(40)) + data[60:]
+
+
+@pytest.mark.parametrize("data", [tiff_that_pillow_remarks_on, tiff_that_libtiff_remarks_on])
+def test_remarks_of_the_libraries_stay_inside(tmp_path: Path, data: Callable[[], bytes]) -> None:
+    path = write(tmp_path / "p.tif", data())
     program = (
         "import sys; from imagesearch.images.sources import *\n"
         "try: load_image(sys.argv[1])\n"

@@ -338,7 +338,7 @@ def too_many_bytes(size: int, most: int, max_megapixels: float) -> str:
 def _prepare_pillow(max_megapixels: float) -> tuple[str, ...]:
     """Teach Pillow HEIF and our pixel bound; those of our formats that this Pillow was built with."""
     import pillow_heif
-    from PIL import Image, PngImagePlugin
+    from PIL import Image, PngImagePlugin, _imaging
 
     pillow_heif.register_heif_opener()
     Image.init()
@@ -348,9 +348,22 @@ def _prepare_pillow(max_megapixels: float) -> tuple[str, ...]:
     # Pillow's remarks on odd files would only reach the terminal. (catch_warnings is not thread-safe.)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
+    _silence_libtiff(_imaging.__file__)
     if Image.MAX_IMAGE_PIXELS is not None:  # it refuses twice that
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6 / 2) + 1)
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _silence_libtiff(library: str) -> None:
+    """Of damaged TIFFs, libtiff itself writes lines to the terminal, about a "tempfile.tif"; Pillow tells enough.
+
+    Args:
+        library: Pillow's, which brings it; where that does not let it be found, as on Windows, nothing changes.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(library).TIFFSetErrorHandler(None)
 
 
 def _attempt(path: str, action: Callable[[str], T]) -> T:
