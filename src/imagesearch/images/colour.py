@@ -26,6 +26,8 @@ _MAX_PROFILE_BYTES = 4 << 20
 _PROFILE_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
 _PHOTOMETRIC, _BITS, _PLANES, _SAMPLE_FORMAT = 262, 258, 284, 339  # TIFF 6.0, section 8, and supplement
+# Pillow's names for big-endian numbers, and for those in the order of this machine.
+_SWAPPED = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _UNSIGNED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
 
 
@@ -58,9 +60,17 @@ def misread(image: Any) -> str | None:
         is_raw = raw_modes <= {("raw", plane) for plane in "RGBACMYK"}
         if is_raw and len(raw_modes) > 1 and max(tags.get(_BITS, (1,))) > 8:
             return "with uncompressed planes of 16 bits"
-    if ("libtiff", "I;16BS") in raw_modes:  # its bytes are in this machine's order already, and swapped again
-        return "with compressed signed 16 bits in big-endian order"
     return None
+
+
+def keep_native_order(image: Any) -> None:
+    """Let a compressed TIFF of big-endian numbers be read right.
+
+    libtiff hands them out in the order of this machine, and Pillow 13 swaps signed and floating point ones again.
+    """
+    for at, tile in enumerate(image.tile):
+        if tile.codec_name == "libtiff" and tile.args[0] in _SWAPPED:
+            image.tile[at] = tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
