@@ -289,6 +289,18 @@ def test_one_bit(tmp_path: Path, format: str) -> None:
     assert [pixel[0] for pixel in seen] == [0, 0, 255, 255]
 
 
+@pytest.mark.parametrize(("scale", "bits"), [(257, 8), (1, 8), (257, 4), (1, 4)])
+def test_palettes_of_8_and_16_bits(tmp_path: Path, scale: int, bits: int) -> None:
+    """TIFF 6.0 wants 16 bits a colour; programs that wrote 8 were so many that libtiff tells them apart."""
+    colours = np.pad(np.array([RED, GREEN, BLUE, YELLOW]) * scale, ((0, 2**bits - 4), (0, 0)))
+    places = np.repeat(np.repeat(np.arange(4, dtype=np.uint8).reshape(2, 2), 20, axis=0), 30, axis=1)
+    pixels = (places if bits == 8 else places[:, ::2] << 4 | places[:, 1::2]).tobytes()
+    tags = [(256, 4, 60), (257, 4, 40), (258, 3, bits), (259, 3, 1), (262, 3, 3), (273, 4, ("payload", 0))]
+    tags += [(278, 4, 40), (279, 4, len(pixels)), (320, 3, colours.T.ravel().tolist())]
+    picture = load_image(write(tmp_path / "p.tif", tiff_directories([tags], [pixels])))
+    assert middles(picture) == [RED, GREEN, BLUE, YELLOW]
+
+
 def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
     """They neither stretch the rest nor are lost: infinity is white or black, and what is no number is black."""
     values = greys().astype(np.float32)

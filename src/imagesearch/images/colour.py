@@ -25,7 +25,13 @@ _MAX_PROFILE_BYTES = 4 << 20
 # Modes in which Pillow hands pixels to LittleCMS, and the colour space that a profile must then be of.
 _PROFILE_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
-_PHOTOMETRIC, _BITS, _PLANES, _SAMPLE_FORMAT = 262, 258, 284, 339  # TIFF 6.0, section 8, and supplement
+_PHOTOMETRIC, _BITS, _PLANES, _COLOURS, _SAMPLE_FORMAT = (
+    262,
+    258,
+    284,
+    320,
+    339,
+)  # TIFF 6.0, section 8, and supplement
 # Pillow's names for big-endian numbers, and for those in the order of this machine.
 _SWAPPED = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _UNSIGNED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
@@ -71,6 +77,18 @@ def keep_native_order(image: Any) -> None:
     for at, tile in enumerate(image.tile):
         if tile.codec_name == "libtiff" and tile.args[0] in _SWAPPED:
             image.tile[at] = tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
+
+
+def widen_palette(image: Any) -> None:
+    """Let a TIFF whose palette has 8 bits a colour, not the 16 of the standard, keep its colours.
+
+    Old programs wrote them, and libtiff tells them apart in the same way; Pillow shows them black.
+    """
+    from PIL import ImagePalette
+
+    colours = image.tag_v2.get(_COLOURS) if image.mode in ("P", "PA") else None
+    if isinstance(colours, tuple) and all(isinstance(value, int) and 0 <= value < 256 for value in colours):
+        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
