@@ -232,6 +232,29 @@ def big_endian(pixels: np.ndarray) -> bytes:
     return tiff(pixels, photometric="minisblack", byteorder=">", compression="zlib")
 
 
+def one_plane(bits: int, photometric: int, tiles: bool = False) -> bytes:
+    """Grey whose single plane is said to be stored separately, as some programs write it."""
+    values = greys((64, 48)) if tiles else greys()
+    pixels = ((1 - values if photometric == 0 else values) * (2**bits - 1)).round().astype("<u2")
+    if bits <= 8:
+        stored = np.unpackbits(pixels.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :]
+        pixels = np.packbits(stored.reshape(len(pixels), -1), axis=1)
+    tags = [
+        (256, 4, 60),
+        (257, 4, 40),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, photometric),
+        (277, 3, 1),
+        (284, 3, 2),
+    ]
+    if tiles:
+        tags += [(322, 4, 64), (323, 4, 48), (324, 4, ("payload", 0)), (325, 4, pixels.nbytes)]
+    else:
+        tags += [(273, 4, ("payload", 0)), (278, 4, 40), (279, 4, pixels.nbytes)]
+    return tiff_directories([tags], [pixels.tobytes()])
+
+
 GREY: dict[str, Callable[[], bytes]] = {
     "JPEG": lambda: encoded(Image.fromarray(grey(np.uint8, 255)), "JPEG"),
     "PNG": lambda: encoded(Image.fromarray(grey(np.uint8, 255)), "PNG"),
@@ -257,6 +280,11 @@ GREY: dict[str, Callable[[], bytes]] = {
     "TIFF of 16 bits": lambda: tiff(grey(np.uint16, 65535), photometric="minisblack"),
     "TIFF of 16 bits, big-endian": lambda: tiff(grey(np.uint16, 65535), photometric="minisblack", byteorder=">"),
     "TIFF of 16 bits, white is zero": lambda: tiff(grey(np.uint16, 65535)[::-1, ::-1], photometric="miniswhite"),
+    "TIFF in one plane": lambda: one_plane(8, 1),
+    "TIFF in one plane, white is zero": lambda: one_plane(8, 0),
+    "TIFF in one plane, of 4 bits": lambda: one_plane(4, 1),
+    "TIFF in one plane, of 16 bits": lambda: one_plane(16, 1),
+    "TIFF in one plane, of 16 bits, in tiles": lambda: one_plane(16, 1, tiles=True),
     "TIFF of 12 bits": twelve_bit_tiff,
     "TIFF of 16 bits, signed": lambda: tiff(grey(np.int16, 20000) - np.int16(9000), photometric="minisblack"),
     "TIFF of 32 bits": lambda: tiff(grey(np.uint32, 2**32 - 1), photometric="minisblack"),

@@ -25,13 +25,8 @@ _MAX_PROFILE_BYTES = 4 << 20
 # Modes in which Pillow hands pixels to LittleCMS, and the colour space that a profile must then be of.
 _PROFILE_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
-_PHOTOMETRIC, _BITS, _PLANES, _COLOURS, _SAMPLE_FORMAT = (
-    262,
-    258,
-    284,
-    320,
-    339,
-)  # TIFF 6.0, section 8, and supplement
+# TIFF 6.0, section 8, and supplement.
+_BITS, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANES, _COLOURS, _SAMPLE_FORMAT = 258, 262, 266, 277, 284, 320, 339
 # Pillow's names for big-endian numbers, and for those in the order of this machine.
 _SWAPPED = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _UNSIGNED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
@@ -69,7 +64,14 @@ def misread(image: Any) -> str | None:
     return None
 
 
-def keep_native_order(image: Any) -> None:
+def mend(image: Image.Image) -> None:
+    """Let an opened TIFF be read right, where Pillow 13 would misunderstand it."""
+    _keep_native_order(image)
+    _keep_one_plane(image)
+    _widen_palette(image)
+
+
+def _keep_native_order(image: Any) -> None:
     """Let a compressed TIFF of big-endian numbers be read right.
 
     libtiff hands them out in the order of this machine, and Pillow 13 swaps signed and floating point ones again.
@@ -79,7 +81,25 @@ def keep_native_order(image: Any) -> None:
             image.tile[at] = tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
 
 
-def widen_palette(image: Any) -> None:
+def _keep_one_plane(image: Any) -> None:
+    """Let a TIFF of one number a pixel be read right although it says that its planes are separate.
+
+    That is without meaning then (TIFF 6.0, PlanarConfiguration). Pillow 13 takes the first letter of what says how
+    numbers are stored, for one of several planes: white and black change places, or nothing fits.
+    """
+    from PIL.TiffImagePlugin import OPEN_INFO
+
+    tags = image.tag_v2
+    if tags.get(_PLANES) != _SEPARATE or tags.get(_SAMPLES, 1) != 1:
+        return
+    stored = (tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)), tags.get(_FILL_ORDER, 1), tags.get(_BITS, (1,)), ())
+    raw_mode = OPEN_INFO.get((tags.prefix, tags.get(_PHOTOMETRIC, _WHITE_IS_ZERO), *stored), ("", ""))[1]
+    for at, tile in enumerate(image.tile):
+        if raw_mode and tile.codec_name == "raw":
+            image.tile[at] = tile._replace(args=(raw_mode, *tile.args[1:]))
+
+
+def _widen_palette(image: Any) -> None:
     """Let a TIFF whose palette has 8 bits a colour, not the 16 of the standard, keep its colours.
 
     Old programs wrote them, and libtiff tells them apart in the same way; Pillow shows them black.

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from imagesearch.errors import PictureError
-from imagesearch.images.colour import is_large, keep_native_order, misread, shrinking, to_rgb, widen_palette
+from imagesearch.images.colour import is_large, mend, misread, shrinking, to_rgb
 from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import changed_ns, reason_of
 from imagesearch.images.markers import clear_grey, jp2_profile, too_many_scans, without_profile
@@ -243,8 +243,7 @@ def _complete(image: Image.Image, data: bytes) -> None:
     elif image.format == "JPEG2000" and (profile := jp2_profile(data)):
         image.info["icc_profile"] = profile
     elif image.format == "TIFF":
-        keep_native_order(image)
-        widen_palette(image)
+        mend(image)
 
 
 def _parsed(data: bytes, path: str, max_megapixels: float) -> Image.Image:
