@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 
 from imagesearch.images import colour
 from imagesearch.images.colour import shrinking, to_rgb
+from imagesearch.images.markers import jp2_profile
 from imagesearch.images.sources import load_image
 
 from .samples import (
@@ -94,6 +95,25 @@ class TestProfiles:
     def test_every_format_that_has_them(self, tmp_path: Path, format: str) -> None:
         path = write(tmp_path / "p", encoded(corners(), format, icc_profile=SWAPPED))
         assert quarters(load_image(path)) == SWAPPED_QUARTERS
+
+    @pytest.mark.parametrize("long", [False, True])
+    def test_jpeg_2000(self, tmp_path: Path, long: bool) -> None:
+        """As archives and scanners write them; Pillow neither reads nor writes profiles there."""
+        data = encoded(corners(), "JPEG2000")
+        header, start = data.index(b"jp2h") - 4, data.index(b"colr") - 4
+        old = int.from_bytes(data[start : start + 4], "big")
+        box = struct.pack(">I4sBBB", 11 + len(SWAPPED), b"colr", 2, 0, 0) + SWAPPED
+        size = int.from_bytes(data[header : header + 4], "big") - old + len(box)
+        data = data[:header] + struct.pack(">I", size) + data[header + 4 : start] + box + data[start + old :]
+        if long:  # as a box may be that says its length in 64 bits
+            data = data[:header] + struct.pack(">I4sQ", 1, b"jp2h", size + 8) + data[header + 8 :]
+        assert quarters(load_image(write(tmp_path / "p.jp2", data))) == SWAPPED_QUARTERS
+
+    @pytest.mark.parametrize("cut", [0, 3, 7, 11, 15, 200])
+    def test_damaged_boxes_of_jpeg_2000_have_no_profile(self, cut: int) -> None:
+        colr = struct.pack(">I4sBBB", 400, b"colr", 2, 0, 0) + SWAPPED
+        header = struct.pack(">I4s", 8 + len(colr), b"jp2h") + colr
+        assert jp2_profile(header[: len(header) - cut] if cut else struct.pack(">I", 3) + header[4:]) is None
 
     def test_one_photograph_in_two_colour_spaces_gives_the_same_pixels(self, tmp_path: Path) -> None:
         wide = profile(

@@ -83,7 +83,18 @@ class TestUpright:
 @pytest.mark.parametrize("expected", [0, 1, 9_999, 10_000, 10_001, 20_000])
 def test_a_file_whose_size_changes_is_read_whole(tmp_path: Path, expected: int) -> None:
     data = os.urandom(10_000)
-    assert files._read(str(write(tmp_path / "p", data)), expected) == data
+    assert files._read(str(write(tmp_path / "p", data)), expected, 10_000) == data
+
+
+def test_a_file_without_end_is_left_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that is swapped for a device after it was looked at, or that a file system makes up."""
+    path = write(tmp_path / "p.jpg", b"a few bytes")
+    left = iter(range(100))
+    monkeypatch.setattr(os, "read", lambda _handle, size: bytes(size) if next(left, None) is not None else b"")
+    with pytest.raises(PictureError, match=r"is longer than it says, and than any picture") as caught:
+        load_image(path, max_megapixels=0.01)
+    assert not caught.value.retryable
+    assert next(left) < 20
 
 
 class TestRefused:
@@ -121,6 +132,9 @@ class TestRefused:
             (b"\n<!DOCTYPE html><html>404</html>", "is not a picture but a web page"),
             (b"%PDF-1.7", "is not a picture but a PDF document"),
             (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture but a PostScript document"),
+            (b"PF\n2 1\n-1.0\n" + bytes(24), "a PFM in colour, which cannot be read here"),
+            (b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\n", "a PAM, which cannot be read here"),
+            (b"\xff\x0a" + bytes(range(99)), "a JPEG XL, which cannot be read here"),
             (bytes(4096), "damaged: holds nothing but zero bytes"),
             (b"\xff\xd8\xff", "damaged: begins like JPEG, but its header makes no sense"),
             (b"\x89PNG\r\n\x1a\n" + bytes(50), "damaged: begins like PNG, but its header makes no sense"),

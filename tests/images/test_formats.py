@@ -26,6 +26,7 @@ from .samples import (
     greys,
     middles,
     png,
+    png_chunk,
     png_of,
     quarters,
     tiff_directories,
@@ -201,10 +202,57 @@ class TestTransparentColours:
         path = write(tmp_path / "p.png", encoded(picture, "PNG", transparency=0))
         assert [pixel[0] for pixel in middles(load_image(path))] == [255, 85, 170, 255]
 
+    @pytest.mark.parametrize("depth", [1, 2, 4, 8])
+    def test_of_few_bits_of_grey(self, tmp_path: Path, depth: int) -> None:
+        """The file names one of its own greys, of which two bits make four; the second darkest here."""
+        values = (greys() * (2**depth - 1)).round().astype(np.uint8)
+        bits = np.unpackbits(values[..., None], axis=2)[..., 8 - depth :].reshape(40, -1)
+        rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
+        clear = png_chunk(b"tRNS", struct.pack(">H", values[0, -1]))
+        path = write(tmp_path / "p.png", png(60, 40, depth=depth, colour_type=0, pixels=rows, more=clear))
+        expected = [255, 255, 255, 255] if depth == 1 else [0, 255, 170, 255]
+        assert [pixel[0] for pixel in middles(load_image(path))] == expected
+
 
 def grey(kind: type, most: float) -> np.ndarray:
     values = greys() * most
     return (values.round() if np.issubdtype(kind, np.integer) else values).astype(kind)
+
+
+def twelve_bit_tiff() -> bytes:
+    """As microscopes and X-ray machines write them: two pixels in three bytes (TIFF 6.0, section 4)."""
+    values = grey(np.uint16, 4095)
+    bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(40, 60, 2), axis=2)[..., 4:]
+    pixels = np.packbits(bits).tobytes()
+    sizes = [(256, 4, 60), (257, 4, 40), (258, 3, 12), (277, 3, 1), (278, 4, 40), (279, 4, len(pixels))]
+    return tiff_directories([[*sizes, (259, 3, 1), (262, 3, 1), (273, 4, ("payload", 0))]], [pixels])
+
+
+def big_endian(pixels: np.ndarray) -> bytes:
+    return tiff(pixels, photometric="minisblack", byteorder=">", compression="zlib")
+
+
+def one_plane(bits: int, photometric: int, tiles: bool = False) -> bytes:
+    """Grey whose single plane is said to be stored separately, as some programs write it."""
+    values = greys((64, 48)) if tiles else greys()
+    pixels = ((1 - values if photometric == 0 else values) * (2**bits - 1)).round().astype("<u2")
+    if bits <= 8:
+        stored = np.unpackbits(pixels.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :]
+        pixels = np.packbits(stored.reshape(len(pixels), -1), axis=1)
+    tags = [
+        (256, 4, 60),
+        (257, 4, 40),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, photometric),
+        (277, 3, 1),
+        (284, 3, 2),
+    ]
+    if tiles:
+        tags += [(322, 4, 64), (323, 4, 48), (324, 4, ("payload", 0)), (325, 4, pixels.nbytes)]
+    else:
+        tags += [(273, 4, ("payload", 0)), (278, 4, 40), (279, 4, pixels.nbytes)]
+    return tiff_directories([tags], [pixels.tobytes()])
 
 
 GREY: dict[str, Callable[[], bytes]] = {
@@ -232,12 +280,21 @@ GREY: dict[str, Callable[[], bytes]] = {
     "TIFF of 16 bits": lambda: tiff(grey(np.uint16, 65535), photometric="minisblack"),
     "TIFF of 16 bits, big-endian": lambda: tiff(grey(np.uint16, 65535), photometric="minisblack", byteorder=">"),
     "TIFF of 16 bits, white is zero": lambda: tiff(grey(np.uint16, 65535)[::-1, ::-1], photometric="miniswhite"),
+    "TIFF in one plane": lambda: one_plane(8, 1),
+    "TIFF in one plane, white is zero": lambda: one_plane(8, 0),
+    "TIFF in one plane, of 4 bits": lambda: one_plane(4, 1),
+    "TIFF in one plane, of 16 bits": lambda: one_plane(16, 1),
+    "TIFF in one plane, of 16 bits, in tiles": lambda: one_plane(16, 1, tiles=True),
+    "TIFF of 12 bits": twelve_bit_tiff,
     "TIFF of 16 bits, signed": lambda: tiff(grey(np.int16, 20000) - np.int16(9000), photometric="minisblack"),
     "TIFF of 32 bits": lambda: tiff(grey(np.uint32, 2**32 - 1), photometric="minisblack"),
     "TIFF of 32 bits, signed": lambda: tiff(grey(np.int32, 10**9) - 5 * 10**8, photometric="minisblack"),
     "TIFF of 32 bits, signed, big-endian": lambda: tiff(
         grey(np.int32, 10**9) - 5 * 10**8, photometric="minisblack", byteorder=">"
     ),
+    "TIFF of 16 bits, signed, big-endian, deflate": lambda: big_endian(grey(np.int16, 20000)),
+    "TIFF of 32 bits, signed, big-endian, deflate": lambda: big_endian(grey(np.int32, 10**9)),
+    "TIFF of floats, big-endian, deflate": lambda: big_endian(grey(np.float32, 9)),
     "TIFF of floats": lambda: tiff(grey(np.float32, 1.5) - np.float32(0.5), photometric="minisblack"),
     "TIFF of floats, big-endian": lambda: tiff(grey(np.float32, 9), photometric="minisblack", byteorder=">"),
     "TIFF of large floats": lambda: tiff(grey(np.float32, 6e38 / 2) - np.float32(1e38), photometric="minisblack"),
@@ -260,6 +317,18 @@ def test_one_bit(tmp_path: Path, format: str) -> None:
     assert [pixel[0] for pixel in seen] == [0, 0, 255, 255]
 
 
+@pytest.mark.parametrize(("scale", "bits"), [(257, 8), (1, 8), (257, 4), (1, 4)])
+def test_palettes_of_8_and_16_bits(tmp_path: Path, scale: int, bits: int) -> None:
+    """TIFF 6.0 wants 16 bits a colour; programs that wrote 8 were so many that libtiff tells them apart."""
+    colours = np.pad(np.array([RED, GREEN, BLUE, YELLOW]) * scale, ((0, 2**bits - 4), (0, 0)))
+    places = np.repeat(np.repeat(np.arange(4, dtype=np.uint8).reshape(2, 2), 20, axis=0), 30, axis=1)
+    pixels = (places if bits == 8 else places[:, ::2] << 4 | places[:, 1::2]).tobytes()
+    tags = [(256, 4, 60), (257, 4, 40), (258, 3, bits), (259, 3, 1), (262, 3, 3), (273, 4, ("payload", 0))]
+    tags += [(278, 4, 40), (279, 4, len(pixels)), (320, 3, colours.T.ravel().tolist())]
+    picture = load_image(write(tmp_path / "p.tif", tiff_directories([tags], [pixels])))
+    assert middles(picture) == [RED, GREEN, BLUE, YELLOW]
+
+
 def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
     """They neither stretch the rest nor are lost: infinity is white or black, and what is no number is black."""
     values = greys().astype(np.float32)
@@ -279,6 +348,28 @@ def test_floats_all_alike(tmp_path: Path, value: float) -> None:
 def test_formats_without_loss_give_the_same_pixels(tmp_path: Path) -> None:
     for format in ("PNG", "BMP", "TIFF", "PPM"):
         assert load_image(write(tmp_path / format, encoded(corners(), format))).tobytes() == corners().tobytes()
+
+
+INKS = np.pad(255 - COLOURS, ((0, 0), (0, 0), (0, 1)))
+GREY_AND_ALPHA = np.stack([np.asarray(corners().convert("L")), np.full((40, 60), 255, np.uint8)])
+
+
+def in_planes(pixels: np.ndarray, photometric: str, **options: object) -> bytes:
+    return tiff(pixels, photometric=photometric, planarconfig="separate", **options)
+
+
+MISREAD: list[tuple[Callable[[], bytes], str]] = [
+    (lambda: in_planes(deep(COLOURS).transpose(2, 0, 1), "rgb"), "with uncompressed planes of 16 bits"),
+    (lambda: in_planes(deep(INKS).transpose(2, 0, 1), "separated"), "with uncompressed planes of 16 bits"),
+    (
+        lambda: in_planes(GREY_AND_ALPHA, "minisblack", extrasamples=["unassalpha"]),
+        "with grey and alpha in planes",
+    ),
+    (
+        lambda: in_planes(GREY_AND_ALPHA, "minisblack", extrasamples=["unassalpha"], compression="zlib"),
+        "with grey and alpha in planes",
+    ),
+]
 
 
 class TestRefused:
@@ -307,10 +398,11 @@ class TestRefused:
             load_image(write(tmp_path / "p.tif", tiff(pixels, photometric=photometric)))
         assert caught.value.reason == f"{reason}, which cannot be read here"
 
-    def test_tiffs_that_pillow_reads_wrongly(self, tmp_path: Path) -> None:
-        data = tiff(deep(COLOURS).transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
-        with pytest.raises(PictureError, match="a TIFF with uncompressed planes of 16 bits, which cannot be read"):
-            load_image(write(tmp_path / "p.tif", data))
+    @pytest.mark.parametrize(("data", "kind"), MISREAD)
+    def test_tiffs_that_pillow_reads_wrongly(self, tmp_path: Path, data: Callable[[], bytes], kind: str) -> None:
+        with pytest.raises(PictureError) as caught:
+            load_image(write(tmp_path / "p.tif", data()))
+        assert caught.value.reason == f"a TIFF {kind}, which cannot be read here"
 
     def test_a_tiff_whose_pixels_are_elsewhere(self, tmp_path: Path) -> None:
         tags = [(256, 4, 60), (257, 4, 40), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 10**6), (279, 4, 2400)]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from imagesearch.images import colour, files
 from imagesearch.images.files import LARGE_PICTURES, decode, examine, file_content, open_image
 from imagesearch.images.sources import load_image
 
-from .samples import UPRIGHT, corners, encoded, png, quarters, tiff_directories, write
+from .samples import UPRIGHT, corners, encoded, png, png_chunk, quarters, tiff_directories, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
@@ -102,7 +103,7 @@ class TestScans:
 @pytest.mark.parametrize(
     "profile",
     [
-        b"icc\0\0" + zlib.compress(bytes(3 << 20)),  # larger than Pillow takes
+        b"icc\0\0" + zlib.compress(bytes(65 << 20)),  # larger than Pillow takes
         b"icc\0\0not compressed",
         b"icc\0\7" + zlib.compress(b"x" * 500),  # an unknown method
         b"no end of the name",
@@ -116,6 +117,18 @@ def test_a_png_whose_only_fault_is_its_colour_profile(tmp_path: Path, profile: b
     chunk = struct.pack(">I4s", len(profile), b"iCCP") + profile + struct.pack(">I", crc)
     spoilt = write(tmp_path / "p.png", data[:33] + chunk + data[33:])
     assert np.array_equal(np.asarray(load_image(spoilt)), np.asarray(corners()))
+
+
+@pytest.mark.parametrize("before_the_pixels", [True, False])
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt"])
+def test_a_png_with_much_text(tmp_path: Path, kind: bytes, before_the_pixels: bool) -> None:
+    """As editors write their history, and converters other formats' metadata: megabytes, compressed."""
+    text = zlib.compress(b"edited; " * 400_000)
+    chunk = png_chunk(kind, b"Comment\0" + (b"\0" if kind == b"zTXt" else b"\1\0\0\0") + text)
+    data = encoded(corners(), "PNG")
+    at = 33 if before_the_pixels else len(data) - 12
+    picture = load_image(write(tmp_path / "p.png", data[:at] + chunk + data[at:]))
+    assert np.array_equal(np.asarray(picture), np.asarray(corners()))
 
 
 class TestLiars:
@@ -242,10 +255,21 @@ class TestGate:
         assert LARGE_PICTURES._inside is None
 
 
-def test_remarks_of_the_libraries_stay_inside(tmp_path: Path) -> None:
-    """Pillow logs an error for this one; in a program without logging that would reach the terminal."""
+def tiff_that_pillow_remarks_on() -> bytes:
+    """It logs an error; in a program without logging that would reach the terminal."""
     tags = [(256, 4, 60), (257, 4, 40), (258, 3, 8), (259, 3, 1), (262, 3, 2), (273, 4, 8), (277, 3, 131)]
-    path = write(tmp_path / "p.tif", tiff_directories([tags], []))
+    return tiff_directories([tags], [])
+
+
+def tiff_that_libtiff_remarks_on() -> bytes:
+    """It writes to the terminal itself."""
+    data = encoded(corners(), "TIFF", compression="tiff_lzw")
+    return data[:20] + bytes(range(40)) + data[60:]
+
+
+@pytest.mark.parametrize("data", [tiff_that_pillow_remarks_on, tiff_that_libtiff_remarks_on])
+def test_remarks_of_the_libraries_stay_inside(tmp_path: Path, data: Callable[[], bytes]) -> None:
+    path = write(tmp_path / "p.tif", data())
     program = (
         "import sys; from imagesearch.images.sources import *\n"
         "try: load_image(sys.argv[1])\n"

@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from imagesearch.images.files import describe, examine, open_image
+from imagesearch.images.metadata import location
 from imagesearch.records import ImageRecord
 
 from .samples import corners, encoded, orientation_tag, png_chunk, png_of, tiff_directories, write
@@ -135,6 +136,14 @@ class TestPlace:
     def test_half_or_impossible_places_are_none(self, tmp_path: Path, place: Place) -> None:
         seen = row(tmp_path, exif_of({}, gps=dict(enumerate(place, 1))))
         assert (seen.latitude, seen.longitude) == (None, None)
+
+    @pytest.mark.parametrize(("text", "expected"), [(b"48\0", 48.0), (b"8.5\0", 8.5), (b"48N\0", None)])
+    def test_degrees_as_text_are_one_number(self, text: bytes, expected: float | None) -> None:
+        """Letter by letter, 48 would be 4 degrees and 8 minutes."""
+        gps = [(1, 2, b"N\0"), (2, 2, text), (3, 2, b"E\0"), (4, 5, [(20, 1), (0, 1), (0, 1)])]
+        exif = b"Exif\0\0" + tiff_directories([[(34853, 4, ("directory", 1))], gps], [])
+        place = location(open_image(encoded(corners(), "JPEG", exif=exif), "p"))
+        assert place == ((None, None) if expected is None else (expected, 20.0))
 
 
 class TestPng:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from imagesearch.errors import PictureError
 from imagesearch.images import raw
-from imagesearch.images.files import examine
+from imagesearch.images.files import IN_MEMORY, examine
 from imagesearch.images.raw import is_raw
 from imagesearch.images.sources import load_image
 
@@ -96,6 +97,14 @@ class TestToldApart:
         path = write(tmp_path / name, data)
         assert (examine(path).width, examine(path).height) == SIZE
         assert quarters(load_image(path)) == UPRIGHT
+
+    @pytest.mark.parametrize("name", ["p.nef", "p.tif", "p", IN_MEMORY])
+    def test_so_is_a_tiff_of_a_camera_that_begins_with_a_small_copy(self, name: str) -> None:
+        """As Nikon, Sony and others write them; uploads, bytes and open files have no name that tells."""
+        version, subfile_type = struct.pack("<HH", 50706, 1), struct.pack("<HHII", 254, 4, 1, 1)
+        data = with_preview(1, Image.new("RGB", (16, 12), "white")).replace(version, struct.pack("<HH", 50705, 1))
+        assert is_raw(data, name)
+        assert not is_raw(data.replace(subfile_type, struct.pack("<HHII", 254, 4, 1, 0)), "p.tif")
 
     @pytest.mark.parametrize("format", ["TIFF", "JPEG", "PNG", "GIF", "WEBP", "BMP"])
     def test_finished_pictures_with_a_raw_files_name(self, tmp_path: Path, format: str) -> None:

@@ -25,8 +25,11 @@ _MAX_PROFILE_BYTES = 4 << 20
 # Modes in which Pillow hands pixels to LittleCMS, and the colour space that a profile must then be of.
 _PROFILE_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
-_PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339  # TIFF 6.0, section 8, and supplement
-_UNSIGNED, _WHITE_IS_ZERO = 1, 0
+# TIFF 6.0, section 8, and supplement.
+_BITS, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANES, _COLOURS, _SAMPLE_FORMAT = 258, 262, 266, 277, 284, 320, 339
+# Pillow's names for big-endian numbers, and for those in the order of this machine.
+_SWAPPED = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+_UNSIGNED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
 
 
 def is_large(size: tuple[int, int]) -> bool:
@@ -47,13 +50,65 @@ def shrinking(size: tuple[int, int]) -> int:
     return max(1, min(wanted, min(size) // _SHORTEST_SIDE))
 
 
-def has_deep_planes(image: Any) -> bool:
-    """Whether an opened TIFF has 16 bits of red, green and blue one after the other, uncompressed.
+def misread(image: Any) -> str | None:
+    """What an opened TIFF holds that Pillow 13 shows wrongly without a word; None if it does not."""
+    tags = image.tag_v2
+    raw_modes = {(codec, args[0]) for codec, _, _, args in image.tile if isinstance(args, tuple)}
+    if tags.get(_PLANES) == _SEPARATE:
+        if image.mode == "LA":
+            return "with grey and alpha in planes"
+        # It takes every byte for a pixel then, and shows the upper half twice.
+        is_raw = raw_modes <= {("raw", plane) for plane in "RGBACMYK"}
+        if is_raw and len(raw_modes) > 1 and max(tags.get(_BITS, (1,))) > 8:
+            return "with uncompressed planes of 16 bits"
+    return None
 
-    Pillow 13 takes every byte for a pixel then, and shows the upper half twice.
+
+def mend(image: Image.Image) -> None:
+    """Let an opened TIFF be read right, where Pillow 13 would misunderstand it."""
+    _keep_native_order(image)
+    _keep_one_plane(image)
+    _widen_palette(image)
+
+
+def _keep_native_order(image: Any) -> None:
+    """Let a compressed TIFF of big-endian numbers be read right.
+
+    libtiff hands them out in the order of this machine, and Pillow 13 swaps signed and floating point ones again.
     """
-    planes = [args[0] for codec, _, _, args in image.tile if codec == "raw" and isinstance(args, tuple)]
-    return len(planes) > 1 and set(planes) <= set("RGBA") and max(image.tag_v2.get(_BITS, (1,))) > 8
+    for at, tile in enumerate(image.tile):
+        if tile.codec_name == "libtiff" and tile.args[0] in _SWAPPED:
+            image.tile[at] = tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
+
+
+def _keep_one_plane(image: Any) -> None:
+    """Let a TIFF of one number a pixel be read right although it says that its planes are separate.
+
+    That is without meaning then (TIFF 6.0, PlanarConfiguration). Pillow 13 takes the first letter of what says how
+    numbers are stored, for one of several planes: white and black change places, or nothing fits.
+    """
+    from PIL.TiffImagePlugin import OPEN_INFO
+
+    tags = image.tag_v2
+    if tags.get(_PLANES) != _SEPARATE or tags.get(_SAMPLES, 1) != 1:
+        return
+    stored = (tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)), tags.get(_FILL_ORDER, 1), tags.get(_BITS, (1,)), ())
+    raw_mode = OPEN_INFO.get((tags.prefix, tags.get(_PHOTOMETRIC, _WHITE_IS_ZERO), *stored), ("", ""))[1]
+    for at, tile in enumerate(image.tile):
+        if raw_mode and tile.codec_name == "raw":
+            image.tile[at] = tile._replace(args=(raw_mode, *tile.args[1:]))
+
+
+def _widen_palette(image: Any) -> None:
+    """Let a TIFF whose palette has 8 bits a colour, not the 16 of the standard, keep its colours.
+
+    Old programs wrote them, and libtiff tells them apart in the same way; Pillow shows them black.
+    """
+    from PIL import ImagePalette
+
+    colours = image.tag_v2.get(_COLOURS) if image.mode in ("P", "PA") else None
+    if isinstance(colours, tuple) and all(isinstance(value, int) and 0 <= value < 256 for value in colours):
+        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -173,14 +228,14 @@ def _lab_profile() -> bytes:
 def _levels(image: Image.Image) -> tuple[float, float] | None:
     """What is black and what is white in a picture of more than 8 bits of grey; None for others.
 
-    16 bits have 65,535 for white. Integers of 32 bits and floating point numbers have no agreed white: from the
-    smallest to the largest number that is there.
+    16 bits have 65,535 for white; 12 bits, which Pillow keeps in 16 as they are, 4,095. Integers of 32 bits and
+    floating point numbers have no agreed white: from the smallest to the largest number that is there.
     """
     if not image.mode.startswith(("I", "F")):
         return None
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        low, high = 0.0, 65535.0
+        low, high = 0.0, 4095.0 if tags.get(_BITS) == (12,) else 65535.0
     else:
         _mark_unsigned(image, tags)
         low, high = _extremes(image)

@@ -36,13 +36,17 @@ _PICTURES = {
     b"????ftypavi": "AVIF",
     **dict.fromkeys((b"????ftyphei", b"????ftypmif"), "HEIC"),
 }
+_UNREADABLE = {
+    b"PF\n": "PFM in colour",
+    b"P7\n": "PAM",
+    **dict.fromkeys((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL"),
+}
 _OTHERS = {
     b"%PDF": "a PDF document",
     b"%!PS": "a PostScript document",
     b"8BPS": "a Photoshop document",
     b"<svg": "an SVG drawing",
     **dict.fromkeys((b"<!doctype html", b"<html"), "a web page"),
-    **dict.fromkeys((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL, which cannot be read here"),
     **dict.fromkeys((b"????ftypqt", b"????ftypmp4", b"????ftypiso"), "a film"),
 }
 
@@ -56,6 +60,8 @@ def what_it_is(data: bytes) -> str:
         if special:
             return f"a {kind} {special}, which cannot be read here"
         return f"damaged: begins like {kind}, but its header makes no sense"
+    if kind := _named(_UNREADABLE, data):
+        return f"a {kind}, which cannot be read here"
     if kind := _named(_OTHERS, data.lstrip()[:32].lower()) or _named(_OTHERS, data):
         return f"is not a picture but {kind}"
     return "is not a picture (or of an unknown format)"

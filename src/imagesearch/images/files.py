@@ -22,10 +22,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from imagesearch.errors import PictureError
-from imagesearch.images.colour import has_deep_planes, is_large, shrinking, to_rgb
+from imagesearch.images.colour import is_large, mend, misread, shrinking, to_rgb
 from imagesearch.images.damage import damage, what_it_is
 from imagesearch.images.find import changed_ns, reason_of
-from imagesearch.images.markers import too_many_scans, without_profile
+from imagesearch.images.markers import clear_grey, jp2_profile, too_many_scans, without_profile
 from imagesearch.images.metadata import camera, location, orientation, png_exif, time_taken, upright_size
 from imagesearch.images.raw import TURNS, is_raw, open_raw
 from imagesearch.records import ImageRecord
@@ -174,26 +174,31 @@ def file_content(path: str, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[
     if status.st_size > most:
         raise PictureError(path, too_many_bytes(status.st_size, most, max_megapixels))
     with LARGE_PICTURES.passing() if status.st_size > _LARGE_FILE else contextlib.nullcontext():
-        data = _attempt(path, lambda name: _read(name, status.st_size))
+        data = _attempt(path, lambda name: _read(name, status.st_size, most))
         if not data:
             raise PictureError(path, "is empty (0 bytes)")
         yield data, status
 
 
-def _read(path: str, size: int) -> bytes:
+def _read(path: str, size: int, most: int) -> bytes:
     """A file's content in as few calls as can be: around each one, threads hand the interpreter to each other.
 
     Args:
         size: what is expected.
+        most: of more bytes, there is no end in sight: an OSError.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         data = os.read(handle, size + 1)
         if len(data) == size:
             return data
-        parts = [data]  # it has grown or shrunk meanwhile, or is larger than one call reads (2 GB on Linux)
+        # It has grown or shrunk meanwhile, or is larger than one call reads (2 GB on Linux).
+        parts, length = [data], len(data)
         while part := os.read(handle, _READ_AT_ONCE):
             parts.append(part)
+            length += len(part)
+            if length > most:
+                raise OSError(errno.EFBIG, "is longer than it says, and than any picture in data.max_megapixels")
         return b"".join(parts)
     finally:
         os.close(handle)
@@ -222,11 +227,23 @@ def open_image(data: bytes, path: str, max_megapixels: float = MAX_MEGAPIXELS) -
         raise _too_large(path, f"{width}x{height}", max_megapixels)
     if scans := too_many_scans(data, width, height):
         raise PictureError(path, f"a JPEG of {scans:,} scans, which would take minutes to decode")
-    if image.format == "TIFF" and has_deep_planes(image):
-        raise PictureError(path, "a TIFF with uncompressed planes of 16 bits, which cannot be read here")
-    if image.format == "PNG" and "exif" not in image.info and (exif := png_exif(data)):
-        image.info["exif"] = exif
+    if image.format == "TIFF" and (kind := misread(image)):
+        raise PictureError(path, f"a TIFF {kind}, which cannot be read here")
+    _complete(image, data)
     return image
+
+
+def _complete(image: Image.Image, data: bytes) -> None:
+    """Let a picture say what Pillow does not find in its file, or takes otherwise than its pixels."""
+    if image.format == "PNG":
+        if "exif" not in image.info and (exif := png_exif(data)):
+            image.info["exif"] = exif
+        if image.mode == "L" and isinstance(clear := image.info.get("transparency"), int):
+            image.info["transparency"] = clear_grey(data, clear)
+    elif image.format == "JPEG2000" and (profile := jp2_profile(data)):
+        image.info["icc_profile"] = profile
+    elif image.format == "TIFF":
+        mend(image)
 
 
 def _parsed(data: bytes, path: str, max_megapixels: float) -> Image.Image:
@@ -323,17 +340,32 @@ def too_many_bytes(size: int, most: int, max_megapixels: float) -> str:
 def _prepare_pillow(max_megapixels: float) -> tuple[str, ...]:
     """Teach Pillow HEIF and our pixel bound; those of our formats that this Pillow was built with."""
     import pillow_heif
-    from PIL import Image
+    from PIL import Image, PngImagePlugin, _imaging
 
     pillow_heif.register_heif_opener()
     Image.init()
     Image.core.set_block_size(_BLOCK_BYTES)  # type: ignore[attr-defined]
+    # It refuses PNGs with a compressed text of more than 1 MB, which editors write; in all it takes 64 MB of them.
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
     # Pillow's remarks on odd files would only reach the terminal. (catch_warnings is not thread-safe.)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
+    _silence_libtiff(_imaging.__file__)
     if Image.MAX_IMAGE_PIXELS is not None:  # it refuses twice that
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6 / 2) + 1)
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _silence_libtiff(library: str) -> None:
+    """Of damaged TIFFs, libtiff itself writes lines to the terminal, about a "tempfile.tif"; Pillow tells enough.
+
+    Args:
+        library: Pillow's, which brings it; where that does not let it be found, as on Windows, nothing changes.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(library).TIFFSetErrorHandler(None)
 
 
 def _attempt(path: str, action: Callable[[str], T]) -> T:

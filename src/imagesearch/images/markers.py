@@ -1,9 +1,10 @@
-"""The structure of JPEG and PNG files, as far as it decides whether they are decoded, and how."""
+"""The structure of JPEG, PNG and JPEG 2000 files, as far as it decides whether they are decoded, and how."""
 
 from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 
 # JPEG (ITU-T T.81, table B.1).
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
@@ -18,6 +19,10 @@ _USUAL_SCANS, _MEGAPIXEL_SCANS, _MOST_SCANS = 20, 2_000, 500
 # PNG (W3C, section 11): what may be left out without another picture coming out.
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PROFILE = b"iCCP"
+_DEPTH = 24  # where the header says how many bits a sample has
+
+# JPEG 2000 (ITU-T T.800, annex I.5.3.3): boxes around the picture, and one among them says what its colours mean.
+_ICC_METHODS = (2, 3)
 
 
 def too_many_scans(data: bytes, width: int, height: int) -> int | None:
@@ -80,3 +85,38 @@ def without_profile(data: bytes) -> bytes | None:
             return None
         position += 12 + length
     return None
+
+
+def clear_grey(data: bytes, value: int) -> int:
+    """The grey that a PNG declares transparent as one of 8 bits, where the file has fewer.
+
+    Pillow makes 8 bits of the pixels, but not of this one.
+    """
+    most = 2 ** data[_DEPTH] - 1
+    return value * 255 // most if value <= most < 255 else value
+
+
+def jp2_profile(data: bytes) -> bytes | None:
+    """The colour profile of a JPEG 2000 file, which Pillow leaves out; None if it has none, or is damaged."""
+    for kind, start, end in _boxes(data, 0, len(data)):
+        if kind == b"jp2h":
+            # Of several descriptions of the colours, the first counts.
+            colours = next(
+                ((first, last) for name, first, last in _boxes(data, start, end) if name == b"colr"), None
+            )
+            if colours is None or data[colours[0]] not in _ICC_METHODS:
+                return None
+            return data[colours[0] + 3 : colours[1]] or None
+    return None
+
+
+def _boxes(data: bytes, position: int, until: int) -> Iterator[tuple[bytes, int, int]]:
+    """The kind, beginning and end of what each box holds; up to the first that is not as long as it says."""
+    while position + 16 <= until:
+        length, kind, long = struct.unpack_from(">I4sQ", data, position)
+        start = position + (16 if length == 1 else 8)
+        end = until if length == 0 else position + (long if length == 1 else length)
+        if not start < end <= until:
+            return
+        yield kind, start, end
+        position = end

@@ -122,7 +122,8 @@ def _text(value: object) -> str:
 def _degrees(parts: object, reference: object, signs: str, most: int) -> float | None:
     """Degrees, minutes and seconds as one signed number, None unless finite and at most ``most``."""
     letter = _text(reference).upper()
-    numbers = parts if isinstance(parts, Sequence) else (parts,)  # Pillow takes a single number out of its tuple
+    # Pillow takes a single number out of its tuple.
+    numbers = parts if isinstance(parts, Sequence) and not isinstance(parts, str) else (parts,)
     if letter not in tuple(signs) or not 1 <= len(numbers) <= 3:
         return None
     try:

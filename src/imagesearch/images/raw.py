@@ -41,6 +41,7 @@ _BEGINNINGS = (
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*")
 # What a file with a raw file's name may begin with although it is none: JPEG, PNG, GIF, WebP, BMP.
 _PROCESSED_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")
+_SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF 6.0, section 8: a smaller version of another picture in this file
 _DNG_VERSION, _SUB_IFDS, _PHOTOMETRIC, _MAKE, _ORIENTATION = 50706, 330, 262, 271, 274
 # Photometric interpretations of finished pictures; 32803 and 34892 are a sensor's data (DNG 1.7, chapter 2).
 _FINISHED = range(10)
@@ -56,12 +57,14 @@ _TRANSPOSES = 4
 def is_raw(data: bytes, path: str) -> bool:
     """Whether a file holds a sensor's data: by its content where that is clear, else by its extension.
 
-    A DNG is a TIFF too, and Pillow would take the thumbnail that comes first in it for the picture.
+    Most are TIFFs too, and Pillow would take the thumbnail that comes first in them for the picture; what comes as
+    bytes, from a browser say, has no extension that tells.
     """
     if any(data.startswith(mark, offset) for offset, mark in _BEGINNINGS):
         return True
     tags = _tiff_tags(data)
-    if _DNG_VERSION in tags:
+    begins_with_thumbnail = tags.get(_SUBFILE_TYPE, 0) & _REDUCED and {_MAKE, _SUB_IFDS} <= tags.keys()
+    if _DNG_VERSION in tags or begins_with_thumbnail:
         return True
     if os.path.splitext(path)[1].lower() not in RAW_EXTENSIONS or data.startswith(_PROCESSED_BEGINNINGS):
         return False
