@@ -91,6 +91,8 @@ class TestReading:
     def test_a_region_is_of_the_first_picture(self) -> None:
         (query,) = QueryReader("1,2,3,4").read(["a.jpg", "+b.jpg"])
         assert [str(part.region) for part in query.parts] == ["1,2,3,4", "None"]
+        (query,) = QueryReader("1,2,3,4").read(["text:car", "+a.jpg", "+b.jpg"])
+        assert [str(part.region) for part in query.parts] == ["None", "1,2,3,4", "None"]
 
     def test_what_to_avoid_comes_later(self) -> None:
         with pytest.raises(WrongUsageError, match="name first what to look for"):

@@ -62,6 +62,11 @@ class TestQueries:
         assert "lies outside the picture" in outside.err
         assert run("search", plain, "--crop", "1,2,3", "--uri", library.uri).code != 0
 
+    def test_a_region_of_what_is_no_picture(self, run: Run, library: Library) -> None:
+        ran = run("search", "dog", "--crop", "0,0,5,5", "--uri", library.uri)
+        assert (ran.code, ran.out) == (2, "")
+        assert "--crop" in ran.err
+
     def test_a_stored_picture_and_a_vector(self, run: Run, library: Library, tmp_path: Path, plain: Path) -> None:
         from imagesearch import ImageSearch
         from imagesearch.records import picture_id
@@ -124,6 +129,11 @@ class TestManyQueries:
         assert ran.code == 0
         assert len(answers) == 6
         assert all(answer["hits"][0]["path"] == answer["query"] for answer in answers)
+
+    def test_of_a_folder_with_a_region(self, run: Run, library: Library) -> None:
+        crop = ("--crop", "0,0,5,5")
+        ran = run("search", "--queries", library.folder, *crop, "-k", "1", "--uri", library.uri, "--json")
+        assert all(answer["query"].endswith(" [0,0,5,5]") for answer in json.loads(ran.out))
 
     def test_what_does_not_go_together(self, run: Run, library: Library, plain: Path) -> None:
         assert run("search", plain, "--queries", library.folder, "--uri", library.uri).code == 2

@@ -69,6 +69,12 @@ class QueryReader:
     def __init__(self, region: str | None = None, fetch: Callable[[str], bytes] | None = None) -> None:
         self._region, self._fetch = region, fetch
 
+    def picture(self, file: str) -> Query:
+        """The query for a picture's file, whatever it is called."""
+        from imagesearch.search.query import Query
+
+        return Query.image(file, region=self._region)
+
     def read(self, arguments: Sequence[str]) -> Iterator[Query]:
         """The queries.
 
@@ -78,15 +84,18 @@ class QueryReader:
             PictureError: a picture cannot be fetched.
         """
         for group in _groups(arguments):
-            parts = [
-                weight * self._thing(text, is_first=not number) for number, (weight, text) in enumerate(group)
-            ]
+            parts: list[Query] = []
+            region = self._region
+            for weight, text in group:
+                thing = self._thing(text, region)
+                if any(part.region for part in thing.parts):
+                    region = None
+                parts.append(weight * thing)
             yield reduce(operator.add, parts)
 
-    def _thing(self, text: str, *, is_first: bool) -> Query:
+    def _thing(self, text: str, region: str | None) -> Query:
         from imagesearch.search.query import Query
 
-        region = self._region if is_first else None
         kind, _, rest = text.partition(":")
         if os.path.lexists(os.path.expanduser(text)):
             if text.lower().endswith(".npy"):

@@ -157,6 +157,8 @@ def search(
     asked = list(reader.read(what or ()))
     if not asked:
         raise WrongUsageError("name a picture to look for, or words")
+    if crop is not None and not any(part.region for query in asked for part in query.parts):
+        raise WrongUsageError("--crop takes a part of a picture: name its file to look for it")
     if figure.is_wanted and len(asked) > 1:
         raise WrongUsageError("a figure shows one search: name one thing to look for with --visualize or --save")
     answers, info = _answer_few(settings, asked, options, watch)
@@ -250,10 +252,9 @@ def read_queries(reader: QueryReader, place: str) -> Iterator[Query]:
         UsageError: it cannot be read.
     """
     from imagesearch.images.find import find_pictures, reason_of
-    from imagesearch.search.query import Query
 
     if os.path.isdir(os.path.expanduser(place)):
-        yield from map(Query.image, find_pictures(os.path.expanduser(place)))
+        yield from map(reader.picture, find_pictures(os.path.expanduser(place)))
         return
     with contextlib.ExitStack() as stack:
         if place == "-":
