@@ -132,7 +132,6 @@ def search(
 ) -> None:
     """Find the indexed pictures that are like a picture, or what words say."""
     from imagesearch.search.query import SearchOptions
-    from imagesearch.serving_file import SEARCHING
 
     options = SearchOptions(
         top_k or settings.search.top_k,
@@ -150,9 +149,8 @@ def search(
     if queries is not None:
         if what or figure.is_wanted or delivery.is_wanted:
             raise WrongUsageError("--queries takes the place of what to look for; answers are text, JSON or CSV")
-        stdout = sys.stdout  # what libraries print goes elsewhere from now on
-        with opened_or_served(settings, SEARCHING) as library:
-            _answer_many(library, read_queries(reader, queries), options, partial(_print_answers, output, stdout))
+        show = partial(_print_answers, output, sys.stdout)  # what libraries print goes elsewhere later on
+        _answer_many(settings, read_queries(reader, queries), options, watch, show)
         return
     asked = list(reader.read(what or ()))
     if not asked:
@@ -176,12 +174,7 @@ def _answer_few(
     settings: Config, asked: Sequence[Query], options: SearchOptions, watch: Stopwatch
 ) -> tuple[list[Answer], CollectionInfo]:
     """The answers to what was typed; of a single query, one that fails ends the command."""
-    from imagesearch.serving_file import SEARCHING
-
-    with opened_or_served(settings, SEARCHING) as library:
-        watch.lap("settings")
-        if watch.is_wanted:
-            _open_by_stages(library, watch)
+    with _opened(settings, watch) as library:
         answers, info = library.answer(asked, options), library.describe()
         watch.lap("search")
         watch.report()
@@ -189,6 +182,17 @@ def _answer_few(
             answers[0].require()
         _note_differences(library, info, answers[0], options)
     return answers, info
+
+
+@contextlib.contextmanager
+def _opened(settings: Config, watch: Stopwatch) -> Iterator[Library]:
+    from imagesearch.serving_file import SEARCHING
+
+    with opened_or_served(settings, SEARCHING) as library:
+        watch.lap("settings")
+        if watch.is_wanted:
+            _open_by_stages(library, watch)
+        yield library
 
 
 def _draw(found: Answer, info: CollectionInfo, figure: FigureRequest, max_megapixels: float) -> None:
@@ -207,22 +211,26 @@ def _print_few(answers: Sequence[Answer], info: CollectionInfo, output: Format) 
 
 
 def _answer_many(
-    library: Library,
+    settings: Config,
     asked: Iterator[Query],
     options: SearchOptions,
+    watch: Stopwatch,
     show: Callable[[Iterable[Answer], CollectionInfo], None],
 ) -> None:
     """Show answers as they come, some hundred queries at a time."""
     failed = 0
 
-    def answers() -> Iterator[Answer]:
+    def answers(library: Library) -> Iterator[Answer]:
         nonlocal failed
         while some := list(islice(asked, _TOGETHER)):
             found = library.answer(some, options)
             failed += sum(answer.error is not None for answer in found)
             yield from found
 
-    show(answers(), library.describe())
+    with _opened(settings, watch) as library:
+        show(answers(library), library.describe())
+        watch.lap("search")
+        watch.report()
     _fail_for(failed)
 
 
