@@ -140,6 +140,11 @@ class TestManyQueries:
         assert run("search", "--queries", "nowhere.txt", "--uri", library.uri).code == 1
         assert run("search", "--uri", library.uri).code == 2
 
+    @pytest.mark.parametrize("flag", ["--copy-to", "--link-to", "--html", "--save"])
+    def test_places_without_a_name(self, run: Run, library: Library, plain: Path, flag: str) -> None:
+        ran = run("search", plain, flag, "", "--uri", library.uri)
+        assert (ran.code, ran.out, list(Path().iterdir())) == (2, "", [])
+
 
 class TestAnswers:
     def test_nothing_is_similar_enough(self, run: Run, library: Library, plain: Path) -> None:

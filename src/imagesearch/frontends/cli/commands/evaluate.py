@@ -123,9 +123,12 @@ def evaluate(
         )
     with quiet_stdout():
         from imagesearch import evaluating
+        from imagesearch.frontends.pages import page_path
         from imagesearch.search.image_encoding import VIEWS
         from imagesearch.search.ranking import QUICK_METHODS
 
+        if html is not None:  # before any work is done
+            page_path(html)
         methods = rerank or [settings.search.rerank]
         if "all" in methods:
             methods = [*QUICK_METHODS, *(method for method in methods if method != "all")]

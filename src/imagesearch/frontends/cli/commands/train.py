@@ -140,7 +140,11 @@ def train(
         raise WrongUsageError("--public goes with --push-to-hub")
     with quiet_stdout():
         from imagesearch import training
+        from imagesearch.frontends.pages import page_path
         from imagesearch.models.processes import launched_team
+
+        if html is not None:  # before any work is done
+            page_path(html)
 
         request = training.Request(
             folder=folder,
