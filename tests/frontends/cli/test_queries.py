@@ -111,6 +111,14 @@ def test_what_begins_with_a_minus_is_no_option(name: str) -> None:
     ]
 
 
+def test_one_letter_that_no_option_has_is_a_word() -> None:
+    assert protected(["a.jpg", "-猫", "-x", "-"], OPTIONS) == ["a.jpg", f"{MINUS}猫", "-x", "-"]
+
+
+def test_a_value_with_an_equals_sign_is_no_word() -> None:
+    assert protected(["a.jpg", "-k=5"], OPTIONS) == ["a.jpg", "-k=5"]
+
+
 def test_the_value_of_an_option_may_begin_with_a_minus() -> None:
     arguments = ["a.jpg", "--near", "-33.9,151.2,5", "-b.jpg", "-k", "--json", "-c.jpg"]
     assert protected(arguments, [*OPTIONS, "--near"], ["-k", "--near"]) == [

@@ -47,9 +47,11 @@ def protected(arguments: Sequence[str], options: Sequence[str], valued: Sequence
         if argument == "--":
             return done + list(arguments[number:])
         is_value = argument in valued
-        is_single = argument.startswith("-") and not argument.startswith("--") and len(argument) > 2
-        # "-k5" is an option with its value, "-kitten.jpg" is not.
-        is_option = is_single and argument[1] in short and argument[2:].isdecimal()
+        is_single = argument.startswith("-") and not argument.startswith("--")
+        # "-x" is a mistyped option, "-猫" is a word.
+        is_single = is_single and (len(argument) > 2 or not argument.isascii())
+        # "-k5" is an option with its value, and "-k=5" is meant as one; "-kitten.jpg" is not.
+        is_option = is_single and argument[1] in short and argument[2:].removeprefix("=").isdecimal()
         done.append(_MINUS + argument[1:] if is_single and not is_option else argument)
     return done
 
