@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,6 +122,8 @@ def evaluate(
         raise WrongUsageError(
             "--tune tries all ranking methods for one model: leave out --rerank, --views and --compare"
         )
+    if not folders and not compare and _flags_choose_files(settings):
+        raise WrongUsageError("--exclude and --include-hidden are for folders to evaluate with: name them")
     with quiet_stdout():
         from imagesearch import evaluating
         from imagesearch.frontends.pages import page_path
@@ -129,15 +132,12 @@ def evaluate(
 
         if html is not None:  # before any work is done
             page_path(html)
-        methods = rerank or [settings.search.rerank]
-        if "all" in methods:
-            methods = [*QUICK_METHODS, *(method for method in methods if method != "all")]
         request = evaluating.Request(
             folders=tuple(folders or ()),
             labels=labels,
             models=tuple(name.strip() for name in (compare or "").split(",") if name.strip()),
-            methods=tuple(methods),
-            views=VIEWS if "all" in (views or ()) else tuple(views or ()),
+            methods=_all_of(QUICK_METHODS, rerank or [settings.search.rerank]),
+            views=_all_of(VIEWS, views or ()),
             copies=copies,
             index=index,
             words=words,
@@ -154,6 +154,17 @@ def evaluate(
     _deliver(found, figure, html, settings)
     if tune:
         _note_choice(found, settings)
+
+
+def _flags_choose_files(settings: Config) -> bool:
+    return any(settings.source_of(f"data.{key}").startswith("flag") for key in ("exclude", "include_hidden"))
+
+
+def _all_of(every: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:
+    """Those that were named, with every one in place of ``all``."""
+    if "all" not in named:
+        return tuple(named)
+    return tuple(dict.fromkeys([*every, *(name for name in named if name != "all")]))
 
 
 def _show(found: Evaluation, out: Console) -> None:

@@ -189,7 +189,8 @@ def _fine_tuning(methods: Sequence[str]) -> tuple[str, ...]:
     """Ways of fine-tuning; the probe is always there."""
     from imagesearch.models.trainer import METHODS
 
-    return METHODS if "all" in methods else tuple(name for name in methods if name != "probe")
+    named = [name for name in methods if name not in ("probe", "all")]
+    return tuple(dict.fromkeys([*METHODS, *named])) if "all" in methods else tuple(named)
 
 
 def _show(found: Training, out: Console) -> None:
