@@ -147,6 +147,18 @@ class TestManyQueries:
 
 
 class TestAnswers:
+    def test_remarks_are_of_all_queries(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "text:dog", "--only-confident", "--uri", library.uri)
+        assert "dog: German shepherd" in ran.err
+        assert "--only-confident: nothing is known" in ran.err
+        ran = run("search", "nowhere.png", plain, "--under", library.folder, "--uri", library.uri)
+        assert "no picture matches the filter" not in ran.err
+
+    def test_paths_say_what_failed(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "nowhere.png", "--paths", "-k", "1", "--uri", library.uri)
+        assert (ran.code, ran.out) == (1, f"{plain}\n")
+        assert "'nowhere.png': no such file" in ran.err
+
     def test_nothing_is_similar_enough(self, run: Run, library: Library, plain: Path) -> None:
         image = ["search", plain, "--crop", "0,0,5,5", "--uri", library.uri]
         ran = run(*image, "--threshold", "1")

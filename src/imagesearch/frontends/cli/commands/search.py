@@ -160,7 +160,9 @@ def search(
     if figure.is_wanted and len(asked) > 1:
         raise WrongUsageError("a figure shows one search: name one thing to look for with --visualize or --save")
     answers, info = _answer_few(settings, asked, options, watch)
-    if not delivery.hides_text:
+    if delivery.hides_text:
+        _note_errors(answers)
+    else:
         _print_few(answers, info, output)
     delivered = delivery.deliver(answers, info, settings.data.max_megapixels)
     if figure.is_wanted:
@@ -180,7 +182,7 @@ def _answer_few(
         watch.report()
         if len(answers) == 1:
             answers[0].require()
-        _note_differences(library, info, answers[0], options)
+        _note_differences(library, info, [found for found in answers if found.error is None], options)
     return answers, info
 
 
@@ -241,10 +243,15 @@ def _print_answers(output: Format, stream: TextIO, answers: Iterable[Answer], in
 
 def _rows(answer: Answer) -> Iterator[dict[str, Any]]:
     """One row of CSV per hit; a query without an answer is said on stderr."""
-    if answer.error is not None:
-        note(f"imagesearch: error: {answer.error}")
+    _note_errors([answer])
     for hit in answer.results:
         yield {"query": str(answer.query), **hit.to_dict()}
+
+
+def _note_errors(answers: Iterable[Answer]) -> None:
+    for found in answers:
+        if found.error is not None:
+            note(f"imagesearch: error: {found.error}")
 
 
 def _fail_for(failed: int) -> None:
@@ -309,20 +316,23 @@ def _open_by_stages(images: Library, watch: Stopwatch) -> None:
     watch.lap("model")
 
 
-def _note_differences(images: Library, info: CollectionInfo, found: Answer, options: SearchOptions) -> None:
-    """Say where a search was not quite what was asked for."""
-    if options.where and found.best is None:
+def _note_differences(
+    images: Library, info: CollectionInfo, answers: Sequence[Answer], options: SearchOptions
+) -> None:
+    """Say where searches were not quite what was asked for."""
+    if options.where and answers and all(found.best is None for found in answers):
         note("no picture matches the filter")
     elif options.k > info.rows and options.threshold is None:
         note(f"asked for {options.k}, but the collection holds only {counted(info.rows, 'picture')}")
-    if options.only_confident and found.best is not None and found.best.expected is None:
+    unknown = [found for found in answers if found.best is not None and found.best.expected is None]
+    if options.only_confident and unknown:
         why = (
             "of words"
-            if found.query.has_words
+            if all(found.query.has_words for found in unknown)
             else "in this collection; 'imagesearch index' learns it, from 40 on"
         )
         note(f"--only-confident: nothing is known of scores by chance {why}")
-    for meaning in found.meanings:
+    for meaning in dict.fromkeys(meaning for found in answers for meaning in found.meanings):
         note(meaning)
     if other_index := images.index_mismatch():
         built, configured = other_index
