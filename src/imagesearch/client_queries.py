@@ -141,6 +141,8 @@ class _Request:
         """One part of a query for JSON; its picture is uploaded if it is not in the collection as it is now."""
         weight = float(part.weight)
         if part.kind is Kind.WORDS:
+            if not part.value.strip():  # the server would refuse all queries of the request
+                raise UsageError("a query of words is empty: say what to look for")
             return {"kind": "words", "text": part.value, "weight": weight}
         if part.kind is Kind.VECTOR:
             return {"kind": "vector", "values": self._numbers(part), "weight": weight}

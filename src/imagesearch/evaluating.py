@@ -287,8 +287,9 @@ def _evaluate_model(
     collection = images.collection()
     axes = images.networks.label_axes(collection.fingerprint)
     rows = read_rows(collection, progress, axes)
-    labels = file_labels(request.labels, rows.pictures) if request.labels else folder_labels(rows.pictures)
-    is_labelled = request.labels is not None or len({label for label in labels if label is not None}) > 1
+    file, pictures = request.labels, rows.pictures
+    labels = folder_labels(pictures) if file is None else file_labels(file, pictures)
+    is_labelled = file is not None or len({label for label in labels if label is not None}) > 1
     wants_copies = not is_labelled if request.copies is None else request.copies
     reading, networks = reading_of(images.config), images.networks
     files = PictureFiles(networks.embedder, PatchMatcher(networks.patch_encoder, reading), reading)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from imagesearch.errors import PictureError, UsageError
 from imagesearch.frontends import sheet
+from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.sheet import contact_sheet, thumbnail
 from imagesearch.images.sources import ImageSource
 from imagesearch.records import CollectionInfo, Fingerprint, Hit, ImageRecord, Metric
@@ -293,3 +294,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write '.*sheet\.html'"):
         contact_sheet([], tmp_path / "file" / "sheet.html", info=INFO)
+    for name in ("", ".", "..", "/"):
+        with pytest.raises(WrongUsageError, match="names no file"):
+            contact_sheet([], name, info=INFO)

@@ -82,6 +82,12 @@ def test_names_without_doubled_underscore(prefix: str, name: str) -> None:
     assert FeaturesFiles.of_features(files.features, files.paths) == files
 
 
+def test_names_of_no_file() -> None:
+    for name in ("", ".", "/"):
+        with pytest.raises(FeaturesError, match="is not a whole"):
+            read_features(FeaturesFiles.of_features(name, name))
+
+
 def test_other_programs_files_are_read(tmp_path: Path) -> None:
     """As the original wrote them: float32 rows, one path a line, no manifest."""
     rows = vectors(3, 768)

@@ -165,8 +165,10 @@ def figure_format(name: str) -> str:
     """The format that a figure's file name asks for; no ending means PNG.
 
     Raises:
-        WrongUsageError: the ending is not one of those that can be written.
+        WrongUsageError: the ending is not one of those that can be written, or it names no file.
     """
+    if Path(name).name in ("", ".."):  # such as an unset variable
+        raise WrongUsageError(f"{name!r} names no file: say where to save the figure")
     ending = Path(name).suffix.lower()
     if ending and ending not in _FORMATS:
         raise WrongUsageError(f"cannot save a figure as {name!r}: choose one of {', '.join(_FORMATS)}")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from imagesearch.atomic import replacing
 from imagesearch.errors import UsageError
+from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.frontends.evaluation_tables import Table
 from imagesearch.frontends.text import printable
 from imagesearch.records import Skipped
@@ -94,6 +95,18 @@ def head(title: str, style: str) -> str:
     )
 
 
+def page_path(destination: str | os.PathLike[str]) -> Path:
+    """Where a page goes: ``.html`` is added if the name has no ending.
+
+    Raises:
+        WrongUsageError: it names no file, such as an unset variable of a script.
+    """
+    path = Path(destination).expanduser()
+    if path.name in ("", ".."):
+        raise WrongUsageError(f"{os.fspath(destination)!r} names no file: say where to write the page")
+    return path if path.suffix else path.with_name(f"{path.name}.html")
+
+
 def write(parts: Iterable[str], destination: str | os.PathLike[str]) -> Path:
     """Write a page; an older file is replaced as a whole, and folders are made.
 
@@ -104,10 +117,9 @@ def write(parts: Iterable[str], destination: str | os.PathLike[str]) -> Path:
         The file.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: it cannot be written; see also :func:`page_path`.
     """
-    path = Path(destination).expanduser()
-    path = path if path.suffix else path.with_name(f"{path.name}.html")
+    path = page_path(destination)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:

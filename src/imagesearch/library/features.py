@@ -69,7 +69,7 @@ class FeaturesFiles:
         """Two named files and the manifest that stands beside the first one, if any."""
         name = Path(features)
         start = name.name.removesuffix(".npy").removesuffix("features")
-        return cls(name, Path(paths), name.with_name(f"{start}manifest.json"))
+        return cls(name, Path(paths), name.parent / f"{start}manifest.json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,7 +294,10 @@ def test_search_tells_how_long_its_stages_took(run: Run, library: Library) -> No
     timed = run("search", library.folder / "plain.png", "--uri", library.uri, "--timings")
     assert timed.out == plain.out
     (line,) = [line for line in timed.err.splitlines() if line not in plain.err.splitlines()]
-    assert re.fullmatch(r"timings: settings .* s, database .* s, model .* s, search .* s; together [\d.]+ s", line)
+    stages = r"timings: settings .* s, database .* s, model .* s, search .* s; together [\d.]+ s"
+    assert re.fullmatch(stages, line)
+    many = run("search", "--queries", library.folder, "--uri", library.uri, "--timings", "--csv")
+    assert re.fullmatch(stages, many.err.strip())
 
 
 def test_escape_sequences_in_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:

@@ -133,6 +133,11 @@ def test_near_pictures_of_another_model(run: Run, classes: Path, indexed: Path, 
         ("a.png", "--evaluate", "--store"),
         ("a.png", "--evaluate", "--save", "x.png"),
         ("a.png", "--store", "--knn", "--by", "label"),
+        ("a.png", "--sort-into", ""),
+        ("a.png", "--save", ""),
+        ("a.png", "--evaluate", "--csv"),
+        ("--undo", "u.jsonl", "--csv"),
+        ("--undo", "u.jsonl", "--knn"),
     ],
 )
 def test_flags_that_do_not_go_together(run: Run, options: tuple[str, ...]) -> None:

@@ -176,6 +176,14 @@ def test_mistakes_are_one_line(run: Run, classes: Path, tmp_path: Path) -> None:
         assert expected in done.err.splitlines()[-1]
 
 
+def test_options_that_would_do_nothing(run: Run, classes: Path) -> None:
+    assert "there is no ranking" in run("evaluate", classes, "--rerank", "all", "--rerank", "x").err
+    assert "views = 'x'" in run("evaluate", classes, "--views", "all", "--views", "x").err
+    assert "cannot read labels" in run("evaluate", classes, "--labels", "").err
+    assert run("evaluate", "--exclude", "red").code == 2
+    assert run("evaluate", "--include-hidden").code == 2
+
+
 def test_the_time_of_a_ranking_is_a_share_of_the_whole_query(run: Run, classes: Path) -> None:
     (model,) = json.loads(run("evaluate", classes, "--rerank", "expand", "--json").out)["models"]
     assert model["encode_ms"] > 0

@@ -91,6 +91,8 @@ class TestReading:
     def test_a_region_is_of_the_first_picture(self) -> None:
         (query,) = QueryReader("1,2,3,4").read(["a.jpg", "+b.jpg"])
         assert [str(part.region) for part in query.parts] == ["1,2,3,4", "None"]
+        (query,) = QueryReader("1,2,3,4").read(["text:car", "+a.jpg", "+b.jpg"])
+        assert [str(part.region) for part in query.parts] == ["None", "1,2,3,4", "None"]
 
     def test_what_to_avoid_comes_later(self) -> None:
         with pytest.raises(WrongUsageError, match="name first what to look for"):
@@ -107,6 +109,14 @@ def test_what_begins_with_a_minus_is_no_option(name: str) -> None:
         *(MINUS + argument[1:], "-k", "3", "-k5", "--json", "--"),
         argument,
     ]
+
+
+def test_one_letter_that_no_option_has_is_a_word() -> None:
+    assert protected(["a.jpg", "-猫", "-x", "-"], OPTIONS) == ["a.jpg", f"{MINUS}猫", "-x", "-"]
+
+
+def test_a_value_with_an_equals_sign_is_no_word() -> None:
+    assert protected(["a.jpg", "-k=5"], OPTIONS) == ["a.jpg", "-k=5"]
 
 
 def test_the_value_of_an_option_may_begin_with_a_minus() -> None:

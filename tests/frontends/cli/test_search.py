@@ -62,6 +62,11 @@ class TestQueries:
         assert "lies outside the picture" in outside.err
         assert run("search", plain, "--crop", "1,2,3", "--uri", library.uri).code != 0
 
+    def test_a_region_of_what_is_no_picture(self, run: Run, library: Library) -> None:
+        ran = run("search", "dog", "--crop", "0,0,5,5", "--uri", library.uri)
+        assert (ran.code, ran.out) == (2, "")
+        assert "--crop" in ran.err
+
     def test_a_stored_picture_and_a_vector(self, run: Run, library: Library, tmp_path: Path, plain: Path) -> None:
         from imagesearch import ImageSearch
         from imagesearch.records import picture_id
@@ -125,13 +130,35 @@ class TestManyQueries:
         assert len(answers) == 6
         assert all(answer["hits"][0]["path"] == answer["query"] for answer in answers)
 
+    def test_of_a_folder_with_a_region(self, run: Run, library: Library) -> None:
+        crop = ("--crop", "0,0,5,5")
+        ran = run("search", "--queries", library.folder, *crop, "-k", "1", "--uri", library.uri, "--json")
+        assert all(answer["query"].endswith(" [0,0,5,5]") for answer in json.loads(ran.out))
+
     def test_what_does_not_go_together(self, run: Run, library: Library, plain: Path) -> None:
         assert run("search", plain, "--queries", library.folder, "--uri", library.uri).code == 2
         assert run("search", "--queries", "nowhere.txt", "--uri", library.uri).code == 1
         assert run("search", "--uri", library.uri).code == 2
 
+    @pytest.mark.parametrize("flag", ["--copy-to", "--link-to", "--html", "--save"])
+    def test_places_without_a_name(self, run: Run, library: Library, plain: Path, flag: str) -> None:
+        ran = run("search", plain, flag, "", "--uri", library.uri)
+        assert (ran.code, ran.out, list(Path().iterdir())) == (2, "", [])
+
 
 class TestAnswers:
+    def test_remarks_are_of_all_queries(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "text:dog", "--only-confident", "--uri", library.uri)
+        assert "dog: German shepherd" in ran.err
+        assert "--only-confident: nothing is known" in ran.err
+        ran = run("search", "nowhere.png", plain, "--under", library.folder, "--uri", library.uri)
+        assert "no picture matches the filter" not in ran.err
+
+    def test_paths_say_what_failed(self, run: Run, library: Library, plain: Path) -> None:
+        ran = run("search", plain, "nowhere.png", "--paths", "-k", "1", "--uri", library.uri)
+        assert (ran.code, ran.out) == (1, f"{plain}\n")
+        assert "'nowhere.png': no such file" in ran.err
+
     def test_nothing_is_similar_enough(self, run: Run, library: Library, plain: Path) -> None:
         image = ["search", plain, "--crop", "0,0,5,5", "--uri", library.uri]
         ran = run(*image, "--threshold", "1")

@@ -61,6 +61,8 @@ CASES: dict[str, Callable[[Shelf], list[str]]] = {
     "odd names": lambda shelf: ["search", str(shelf.folder / ODD_NAMES[-1]), "--json"],
     "parts": lambda shelf: ["search", shelf.new, f"+0.5:{shelf.first}", "-0.2:dog", "--json"],
     "several": lambda shelf: ["search", shelf.new, shelf.first, "text:dog", "--json"],
+    "no words": lambda _: ["search", "text:"],
+    "no words among others": lambda shelf: ["search", shelf.new, "text:", "--json"],
     "words": lambda _: ["search", "dog", "--json"],
     "unknown words": lambda _: ["search", "xyzzy"],
     "crop": lambda shelf: ["search", shelf.new, "--crop", "10%,0%,33.3333333%,50%", "--json"],

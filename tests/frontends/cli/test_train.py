@@ -119,6 +119,7 @@ def test_what_was_trained_is_listed(run: Run, classes: Path) -> None:
     assert header.startswith("folder,base,method")
     assert row.startswith(found["folder"])
     assert run("models", "--trained", "--words").code == 2
+    assert run("models", "--trained", "--model", "mine").code == 2
 
 
 def test_predictions_are_those_of_plain_transformers(run: Run, classes: Path, mine: Path) -> None:

@@ -179,6 +179,7 @@ def test_models_whose_heads_see_other_vectors_than_searches(
             "must be one of cross-entropy, contrastive, arcface, proxy-anchor",
         ),
         (("--loss", "arcface", "--method", "full", "--train-batch", 4), "need at least 8 (--train-batch)"),
+        (("--method", "all", "--method", "nosuch"), "method 'nosuch': must be one of"),
         (("--method", "last", "--learning-rate", "nan"), "a learning rate of nan: must be a number above 0"),
         (("--method", "last", "--learning-rate", -1), "a learning rate of -1: must be a number above 0"),
     ],

@@ -47,16 +47,22 @@ class Delivery:
         return any((self._html, self._copy_to, self._link_to, self._preview, self.hides_text))
 
     def check(self, printed: bool) -> None:
-        """Refuse two kinds of output on one stream.
+        """Refuse two kinds of output on one stream, and places that cannot be.
 
         Args:
             printed: whether JSON or CSV goes to stdout.
 
         Raises:
-            WrongUsageError: paths, JSON or previews would be mixed.
+            WrongUsageError: paths, JSON or previews would be mixed, or a place has no name.
         """
         if sum((self.hides_text, self._preview, printed)) > 1:
             raise WrongUsageError("--paths, --preview and --json, --jsonl or --csv exclude each other")
+        if "" in (self._copy_to, self._link_to):  # such as an unset variable, and not the working directory
+            raise WrongUsageError("--copy-to and --link-to: the name of the folder is empty")
+        if self._html is not None:
+            from imagesearch.frontends.pages import page_path
+
+            page_path(self._html)
 
     def deliver(self, answers: Sequence[Answer], info: CollectionInfo, max_megapixels: float) -> bool:
         """Do it; what was written is said on stderr.

@@ -129,6 +129,8 @@ def files_pictures(command: Command) -> Command:
     def run(*, store: bool, sort_into: str | None, link: bool, move: bool, **given: Any) -> None:
         if (link or move) and sort_into is None:
             raise WrongUsageError("--link and --move are for --sort-into DIR")
+        if sort_into == "":  # such as an unset variable, and not the working directory
+            raise WrongUsageError("--sort-into: the name of the folder is empty")
         if link and move:
             raise WrongUsageError("--link and --move exclude each other")
         command(filing=FilingRequest(store, sort_into, "link" if link else "move" if move else "copy"), **given)

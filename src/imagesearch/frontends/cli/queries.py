@@ -47,9 +47,11 @@ def protected(arguments: Sequence[str], options: Sequence[str], valued: Sequence
         if argument == "--":
             return done + list(arguments[number:])
         is_value = argument in valued
-        is_single = argument.startswith("-") and not argument.startswith("--") and len(argument) > 2
-        # "-k5" is an option with its value, "-kitten.jpg" is not.
-        is_option = is_single and argument[1] in short and argument[2:].isdecimal()
+        is_single = argument.startswith("-") and not argument.startswith("--")
+        # "-x" is a mistyped option, "-猫" is a word.
+        is_single = is_single and (len(argument) > 2 or not argument.isascii())
+        # "-k5" is an option with its value, and "-k=5" is meant as one; "-kitten.jpg" is not.
+        is_option = is_single and argument[1] in short and argument[2:].removeprefix("=").isdecimal()
         done.append(_MINUS + argument[1:] if is_single and not is_option else argument)
     return done
 
@@ -69,6 +71,12 @@ class QueryReader:
     def __init__(self, region: str | None = None, fetch: Callable[[str], bytes] | None = None) -> None:
         self._region, self._fetch = region, fetch
 
+    def picture(self, file: str) -> Query:
+        """The query for a picture's file, whatever it is called."""
+        from imagesearch.search.query import Query
+
+        return Query.image(file, region=self._region)
+
     def read(self, arguments: Sequence[str]) -> Iterator[Query]:
         """The queries.
 
@@ -78,15 +86,18 @@ class QueryReader:
             PictureError: a picture cannot be fetched.
         """
         for group in _groups(arguments):
-            parts = [
-                weight * self._thing(text, is_first=not number) for number, (weight, text) in enumerate(group)
-            ]
+            parts: list[Query] = []
+            region = self._region
+            for weight, text in group:
+                thing = self._thing(text, region)
+                if any(part.region for part in thing.parts):
+                    region = None
+                parts.append(weight * thing)
             yield reduce(operator.add, parts)
 
-    def _thing(self, text: str, *, is_first: bool) -> Query:
+    def _thing(self, text: str, region: str | None) -> Query:
         from imagesearch.search.query import Query
 
-        region = self._region if is_first else None
         kind, _, rest = text.partition(":")
         if os.path.lexists(os.path.expanduser(text)):
             if text.lower().endswith(".npy"):

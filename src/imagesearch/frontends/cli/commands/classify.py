@@ -85,6 +85,8 @@ def classify(
     from imagesearch.frontends.figures import MAX_DRAWN, default_name, labels_figure
 
     _require_sense(pictures, figure, which, filing, evaluate=evaluate, undo=undo)
+    if output is Format.CSV and (evaluate or undo is not None):
+        raise WrongUsageError("--csv lists labels: --evaluate and --undo go with --json only")
     if undo is not None:
         _take_back(undo, output)
         return
@@ -122,7 +124,7 @@ def _require_sense(
     Raises:
         WrongUsageError: flags that do not go together, or nothing to label.
     """
-    if undo is not None and (pictures or evaluate or filing.is_wanted or figure.is_wanted):
+    if undo is not None and (pictures or evaluate or which.changed or filing.is_wanted or figure.is_wanted):
         raise WrongUsageError("--undo FILE stands alone: it takes back what an earlier --sort-into did")
     if undo is None and not pictures:
         raise WrongUsageError("name the pictures, or folders of them, that are to be labelled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,20 +122,22 @@ def evaluate(
         raise WrongUsageError(
             "--tune tries all ranking methods for one model: leave out --rerank, --views and --compare"
         )
+    if not folders and not compare and _flags_choose_files(settings):
+        raise WrongUsageError("--exclude and --include-hidden are for folders to evaluate with: name them")
     with quiet_stdout():
         from imagesearch import evaluating
+        from imagesearch.frontends.pages import page_path
         from imagesearch.search.image_encoding import VIEWS
         from imagesearch.search.ranking import QUICK_METHODS
 
-        methods = rerank or [settings.search.rerank]
-        if "all" in methods:
-            methods = [*QUICK_METHODS, *(method for method in methods if method != "all")]
+        if html is not None:  # before any work is done
+            page_path(html)
         request = evaluating.Request(
             folders=tuple(folders or ()),
             labels=labels,
             models=tuple(name.strip() for name in (compare or "").split(",") if name.strip()),
-            methods=tuple(methods),
-            views=VIEWS if "all" in (views or ()) else tuple(views or ()),
+            methods=_all_of(QUICK_METHODS, rerank or [settings.search.rerank]),
+            views=_all_of(VIEWS, views or ()),
             copies=copies,
             index=index,
             words=words,
@@ -151,6 +154,17 @@ def evaluate(
     _deliver(found, figure, html, settings)
     if tune:
         _note_choice(found, settings)
+
+
+def _flags_choose_files(settings: Config) -> bool:
+    return any(settings.source_of(f"data.{key}").startswith("flag") for key in ("exclude", "include_hidden"))
+
+
+def _all_of(every: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:
+    """Those that were named, with every one in place of ``all``."""
+    if "all" not in named:
+        return tuple(named)
+    return tuple(dict.fromkeys([*every, *(name for name in named if name != "all")]))
 
 
 def _show(found: Evaluation, out: Console) -> None:

@@ -93,8 +93,8 @@ def models(
             raise WrongUsageError("--push-to-hub goes with --model FOLDER, --public and --json only")
         _push(model, push_to_hub, public, output)
         return
-    if trained and (words or optimize is not None):
-        raise WrongUsageError("--trained lists models: leave out --words and --optimize")
+    if trained and (words or optimize is not None or model is not None):
+        raise WrongUsageError("--trained lists models: leave out --words, --optimize and --model")
     if trained:
         _list_trained(output)
         return

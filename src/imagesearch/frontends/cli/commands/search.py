@@ -132,7 +132,6 @@ def search(
 ) -> None:
     """Find the indexed pictures that are like a picture, or what words say."""
     from imagesearch.search.query import SearchOptions
-    from imagesearch.serving_file import SEARCHING
 
     options = SearchOptions(
         top_k or settings.search.top_k,
@@ -153,17 +152,20 @@ def search(
     if queries is not None:
         if what or figure.is_wanted or delivery.is_wanted:
             raise WrongUsageError("--queries takes the place of what to look for; answers are text, JSON or CSV")
-        stdout = sys.stdout  # what libraries print goes elsewhere from now on
-        with opened_or_served(settings, SEARCHING) as library:
-            _answer_many(library, read_queries(reader, queries), options, partial(_print_answers, output, stdout))
+        show = partial(_print_answers, output, sys.stdout)  # what libraries print goes elsewhere later on
+        _answer_many(settings, read_queries(reader, queries), options, watch, show)
         return
     asked = list(reader.read(what or ()))
     if not asked:
         raise WrongUsageError("name a picture to look for, or words")
+    if crop is not None and not any(part.region for query in asked for part in query.parts):
+        raise WrongUsageError("--crop takes a part of a picture: name its file to look for it")
     if figure.is_wanted and len(asked) > 1:
         raise WrongUsageError("a figure shows one search: name one thing to look for with --visualize or --save")
     answers, info = _answer_few(settings, asked, options, watch)
-    if not delivery.hides_text:
+    if delivery.hides_text:
+        _note_errors(answers)
+    else:
         _print_few(answers, info, output)
     delivered = delivery.deliver(answers, info, settings.data.max_megapixels)
     if figure.is_wanted:
@@ -177,19 +179,25 @@ def _answer_few(
     settings: Config, asked: Sequence[Query], options: SearchOptions, watch: Stopwatch
 ) -> tuple[list[Answer], CollectionInfo]:
     """The answers to what was typed; of a single query, one that fails ends the command."""
+    with _opened(settings, watch) as library:
+        answers, info = library.answer(asked, options), library.describe()
+        watch.lap("search")
+        watch.report()
+        if len(answers) == 1:
+            answers[0].require()
+        _note_differences(library, info, [found for found in answers if found.error is None], options)
+    return answers, info
+
+
+@contextlib.contextmanager
+def _opened(settings: Config, watch: Stopwatch) -> Iterator[Library]:
     from imagesearch.serving_file import SEARCHING
 
     with opened_or_served(settings, SEARCHING) as library:
         watch.lap("settings")
         if watch.is_wanted:
             _open_by_stages(library, watch)
-        answers, info = library.answer(asked, options), library.describe()
-        watch.lap("search")
-        watch.report()
-        if len(answers) == 1:
-            answers[0].require()
-        _note_differences(library, info, answers[0], options)
-    return answers, info
+        yield library
 
 
 def _draw(found: Answer, info: CollectionInfo, figure: FigureRequest, max_megapixels: float) -> None:
@@ -208,22 +216,26 @@ def _print_few(answers: Sequence[Answer], info: CollectionInfo, output: Format) 
 
 
 def _answer_many(
-    library: Library,
+    settings: Config,
     asked: Iterator[Query],
     options: SearchOptions,
+    watch: Stopwatch,
     show: Callable[[Iterable[Answer], CollectionInfo], None],
 ) -> None:
     """Show answers as they come, some hundred queries at a time."""
     failed = 0
 
-    def answers() -> Iterator[Answer]:
+    def answers(library: Library) -> Iterator[Answer]:
         nonlocal failed
         while some := list(islice(asked, _TOGETHER)):
             found = library.answer(some, options)
             failed += sum(answer.error is not None for answer in found)
             yield from found
 
-    show(answers(), library.describe())
+    with _opened(settings, watch) as library:
+        show(answers(library), library.describe())
+        watch.lap("search")
+        watch.report()
     _fail_for(failed)
 
 
@@ -234,10 +246,15 @@ def _print_answers(output: Format, stream: TextIO, answers: Iterable[Answer], in
 
 def _rows(answer: Answer) -> Iterator[dict[str, Any]]:
     """One row of CSV per hit; a query without an answer is said on stderr."""
-    if answer.error is not None:
-        note(f"imagesearch: error: {answer.error}")
+    _note_errors([answer])
     for hit in answer.results:
         yield {"query": str(answer.query), **hit.to_dict()}
+
+
+def _note_errors(answers: Iterable[Answer]) -> None:
+    for found in answers:
+        if found.error is not None:
+            note(f"imagesearch: error: {found.error}")
 
 
 def _fail_for(failed: int) -> None:
@@ -253,10 +270,9 @@ def read_queries(reader: QueryReader, place: str) -> Iterator[Query]:
         UsageError: it cannot be read.
     """
     from imagesearch.images.find import find_pictures, reason_of
-    from imagesearch.search.query import Query
 
     if os.path.isdir(os.path.expanduser(place)):
-        yield from map(Query.image, find_pictures(os.path.expanduser(place)))
+        yield from map(reader.picture, find_pictures(os.path.expanduser(place)))
         return
     with contextlib.ExitStack() as stack:
         if place == "-":
@@ -303,20 +319,23 @@ def _open_by_stages(images: Library, watch: Stopwatch) -> None:
     watch.lap("model")
 
 
-def _note_differences(images: Library, info: CollectionInfo, found: Answer, options: SearchOptions) -> None:
-    """Say where a search was not quite what was asked for."""
-    if options.where and found.best is None:
+def _note_differences(
+    images: Library, info: CollectionInfo, answers: Sequence[Answer], options: SearchOptions
+) -> None:
+    """Say where searches were not quite what was asked for."""
+    if options.where and answers and all(found.best is None for found in answers):
         note("no picture matches the filter")
     elif options.k > info.rows and options.threshold is None:
         note(f"asked for {options.k}, but the collection holds only {counted(info.rows, 'picture')}")
-    if options.only_confident and found.best is not None and found.best.expected is None:
+    unknown = [found for found in answers if found.best is not None and found.best.expected is None]
+    if options.only_confident and unknown:
         why = (
             "of words"
-            if found.query.has_words
+            if all(found.query.has_words for found in unknown)
             else "in this collection; 'imagesearch index' learns it, from 40 on"
         )
         note(f"--only-confident: nothing is known of scores by chance {why}")
-    for meaning in found.meanings:
+    for meaning in dict.fromkeys(meaning for found in answers for meaning in found.meanings):
         note(meaning)
     if other_index := images.index_mismatch():
         built, configured = other_index

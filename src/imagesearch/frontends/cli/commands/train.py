@@ -140,7 +140,11 @@ def train(
         raise WrongUsageError("--public goes with --push-to-hub")
     with quiet_stdout():
         from imagesearch import training
+        from imagesearch.frontends.pages import page_path
         from imagesearch.models.processes import launched_team
+
+        if html is not None:  # before any work is done
+            page_path(html)
 
         request = training.Request(
             folder=folder,
@@ -185,7 +189,8 @@ def _fine_tuning(methods: Sequence[str]) -> tuple[str, ...]:
     """Ways of fine-tuning; the probe is always there."""
     from imagesearch.models.trainer import METHODS
 
-    return METHODS if "all" in methods else tuple(name for name in methods if name != "probe")
+    named = [name for name in methods if name not in ("probe", "all")]
+    return tuple(dict.fromkeys([*METHODS, *named])) if "all" in methods else tuple(named)
 
 
 def _show(found: Training, out: Console) -> None:
