@@ -199,7 +199,9 @@ class Collections:
     def import_file(
         self, file: str | os.PathLike[str], name: str | None = None, progress: Progress = no_progress
     ) -> TransferReport:
-        """Read an exported collection; no network is needed, and rows that are there already are left alone.
+        """Read an exported collection; no network is needed.
+
+        Rows of the same paths that differ, also in annotations alone, are replaced; other rows stay.
 
         Args:
             file: what :meth:`export` wrote.

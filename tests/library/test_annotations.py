@@ -256,3 +256,18 @@ def test_equal_pictures_in_a_renamed_folder_keep_their_own(
         for rows in images.collection().scan():
             for row in rows:
                 assert row.path.endswith(f"renamed/{parse_annotations(row.annotations)['kind']}")
+
+
+def test_an_import_brings_back_what_was_said_when_it_was_exported(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (20, 20), (9, 99, int(name[0]))).save(tmp_path / "p" / name)
+    with ImageSearch({"milvus": {"uri": str(tmp_path / "p.db")}}) as images:
+        images.index(tmp_path / "p" / "1.png")
+        images.database.export(tmp_path / "e.parquet")
+        images.index(tmp_path / "p")
+        images.annotate(write(tmp_path / "t.csv", "name,kind\n1.png,a\n2.png,b\n"), "name")
+        images.database.import_file(tmp_path / "e.parquet")
+        said = {os.path.basename(row.path): row.annotations for rows in images.collection().scan() for row in rows}
+    assert parse_annotations(said["1.png"]) == {}
+    assert parse_annotations(said["2.png"]) == {"kind": "b"}
