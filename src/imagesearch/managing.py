@@ -213,9 +213,12 @@ class Collections:
         """
         from imagesearch.library.transfer import import_collection, read_export
 
-        name = name or read_export(file).name
+        exported = read_export(file)
+        name = name or exported.name
         check_name(name)
-        return import_collection(file, self._database(), self._spec(name), progress)
+        # As in copies, vectors are compared as they were where they come from.
+        spec = replace(self._spec(name), metric=exported.metric)
+        return import_collection(file, self._database(), spec, progress)
 
     def migrate(
         self,
