@@ -113,6 +113,18 @@ def test_copies_of_collections_of_two_metrics(images: ImageSearch, picture_folde
     assert metrics == {"images_starter": Metric.COSINE, **dict.fromkeys(("far", "farther", "imported"), Metric.L2)}
 
 
+def test_a_copy_into_a_collection_of_another_metric(images: ImageSearch, picture_folder: Path) -> None:
+    with opened_like(images, metric_type="L2", collection_name="far") as far:
+        far.index(picture_folder)
+        far.database.copy("far", "farther")
+        far.database.drop("far")
+    with opened_like(images, metric_type="IP") as again:
+        again.database.copy("images_starter", "near")
+        for source, target in (("images_starter", "farther"), ("farther", "near")):
+            with pytest.raises(StoreError, match=f"'{target}' compares .* those of '{source}' .* another name"):
+                again.database.copy(source, target)
+
+
 def test_migrate_from_nothing(tmp_path: Path) -> None:
     with opened(tmp_path / "none.db") as images, pytest.raises(UsageError, match="nothing to copy"):
         images.database.migrate(str(tmp_path / "other.db"))
