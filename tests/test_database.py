@@ -105,9 +105,24 @@ def test_copies_of_collections_of_two_metrics(images: ImageSearch, picture_folde
     with opened_like(images) as again:
         again.database.copy("far", "farther")
         again.database.migrate(str(tmp_path / "other.db"))
+    with opened_like(images, collection_name="far") as again:
+        again.database.export(tmp_path / "far.parquet")
     with opened(tmp_path / "other.db") as other:
+        other.database.import_file(tmp_path / "far.parquet", "imported")
         metrics = {name: info.metric for name, info in other.database.collections().items() if info}
-    assert metrics == {"images_starter": Metric.COSINE, "far": Metric.L2, "farther": Metric.L2}
+    assert metrics == {"images_starter": Metric.COSINE, **dict.fromkeys(("far", "farther", "imported"), Metric.L2)}
+
+
+def test_a_copy_into_a_collection_of_another_metric(images: ImageSearch, picture_folder: Path) -> None:
+    with opened_like(images, metric_type="L2", collection_name="far") as far:
+        far.index(picture_folder)
+        far.database.copy("far", "farther")
+        far.database.drop("far")
+    with opened_like(images, metric_type="IP") as again:
+        again.database.copy("images_starter", "near")
+        for source, target in (("images_starter", "farther"), ("farther", "near")):
+            with pytest.raises(StoreError, match=f"'{target}' compares .* those of '{source}' .* another name"):
+                again.database.copy(source, target)
 
 
 def test_migrate_from_nothing(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.extraction",
         "library.snapshot",
         "library.ledger",
+        "library.pairing",
         "library.plan",
         "library.annotations",
         "library.stored_labels",

@@ -199,7 +199,9 @@ class Collections:
     def import_file(
         self, file: str | os.PathLike[str], name: str | None = None, progress: Progress = no_progress
     ) -> TransferReport:
-        """Read an exported collection; no network is needed, and rows that are there already are left alone.
+        """Read an exported collection; no network is needed.
+
+        Rows of the same paths that differ, also in annotations alone, are replaced; other rows stay.
 
         Args:
             file: what :meth:`export` wrote.
@@ -211,9 +213,12 @@ class Collections:
         """
         from imagesearch.library.transfer import import_collection, read_export
 
-        name = name or read_export(file).name
+        exported = read_export(file)
+        name = name or exported.name
         check_name(name)
-        return import_collection(file, self._database(), self._spec(name), progress)
+        # As in copies, vectors are compared as they were where they come from.
+        spec = replace(self._spec(name), metric=exported.metric)
+        return import_collection(file, self._database(), spec, progress)
 
     def migrate(
         self,

@@ -14,6 +14,7 @@ from PIL import Image
 
 from imagesearch import ImageSearch
 from imagesearch.errors import UsageError
+from imagesearch.library import plan
 from imagesearch.library.annotations import MOST_BYTES, annotate, read_annotations, with_annotations
 from imagesearch.records import ImageRecord, parse_annotations
 from imagesearch.search.filters import Filter, matching
@@ -233,3 +234,40 @@ def test_each_of_equal_pictures_keeps_its_own(tmp_path: Path) -> None:
         images.index(folder)
         records = [row for rows in images.collection().scan() for row in rows]
         assert sorted(str(parse_annotations(row.annotations)["kind"]) for row in records) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("at_once", [500, 3])
+def test_equal_pictures_in_a_renamed_folder_keep_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(plan, "_FETCHED_TOGETHER", at_once)
+    lines = []
+    for number in range(16):
+        name = f"{number // 8}/{number % 8}.png"
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (9, 99, 199 + number % 2)).save(tmp_path / "pictures" / name)
+        lines.append(f"pictures/{name},{name}\n")
+    table = write(tmp_path / "t.csv", "path,kind\n" + "".join(lines))
+    with ImageSearch({"milvus": {"uri": str(tmp_path / "p.db")}}) as images:
+        images.index(tmp_path / "pictures")
+        images.annotate(table)
+        (tmp_path / "pictures").rename(tmp_path / "renamed")
+        assert images.index(tmp_path / "renamed").reused == 16
+        for rows in images.collection().scan():
+            for row in rows:
+                assert row.path.endswith(f"renamed/{parse_annotations(row.annotations)['kind']}")
+
+
+def test_an_import_brings_back_what_was_said_when_it_was_exported(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (20, 20), (9, 99, int(name[0]))).save(tmp_path / "p" / name)
+    with ImageSearch({"milvus": {"uri": str(tmp_path / "p.db")}}) as images:
+        images.index(tmp_path / "p" / "1.png")
+        images.database.export(tmp_path / "e.parquet")
+        images.index(tmp_path / "p")
+        images.annotate(write(tmp_path / "t.csv", "name,kind\n1.png,a\n2.png,b\n"), "name")
+        images.database.import_file(tmp_path / "e.parquet")
+        said = {os.path.basename(row.path): row.annotations for rows in images.collection().scan() for row in rows}
+    assert parse_annotations(said["1.png"]) == {}
+    assert parse_annotations(said["2.png"]) == {"kind": "b"}

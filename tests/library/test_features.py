@@ -124,6 +124,12 @@ class TestRefused:
         with pytest.raises(FeaturesError, match=r"f\.npy': row 20000 is not finite"):
             read_features(self.files(tmp_path, rows, "a\n" * 20_001))
 
+    def test_beyond_single_precision(self, tmp_path: Path) -> None:
+        rows = vectors(3).astype(np.float64)
+        rows[1, 2] = 1e200
+        with pytest.raises(FeaturesError, match=r"f\.npy': row 1 is not finite .* in single precision"):
+            read_features(self.files(tmp_path, rows, "a\nb\nc\n"))
+
     @pytest.mark.parametrize(
         "rows", [np.zeros(4, np.float32), np.zeros((2, 2), int), np.zeros((0, 4), np.float32), np.array([["a"]])]
     )

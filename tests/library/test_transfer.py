@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -368,6 +369,19 @@ def test_vectors_of_another_length_than_the_models(tmp_path: Path) -> None:
     rewritten(tmp_path / "a.parquet", lambda about: about | {"fingerprint": about["fingerprint"] | {"dim": 17}})
     with pytest.raises(TransferError, match="17"):
         read_export(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("value", [None, [1.0] * 15 + [None], [math.nan] * 16, [math.inf] * 16])
+def test_what_is_no_vector(tmp_path: Path, value: list[float | None] | None) -> None:
+    file, database = tmp_path / "a.parquet", MemoryDatabase()
+    export_collection(filled(), file)
+    table = pq.read_table(file)
+    vectors = [*table["vector"].to_pylist()[:-1], value]
+    changed = pa.array(vectors, pa.list_(pa.float32(), 16))
+    pq.write_table(table.set_column(table.schema.get_field_index("vector"), "vector", changed), file)
+    with pytest.raises(TransferError, match=r"a\.parquet' is damaged: a (row has no|vector is not finite)"):
+        import_collection(file, database, COPY)
+    assert database.names() == []  # no empty collection
 
 
 def test_an_export_of_an_older_version_lacks_columns(tmp_path: Path) -> None:

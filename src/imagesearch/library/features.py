@@ -205,9 +205,12 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
         found = f"{vectors.dtype} of shape {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
         raise FeaturesError(f"{str(path)!r}: expected floats of shape (pictures, dimension), found {found}")
     for start in range(0, len(vectors), _CHECK_ROWS):
-        rows = np.flatnonzero(~np.isfinite(vectors[start : start + _CHECK_ROWS]).all(axis=1))
+        with np.errstate(over="ignore"):  # as float32, which is what is stored
+            numbers = vectors[start : start + _CHECK_ROWS].astype(np.float32, copy=False)
+        rows = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
         if rows.size:
-            raise FeaturesError(f"{str(path)!r}: row {start + int(rows[0])} is not finite (NaN or infinity)")
+            row = start + int(rows[0])
+            raise FeaturesError(f"{str(path)!r}: row {row} is not finite (NaN or infinity) in single precision")
     return vectors
 
 

@@ -210,12 +210,22 @@ def read_rows(file: Path, parquet: Any, exported: ExportedCollection) -> Iterato
     names = [name for name in FIELDS if name in parquet.schema_arrow.names]
     try:
         for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[*names, _VECTOR], use_threads=False):
-            flat = batch.column(_VECTOR).flatten().to_numpy(zero_copy_only=False)
+            vectors = _vectors(batch.column(_VECTOR), exported.fingerprint.dim)
             columns = [_values(batch.column(name), BY_NAME[name]) for name in names]
             pictures = [_to_record(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
-            yield pictures, flat.reshape(len(pictures), exported.fingerprint.dim)
+            yield pictures, vectors
     except (OSError, ValueError, TypeError, OverflowError, pa.ArrowException) as error:
         raise TransferError(f"{str(file)!r} is damaged: {str(error).partition(chr(10))[0]}") from error
+
+
+def _vectors(stored: Any, dim: int) -> NDArray[np.float32]:
+    """The vectors of a column, once it is known that they are such as a database takes."""
+    if stored.null_count:
+        raise ValueError("a row has no vector")
+    vectors: NDArray[np.float32] = stored.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    if not np.isfinite(vectors).all():  # what is missing in a vector is NaN here, too
+        raise ValueError("a vector is not finite (NaN or infinity)")
+    return vectors
 
 
 def _values(stored: Any, column: Column) -> list[Any]:

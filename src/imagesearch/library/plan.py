@@ -18,6 +18,7 @@ from imagesearch.images.find import Folders, FoundFile, Walk, below, is_gone
 from imagesearch.images.pipeline import batches
 from imagesearch.library.encoding import ReadOptions, identify_files, nothing_found, refuse_missing
 from imagesearch.library.ledger import Ledger
+from imagesearch.library.pairing import Moved, by_content, paired
 from imagesearch.library.snapshot import Snapshot
 from imagesearch.records import ImageRecord, Progress, Skipped, no_progress
 from imagesearch.reports import OfflineRoot
@@ -266,11 +267,12 @@ class _Matching:
             tried = min(len(candidates), tried + len(records))
             progress("compare", tried, len(candidates))
         movable = self._movable(known)
-        moved: set[int] = set()
+        known = [file for copies in by_content(known).values() for file in copies]
+        moved: Moved = defaultdict(dict)
         return [kept for batch in batches(known, _FETCHED_TOGETHER) for kept in self._match(batch, movable, moved)]
 
-    def _match(self, files: Sequence[ImageRecord], movable: set[int], moved: set[int]) -> Iterable[KeptVector]:
-        """The files whose content some row really has; adds to ``moved`` the rows whose files went away."""
+    def _match(self, files: Sequence[ImageRecord], movable: set[int], moved: Moved) -> Iterable[KeptVector]:
+        """The files whose content some row really has; keeps in ``moved`` the rows whose files went away."""
         if self.collection is None:
             return
         rows, _ = self.collection.fetch(
@@ -279,19 +281,16 @@ class _Matching:
         sources = {row.content_hash: row for row in rows}
         own = {(row.id, row.content_hash): row for row in rows}
         gone: dict[str, list[int]] = defaultdict(list)
-        moving: dict[str, list[ImageRecord]] = defaultdict(list)
-        contents = {file.content_hash for file in files}
+        new = {file.content_hash for file in files} - moved.keys()  # of the others all rows were looked at
         for row in rows:
-            if row.content_hash in contents and row.id not in moved and self._is_moved(row, movable):
+            if row.content_hash in new and self._is_moved(row, movable):
                 gone[row.content_hash].append(row.id)
-                moving[row.content_hash].append(row)
-                moved.add(row.id)
+                moved[row.content_hash][row.id] = row
                 self.snapshot.note_moved(row.id)
+        # Each of equal pictures keeps what was said of it.
+        own |= paired([file for file in files if (file.id, file.content_hash) not in own], moved)
         for file in files:
-            source = own.get((file.id, file.content_hash))
-            if source is None and moving[file.content_hash]:
-                source = moving[file.content_hash].pop(0)  # each of equal pictures keeps what was said of it
-            source = source or sources.get(file.content_hash)
+            source = own.get((file.id, file.content_hash)) or sources.get(file.content_hash)
             if source is not None:
                 record = replace(source, path=file.path, root=file.root, size=file.size, mtime_ns=file.mtime_ns)
                 yield KeptVector(record, source.id, tuple(gone.pop(file.content_hash, ())))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.atomic import replacing
-from imagesearch.errors import TransferError
+from imagesearch.errors import StoreError, TransferError
 from imagesearch.library.parquet import (
     FIELDS,
     ROWS_AT_ONCE,
@@ -33,7 +33,7 @@ from imagesearch.library.parquet import (
 )
 from imagesearch.records import CollectionInfo, ImageRecord, Progress, no_progress
 from imagesearch.reports import TransferReport
-from imagesearch.stores.base import Collection, CollectionSpec, Columns, VectorDatabase, require_same_metric
+from imagesearch.stores.base import Collection, CollectionSpec, Columns, VectorDatabase, find, require_same_metric
 from imagesearch.stores.columns import ID
 
 
@@ -128,6 +128,12 @@ def _fill(
     started = time.monotonic()
     require_same_metric(spec.name, spec.metric, source.metric)
     database.check(spec)
+    there = find(database, spec)
+    if there is not None and there.spec.metric is not source.metric:
+        raise StoreError(
+            f"collection {spec.name!r} compares vectors by {there.spec.metric.value}, those of {source.name!r} are"
+            f" compared by {source.metric.value}: choose another name"
+        )
     rest = iter(batches)
     first = next(rest, None)  # what cannot be read at all must not leave an empty collection
     target = database.create(spec, source.fingerprint)

@@ -61,7 +61,10 @@ def export_file(*, settings: Config, output: Format, file: Target, force: Force 
 @prints()
 @settings_from("uri")
 def import_file(*, settings: Config, output: Format, file: Source, collection: Into = None) -> None:
-    """Read an exported collection into the database; no model is needed, and pictures in it already stay."""
+    """Read an exported collection into the database; no model is needed.
+
+    Pictures that the collection has already are then as the file says, annotations included; other pictures stay.
+    """
     if collection is not None:
         check_new_name(collection)
     with opened(settings) as images, ProgressDisplay() as progress:
