@@ -51,6 +51,20 @@ def test_labels_are_in_the_order_of_their_numbers(checkpoint: Callable[[str], Pa
     assert classifier(checkpoint("vit_labels")).labels == tuple(f"class {i}" for i in range(7))
 
 
+def test_fewer_names_than_the_network_tells_apart(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """PVT's configuration says the number of labels twice."""
+    from transformers import PvtConfig, PvtForImageClassification
+
+    folder = tmp_path / "mine"
+    shutil.copytree(checkpoint("vit_labels"), folder)
+    shape = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
+    names = {"id2label": {0: "a", 1: "b", 2: "c"}, "num_labels": 5}
+    PvtForImageClassification(PvtConfig(**shape, **names, image_size=32)).save_pretrained(folder)
+    mine = classifier(folder)
+    with pytest.raises(ModelError, match=r"mine: config\.json names 3 labels .* tells 5 apart"):
+        mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))])
+
+
 def test_no_more_labels_than_there_are(checkpoint: Callable[[str], Path]) -> None:
     mine = classifier(checkpoint("convnext"))
     (all_of_them,) = mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))], top=50)

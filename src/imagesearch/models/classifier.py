@@ -60,12 +60,19 @@ class Classifier(PictureModel):
                 " set model.classifier to a checkpoint that has one, such as google/vit-base-patch16-224"
             )
 
-        def logits(pixels: torch.Tensor) -> torch.Tensor:
-            outputs: torch.Tensor = network.model(pixel_values=pixels).logits
-            return outputs
-
         names = network.config.id2label
         labels = [str(names[index]) for index in sorted(names)]
+
+        def logits(pixels: torch.Tensor) -> torch.Tensor:
+            outputs: torch.Tensor = network.model(pixel_values=pixels).logits
+            if outputs.shape[1] != len(labels):  # some configurations (PVT) say their number twice
+                raise ModelError(
+                    f"{network.checkpoint.name}: config.json names {len(labels)} labels (id2label), but its"
+                    f" network tells {outputs.shape[1]} apart: name them all, and set num_labels, where it is"
+                    " there, to as many"
+                )
+            return outputs
+
         temperature = read_temperature(network.checkpoint)
         several = gives_several(network.checkpoint)
         return cls(network.preprocessor, TorchRuntime(network, logits), labels, temperature, several)
