@@ -161,6 +161,28 @@ def test_the_choice_without_a_class_token_is_the_mean(tmp_path: Path, pictures: 
     assert cosines(mine.encode([pixels]), expected).min() >= 0.9999
 
 
+def test_several_vectors_of_a_picture_are_refused(tmp_path: Path) -> None:
+    """FLAVA's projection is of every token."""
+    from transformers import FlavaConfig, FlavaModel
+    from transformers.models.flava.image_processing_pil_flava import FlavaImageProcessorPil
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = FlavaConfig(
+        text_config=shape | {"vocab_size": 50},
+        image_config=shape | {"image_size": 32, "patch_size": 8},
+        multimodal_config=shape,
+        hidden_size=16,
+        projection_dim=8,
+    )
+    FlavaModel(config).save_pretrained(tmp_path / "m")
+    FlavaImageProcessorPil(
+        size={"height": 32, "width": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(tmp_path / "m")
+    network = Network.load(find_checkpoint(str(tmp_path / "m")), "features", device="cpu", precision="float32")
+    with pytest.raises(ModelError, match="m makes no single vector of a picture"):
+        Embedder.of_network(network)
+
+
 class TestPoolingByHand:
     @pytest.mark.parametrize("family", ["vit", "clip", "beit_labels"])
     def test_class_token(self, family: str, embedder: Load, pictures: list[Image.Image]) -> None:
