@@ -152,11 +152,14 @@ def _fold_batch_norms(model: Any, input_size: tuple[int, int]) -> None:
 
 
 def _outcome(model: Any, picture: torch.Tensor) -> torch.Tensor | None:
-    """The network's first output for a picture, None if it wants more than a picture."""
+    """The network's first output for a picture, None if it wants more than a picture, or one of another kind."""
     import torch
 
     if hasattr(model, "get_image_features"):
         return None  # it wants texts as well; and such towers with batch normalisation are rare
     with torch.inference_mode():
-        output: torch.Tensor = model(pixel_values=picture)[0]
+        try:
+            output: torch.Tensor = model(pixel_values=picture)[0]
+        except (RuntimeError, ValueError):
+            return None  # whoever runs it on pictures says what is wrong with it: network.inference
     return output
