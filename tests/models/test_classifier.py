@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from imagesearch import ImageSearch
 from imagesearch.errors import ModelError
@@ -62,6 +63,17 @@ def test_fewer_names_than_the_network_tells_apart(checkpoint: Callable[[str], Pa
     PvtForImageClassification(PvtConfig(**shape, **names, image_size=32)).save_pretrained(folder)
     mine = classifier(folder)
     with pytest.raises(ModelError, match=r"mine: config\.json names 3 labels .* tells 5 apart"):
+        mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))])
+
+
+def test_numbers_that_are_not_finite_are_refused(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """They were in no order: no picture had any label."""
+    folder = shutil.copytree(checkpoint("vit_labels"), tmp_path / "mine")
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] = np.full_like(weights["classifier.bias"], np.nan)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    mine = classifier(folder)
+    with pytest.raises(ModelError, match=r"mine makes numbers that are not finite .* model\.precision = float32"):
         mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))])
 
 
