@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 from imagesearch import ImageSearch
 from imagesearch.errors import ModelError
-from imagesearch.models.classifier import Classifier
+from imagesearch.models.classifier import Classifier, gives_several
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.network import Network
+from imagesearch.models.runtimes.selection import open_classifier
 
 
 def classifier(folder: Path, precision: str = "float32") -> Classifier:
@@ -64,6 +67,34 @@ def test_fewer_names_than_the_network_tells_apart(checkpoint: Callable[[str], Pa
     mine = classifier(folder)
     with pytest.raises(ModelError, match=r"mine: config\.json names 3 labels .* tells 5 apart"):
         mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))])
+
+
+@pytest.fixture
+def changed(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a classifier, with other settings."""
+
+    def change(**settings: Any) -> Path:
+        folder = shutil.copytree(checkpoint("vit_labels"), tmp_path / "mine", dirs_exist_ok=True)
+        said = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(said | settings))
+        return folder
+
+    return change
+
+
+def test_measurements_are_no_labels(changed: Callable[..., Path]) -> None:
+    """A model of how beautiful pictures are, say: a softmax of its numbers means nothing."""
+    folder = changed(problem_type="regression")
+    with pytest.raises(ModelError, match="mine does not label pictures: its numbers are measurements"):
+        classifier(folder)
+    with pytest.raises(ModelError, match="mine does not label pictures: its numbers are measurements"):
+        open_classifier(find_checkpoint(str(folder)))
+
+
+def test_a_single_label_without_a_name_is_decided_by_itself(changed: Callable[..., Path]) -> None:
+    for number, alone in ((1, True), (2, False), (None, False)):
+        folder = changed(id2label=None, num_labels=number)
+        assert gives_several(find_checkpoint(str(folder))) is alone
 
 
 def test_numbers_that_are_not_finite_are_refused(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:

@@ -126,16 +126,20 @@ def gives_several(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint was trained to give pictures several labels, or has a single one: as in Transformers.
 
     Raises:
-        ModelError: its config.json cannot be read.
+        ModelError: its config.json cannot be read, or says that it measures pictures and gives them no labels.
     """
     try:
         settings = json.loads((checkpoint.folder / "config.json").read_bytes())
-        names = settings.get("id2label")
-        return settings.get("problem_type") == "multi_label_classification" or (
-            isinstance(names, dict) and len(names) == 1
-        )
+        names, problem = settings.get("id2label"), settings.get("problem_type")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{checkpoint.name}: cannot read its settings: {error}") from error
+    if problem == "regression":
+        raise ModelError(
+            f"{checkpoint.name} does not label pictures: its numbers are measurements, no probabilities"
+            " (problem_type: regression in its config.json)"
+        )
+    number = len(names) if isinstance(names, dict) else settings.get("num_labels")
+    return problem == "multi_label_classification" or number == 1
 
 
 def most_probable(scores: NDArray[np.float32], labels: Sequence[str], top: int) -> list[list[Prediction]]:
