@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from imagesearch import ImageSearch
 from imagesearch.errors import ModelError
-from imagesearch.models.classifier import Classifier
+from imagesearch.models.classifier import Classifier, gives_several
 from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.network import Network
+from imagesearch.models.runtimes.selection import open_classifier
 
 
 def classifier(folder: Path, precision: str = "float32") -> Classifier:
@@ -49,6 +53,59 @@ def test_labels_are_in_the_order_of_their_numbers(checkpoint: Callable[[str], Pa
     labels = classifier(checkpoint("resnet")).labels
     assert labels == ("LABEL_0", "LABEL_1")
     assert classifier(checkpoint("vit_labels")).labels == tuple(f"class {i}" for i in range(7))
+
+
+def test_fewer_names_than_the_network_tells_apart(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """PVT's configuration says the number of labels twice."""
+    from transformers import PvtConfig, PvtForImageClassification
+
+    folder = tmp_path / "mine"
+    shutil.copytree(checkpoint("vit_labels"), folder)
+    shape = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
+    names = {"id2label": {0: "a", 1: "b", 2: "c"}, "num_labels": 5}
+    PvtForImageClassification(PvtConfig(**shape, **names, image_size=32)).save_pretrained(folder)
+    mine = classifier(folder)
+    with pytest.raises(ModelError, match=r"mine: config\.json names 3 labels .* tells 5 apart"):
+        mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))])
+
+
+@pytest.fixture
+def changed(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a classifier, with other settings."""
+
+    def change(**settings: Any) -> Path:
+        folder = shutil.copytree(checkpoint("vit_labels"), tmp_path / "mine", dirs_exist_ok=True)
+        said = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(said | settings))
+        return folder
+
+    return change
+
+
+def test_measurements_are_no_labels(changed: Callable[..., Path]) -> None:
+    """A model of how beautiful pictures are, say: a softmax of its numbers means nothing."""
+    folder = changed(problem_type="regression")
+    with pytest.raises(ModelError, match="mine does not label pictures: its numbers are measurements"):
+        classifier(folder)
+    with pytest.raises(ModelError, match="mine does not label pictures: its numbers are measurements"):
+        open_classifier(find_checkpoint(str(folder)))
+
+
+def test_a_single_label_without_a_name_is_decided_by_itself(changed: Callable[..., Path]) -> None:
+    for number, alone in ((1, True), (2, False), (None, False)):
+        folder = changed(id2label=None, num_labels=number)
+        assert gives_several(find_checkpoint(str(folder))) is alone
+
+
+def test_numbers_that_are_not_finite_are_refused(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """They were in no order: no picture had any label."""
+    folder = shutil.copytree(checkpoint("vit_labels"), tmp_path / "mine")
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] = np.full_like(weights["classifier.bias"], np.nan)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    mine = classifier(folder)
+    with pytest.raises(ModelError, match=r"mine makes numbers that are not finite .* model\.precision = float32"):
+        mine.predict([mine.preprocess(Image.new("RGB", (40, 40)))])
 
 
 def test_no_more_labels_than_there_are(checkpoint: Callable[[str], Path]) -> None:

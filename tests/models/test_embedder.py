@@ -161,6 +161,52 @@ def test_the_choice_without_a_class_token_is_the_mean(tmp_path: Path, pictures: 
     assert cosines(mine.encode([pixels]), expected).min() >= 0.9999
 
 
+def test_masked_autoencoders_see_the_whole_picture(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    """In Transformers, ViT-MAE hides three quarters of every picture at random, whatever it is used for."""
+    import torch
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    decoder = {f"decoder_{name}": value for name, value in shape.items()}
+    config = ViTMAEConfig(**shape, **decoder, image_size=32, patch_size=8, initializer_range=0.3)
+    ViTMAEForPreTraining(config).save_pretrained(tmp_path / "m")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "m")
+    mine = Embedder.of_network(
+        Network.load(find_checkpoint(str(tmp_path / "m")), "features", device="cpu", precision="float32")
+    )
+    pixels = [mine.preprocess(picture) for picture in pictures]
+    seeing_all = ViTMAEModel.from_pretrained(tmp_path / "m", mask_ratio=0.0).eval()
+    with torch.no_grad():
+        expected = seeing_all(mine.runtime.network.stack(pixels)).last_hidden_state[:, 0].numpy()
+    assert mine.fingerprint.pooling == "cls"
+    assert cosines(mine.encode(pixels), expected).min() >= 0.9999
+    assert np.allclose(mine.encode(pixels), mine.encode(pixels), atol=1e-6)
+
+
+def test_several_vectors_of_a_picture_are_refused(tmp_path: Path) -> None:
+    """FLAVA's projection is of every token."""
+    from transformers import FlavaConfig, FlavaModel
+    from transformers.models.flava.image_processing_pil_flava import FlavaImageProcessorPil
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = FlavaConfig(
+        text_config=shape | {"vocab_size": 50},
+        image_config=shape | {"image_size": 32, "patch_size": 8},
+        multimodal_config=shape,
+        hidden_size=16,
+        projection_dim=8,
+    )
+    FlavaModel(config).save_pretrained(tmp_path / "m")
+    FlavaImageProcessorPil(
+        size={"height": 32, "width": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(tmp_path / "m")
+    network = Network.load(find_checkpoint(str(tmp_path / "m")), "features", device="cpu", precision="float32")
+    with pytest.raises(ModelError, match="m makes no single vector of a picture"):
+        Embedder.of_network(network)
+
+
 class TestPoolingByHand:
     @pytest.mark.parametrize("family", ["vit", "clip", "beit_labels"])
     def test_class_token(self, family: str, embedder: Load, pictures: list[Image.Image]) -> None:

@@ -145,6 +145,17 @@ def test_a_processor_that_makes_other_pictures_than_the_network_takes(vit: Path)
         Embedder.of_network(load(vit))
 
 
+def test_convolutional_networks_for_grey_pictures(tmp_path: Path) -> None:
+    """They are tried on a picture already when they are tuned."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    folder = save_checkpoint(tmp_path / "mine", "resnet")
+    shape = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    ResNetForImageClassification(ResNetConfig(**shape, num_channels=1)).save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"mine: its network fails on .* channel"):
+        Embedder.of_network(load(folder))
+
+
 def test_float32_whatever_the_file_holds(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     """The bundled weights are stored as float16; computing in it would lose digits."""
     import torch

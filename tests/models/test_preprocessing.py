@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from imagesearch.errors import ModelError
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import Checkpoint
 from imagesearch.models.network import TransformersPreprocessor, find_preprocessor
@@ -176,3 +177,23 @@ def test_the_other_way_through_transformers(tmp_path: Path) -> None:
     pixels = preprocessor.preprocess(picture)
     assert pixels.dtype == np.float32
     assert np.array_equal(pixels, theirs(images=picture, return_tensors="np")["pixel_values"][0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "reason"),
+    [
+        ("Pvt", {"image_mean": [0.5], "image_std": [0.5]}, r"its image processor fails: mean must have 3"),
+        (
+            "ImageGPT",
+            {"size": {"height": 8, "width": 8}, "clusters": [[0, 0, 0]]},
+            "not one picture of fixed size",
+        ),
+    ],
+)
+def test_a_processor_that_makes_no_pixels(
+    tmp_path: Path, kind: str, settings: dict[str, Any], reason: str
+) -> None:
+    said = {"image_processor_type": f"{kind}ImageProcessor", **settings}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(ModelError, match=f"mine: .*{reason}"):
+        find_preprocessor(Checkpoint("mine", tmp_path, "0"))

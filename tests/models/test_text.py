@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from imagesearch.errors import ModelError
+from imagesearch.errors import HubUnreachableError, ModelError
 from imagesearch.models import hub
 from imagesearch.models.embedder import Embedder
 from imagesearch.models.hub import find_checkpoint
@@ -269,3 +269,13 @@ def test_one_that_stayed_on_the_hub_is_fetched(
     for _ in range(2):
         hub.require_tokenizer(hub.Checkpoint("org/name", snapshot, "0123"))
     assert asked == [("org/name", "0123")]
+
+
+def test_one_that_stayed_on_the_hub_and_no_hub(
+    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the network for pictures that is missing."""
+    snapshot = Path(shutil.copytree(checkpoint("clip"), tmp_path / "0123"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubUnreachableError, match="org/name is on this machine, but not its tokenizer"):
+        hub.require_tokenizer(hub.Checkpoint("org/name", snapshot, "0123"))

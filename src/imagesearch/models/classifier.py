@@ -60,12 +60,19 @@ class Classifier(PictureModel):
                 " set model.classifier to a checkpoint that has one, such as google/vit-base-patch16-224"
             )
 
-        def logits(pixels: torch.Tensor) -> torch.Tensor:
-            outputs: torch.Tensor = network.model(pixel_values=pixels).logits
-            return outputs
-
         names = network.config.id2label
         labels = [str(names[index]) for index in sorted(names)]
+
+        def logits(pixels: torch.Tensor) -> torch.Tensor:
+            outputs: torch.Tensor = network.model(pixel_values=pixels).logits
+            if outputs.shape[1] != len(labels):  # some configurations (PVT) say their number twice
+                raise ModelError(
+                    f"{network.checkpoint.name}: config.json names {len(labels)} labels (id2label), but its"
+                    f" network tells {outputs.shape[1]} apart: name them all, and set num_labels, where it is"
+                    " there, to as many"
+                )
+            return outputs
+
         temperature = read_temperature(network.checkpoint)
         several = gives_several(network.checkpoint)
         return cls(network.preprocessor, TorchRuntime(network, logits), labels, temperature, several)
@@ -119,16 +126,20 @@ def gives_several(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint was trained to give pictures several labels, or has a single one: as in Transformers.
 
     Raises:
-        ModelError: its config.json cannot be read.
+        ModelError: its config.json cannot be read, or says that it measures pictures and gives them no labels.
     """
     try:
         settings = json.loads((checkpoint.folder / "config.json").read_bytes())
-        names = settings.get("id2label")
-        return settings.get("problem_type") == "multi_label_classification" or (
-            isinstance(names, dict) and len(names) == 1
-        )
+        names, problem = settings.get("id2label"), settings.get("problem_type")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{checkpoint.name}: cannot read its settings: {error}") from error
+    if problem == "regression":
+        raise ModelError(
+            f"{checkpoint.name} does not label pictures: its numbers are measurements, no probabilities"
+            " (problem_type: regression in its config.json)"
+        )
+    number = len(names) if isinstance(names, dict) else settings.get("num_labels")
+    return problem == "multi_label_classification" or number == 1
 
 
 def most_probable(scores: NDArray[np.float32], labels: Sequence[str], top: int) -> list[list[Prediction]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import importlib.metadata
 import math
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from imagesearch.errors import ModelError
+from imagesearch.models.hub import Checkpoint, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -98,3 +101,22 @@ def _cpu_multiplies_bfloat16() -> bool:
     # Private, but there is no public question; an older or newer PyTorch without them gets float32.
     questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, question, bool)() for question in questions)
+
+
+@contextlib.contextmanager
+def inference(device: str, checkpoint: Checkpoint) -> Iterator[None]:
+    """Inference in PyTorch: see :meth:`Network.inference`."""
+    import torch
+
+    with torch.inference_mode():
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{device} has too little memory for this batch of {checkpoint.name}: lower"
+                " extraction.batch_size (--batch-size)"
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"{checkpoint.name}: its network fails on what its processor makes: {first_line(error)}"
+            ) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from imagesearch.errors import ModelError
 from imagesearch.models.network import Network
 from imagesearch.models.pooling import pooled, resolve_pooling, unit_vectors
 from imagesearch.models.preprocessing import Pixels, Preprocessor
@@ -92,17 +93,23 @@ class Embedder(PictureModel):
             normalize: scale vectors to unit length.
 
         Raises:
-            ModelError: the network cannot be pooled that way.
+            ModelError: the network cannot be pooled that way, or makes several vectors of a picture.
         """
         pooling = resolve_pooling(network, pooling)
         runtime = TorchRuntime(network, pooled(network, pooling))
+        vectors = runtime.run([network.blank])
+        if vectors.ndim != 2:  # FLAVA's projection, and those before a language model, are of every token
+            raise ModelError(
+                f"{network.checkpoint.name} makes no single vector of a picture: use another checkpoint"
+                " ('imagesearch models' lists some)"
+            )
         fingerprint = Fingerprint(
             model=network.checkpoint.name,
             revision=network.checkpoint.revision,
             earlier_revisions=network.checkpoint.earlier_revisions,
             pooling=pooling,
             input_size=network.input_size,
-            dim=runtime.run([network.blank]).shape[1],
+            dim=vectors.shape[1],
             normalized=normalize,
         )
 

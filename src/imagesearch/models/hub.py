@@ -131,7 +131,14 @@ def require_tokenizer(checkpoint: Checkpoint) -> None:
         return any((checkpoint.folder / name).is_file() for name in _VOCABULARIES)
 
     if not is_complete() and checkpoint.folder.name == checkpoint.revision:  # a snapshot in the hub's cache
-        _download(checkpoint.name, checkpoint.revision)
+        try:
+            _download(checkpoint.name, checkpoint.revision)
+        except HubUnreachableError as error:
+            raise HubUnreachableError(
+                f"{checkpoint.name} is on this machine, but not its tokenizer for texts, and the Hugging Face hub"
+                " cannot be asked for it now: search by pictures, or fill the cache on a machine with internet"
+                f" (hf download {checkpoint.name}) and copy it here"
+            ) from error
     if not is_complete():
         raise ModelError(
             f"{checkpoint.name} has no tokenizer for texts (none of {', '.join(_VOCABULARIES)} in"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
-from imagesearch.models.devices import choose_device, choose_precision
+from imagesearch.models.devices import choose_device, choose_precision, inference
 from imagesearch.models.hub import Checkpoint, first_line
 from imagesearch.models.inspection import require_plausible
 from imagesearch.models.preprocessing import (
@@ -264,25 +264,6 @@ class Network:
         return (pixels.permute(0, 3, 1, 2).to(self._torch.float32) * scale + shift).to(self.dtype)
 
 
-@contextlib.contextmanager
-def inference(device: str, checkpoint: Checkpoint) -> Iterator[None]:
-    """See :meth:`Network.inference`."""
-    import torch
-
-    with torch.inference_mode():
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"{device} has too little memory for this batch of {checkpoint.name}: lower"
-                " extraction.batch_size (--batch-size)"
-            ) from error
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"{checkpoint.name}: its network fails on what its processor makes: {first_line(error)}"
-            ) from error
-
-
 def find_preprocessor(checkpoint: Checkpoint) -> Preprocessor:
     """The checkpoint's preprocessing: our own where its settings are understood, else Transformers'.
 
@@ -323,7 +304,11 @@ class TransformersPreprocessor:
         return pixels
 
     def _process(self, image: Any) -> NDArray[np.float32]:
-        pixels = self._processor(images=image, return_tensors="np", input_data_format=None)["pixel_values"]
+        try:
+            made = self._processor(images=image, return_tensors="np", input_data_format=None)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{self._name}: its image processor fails: {first_line(error)}") from error
+        pixels = made.get("pixel_values")  # ImageGPT's makes words of colours instead
         if np.ndim(pixels) != 4:
             raise ModelError(
                 f"{self._name}: its image processor gives an array of shape {np.shape(pixels)}, not one"

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import ModelError
-from imagesearch.models.devices import choose_device, choose_precision
+from imagesearch.models.devices import choose_device, choose_precision, inference
 from imagesearch.models.hub import Checkpoint, require_tokenizer
-from imagesearch.models.network import Network, inference, load_text_tower, load_tokenizer
+from imagesearch.models.network import Network, load_text_tower, load_tokenizer
 from imagesearch.models.pooling import TEXT_SPACE, features_of, unit_vectors
 from imagesearch.records import Fingerprint
 

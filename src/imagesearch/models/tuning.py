@@ -57,6 +57,7 @@ def tune_for_inference(model: Any, device: str, input_size: tuple[int, int]) -> 
     """
     import torch
 
+    _hide_nothing(model)
     if device == "cpu":
         _on_cpu.add(model)
         if _may_tune_process.is_set():
@@ -66,6 +67,23 @@ def tune_for_inference(model: Any, device: str, input_size: tuple[int, int]) -> 
         _fold_batch_norms(model, input_size)
         # Convolutions on CPUs and tensor cores compute in this order; otherwise each one reorders.
         model.to(memory_format=torch.channels_last)
+
+
+def _hide_nothing(model: Any) -> None:
+    """Let masked autoencoders (ViT-MAE) see the whole picture: they hide 75 % of it at random in evaluation, too.
+
+    The encoder saw parts while it was trained, and is meant to be used on all patches (He et al. 2022, section 3).
+    """
+    if getattr(getattr(model, "config", None), "model_type", None) == "vit_mae":
+        model.embeddings.random_masking = _whole
+
+
+def _whole(
+    sequence: torch.Tensor,
+    noise: torch.Tensor | None = None,  # noqa: ARG001 - as the method has it
+) -> tuple[torch.Tensor, None, None]:
+    """In place of ``random_masking``: all patches in their order, without a mask and the way back from it."""
+    return sequence, None, None
 
 
 def keep_freed_memory() -> None:
@@ -152,11 +170,14 @@ def _fold_batch_norms(model: Any, input_size: tuple[int, int]) -> None:
 
 
 def _outcome(model: Any, picture: torch.Tensor) -> torch.Tensor | None:
-    """The network's first output for a picture, None if it wants more than a picture."""
+    """The network's first output for a picture, None if it wants more than a picture, or one of another kind."""
     import torch
 
     if hasattr(model, "get_image_features"):
         return None  # it wants texts as well; and such towers with batch normalisation are rare
     with torch.inference_mode():
-        output: torch.Tensor = model(pixel_values=picture)[0]
+        try:
+            output: torch.Tensor = model(pixel_values=picture)[0]
+        except (RuntimeError, ValueError):
+            return None  # whoever runs it on pictures says what is wrong with it: network.inference
     return output

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from imagesearch.errors import ModelError
 from imagesearch.models.preprocessing import Pixels
 
 if TYPE_CHECKING:
@@ -37,4 +38,10 @@ class TorchRuntime:
         """See :meth:`Runtime.run`."""
         with self.network.inference():
             outputs: NDArray[np.float32] = self.compute(self.network.stack(batch)).float().cpu().numpy()
-            return outputs
+        if not np.isfinite(outputs).all():
+            network = self.network
+            raise ModelError(
+                f"{network.checkpoint.name} makes numbers that are not finite (NaN or infinity): its weights are"
+                f" damaged, or too large for model.precision = {str(network.dtype).removeprefix('torch.')}"
+            )
+        return outputs
