@@ -144,9 +144,10 @@ def test_pages_of_many_equal_pictures_neither_repeat_nor_leave_out_any(
     """Whenever rows came: those that come first by path may have come last."""
     collection = database.create(spec(index_type=index_type), fingerprint())
     expected = sorted(f"/photos/{number}.jpg" for number in range(90))
-    for part in (expected[60:], expected[30:60], expected[:30]):
+    for number, part in enumerate((expected[60:], expected[30:60], expected[:30])):
         collection.upsert([ImageRecord(path) for path in part], np.ones((30, 2), np.float32))
-        collection.build_index()
+        if number != 1:  # what is indexed at once may have come in two parts
+            collection.build_index()
     query, everything = vectors([3, 3], [1, 0]), np.array([picture_id(path) for path in expected], np.int64)
     for k in (4, 8, 35):
         assert [paths(hits) for hits in collection.search(query, k)] == [expected[:k]] * 2
