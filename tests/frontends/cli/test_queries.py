@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imagesearch.errors import UsageError
 from imagesearch.frontends.cli.queries import QueryReader, is_words, protected
 from imagesearch.frontends.errors import WrongUsageError
-from imagesearch.search.query import Kind
+from imagesearch.search.query import Kind, Region
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -89,9 +89,9 @@ class TestReading:
         assert (query.parts[0].value, str(query)) == (b"https://example.org/a.jpg", "https://example.org/a.jpg")
 
     def test_a_region_is_of_the_first_picture(self) -> None:
-        (query,) = QueryReader("1,2,3,4").read(["a.jpg", "+b.jpg"])
+        (query,) = QueryReader(Region.parse("1,2,3,4")).read(["a.jpg", "+b.jpg"])
         assert [str(part.region) for part in query.parts] == ["1,2,3,4", "None"]
-        (query,) = QueryReader("1,2,3,4").read(["text:car", "+a.jpg", "+b.jpg"])
+        (query,) = QueryReader(Region.parse("1,2,3,4")).read(["text:car", "+a.jpg", "+b.jpg"])
         assert [str(part.region) for part in query.parts] == ["None", "1,2,3,4", "None"]
 
     def test_what_to_avoid_comes_later(self) -> None:

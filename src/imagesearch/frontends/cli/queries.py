@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from imagesearch.frontends.errors import WrongUsageError
 
 if TYPE_CHECKING:
-    from imagesearch.search.query import Query
+    from imagesearch.search.query import Query, Region
 
 # "0.5:a.jpg": how much it counts; but not "C:", a drive.
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):(.+)", re.DOTALL)
@@ -68,7 +68,7 @@ class QueryReader:
         fetch: gets the picture at a URL; None: URLs are refused.
     """
 
-    def __init__(self, region: str | None = None, fetch: Callable[[str], bytes] | None = None) -> None:
+    def __init__(self, region: Region | None = None, fetch: Callable[[str], bytes] | None = None) -> None:
         self._region, self._fetch = region, fetch
 
     def picture(self, file: str) -> Query:
@@ -82,7 +82,7 @@ class QueryReader:
 
         Raises:
             WrongUsageError: one begins with something to avoid, or a URL is not allowed.
-            UsageError: a region, an id or a vector file is wrong.
+            UsageError: an id or a vector file is wrong.
             PictureError: a picture cannot be fetched.
         """
         for group in _groups(arguments):
@@ -95,7 +95,7 @@ class QueryReader:
                 parts.append(weight * thing)
             yield reduce(operator.add, parts)
 
-    def _thing(self, text: str, region: str | None) -> Query:
+    def _thing(self, text: str, region: Region | None) -> Query:
         from imagesearch.search.query import Query
 
         kind, _, rest = text.partition(":")

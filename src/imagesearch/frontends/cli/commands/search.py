@@ -131,7 +131,7 @@ def search(
     diverse: Diverse = False,
 ) -> None:
     """Find the indexed pictures that are like a picture, or what words say."""
-    from imagesearch.search.query import SearchOptions
+    from imagesearch.search.query import Region, SearchOptions
 
     options = SearchOptions(
         top_k or settings.search.top_k,
@@ -145,10 +145,11 @@ def search(
     )
     try:
         options.check()
+        region = None if crop is None else Region.parse(crop)
     except UsageError as error:  # all of it was said by flags
         raise WrongUsageError(str(error)) from error
     delivery.check(output is not Format.TEXT)
-    reader = QueryReader(crop, fetcher(settings))
+    reader = QueryReader(region, fetcher(settings))
     if queries is not None:
         if what or figure.is_wanted or delivery.is_wanted:
             raise WrongUsageError("--queries takes the place of what to look for; answers are text, JSON or CSV")
