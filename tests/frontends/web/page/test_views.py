@@ -15,7 +15,7 @@ from ..chromium import in_chromium
 from .complaints import Complaints
 from .conftest import NewPage
 from .site import Site
-from .steps import drawn, expect, settled, until
+from .steps import choose, drawn, expect, listing, settled, tile, until
 from .views import VIEWS, beside
 
 if TYPE_CHECKING:
@@ -99,6 +99,31 @@ def test_dark_by_the_system_and_by_the_switch(new_page: NewPage) -> None:
     assert colours(page) == dark
     page.get_by_role("button", name="Colours: dark").click()
     assert colours(page) == light
+
+
+_COLOURS_OF = """element => {
+    const { backgroundColor, color } = getComputedStyle(element);
+    return [backgroundColor, color];
+}"""
+
+
+def test_what_colours_tell_is_told_where_the_system_chooses_them(page: Page, picture_file: Path) -> None:
+    choose(page, picture_file)
+    page.emulate_media(forced_colors="active")
+
+    def drawn_as(selector: str) -> list[str]:
+        found: list[str] = page.locator(selector).first.evaluate(_COLOURS_OF)
+        return found
+
+    tile(page, 1).locator(".pick input").check(force=True)
+    not_selected, selected = drawn_as(".tile:not(.selected) .pick"), drawn_as(".tile.selected .pick")
+    assert not_selected[0] == not_selected[1]  # no tick is seen
+    assert selected[0] != selected[1]
+    assert selected[0] != not_selected[0]
+    with listing(page):
+        tile(page, 2).locator("[data-do=good]").click(force=True)
+    assert drawn_as(".actions [aria-pressed=true]") != drawn_as(".actions [aria-pressed=false]")
+    assert drawn_as(".bar-fill")[0] != drawn_as(".bar-track")[0]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 3840])
