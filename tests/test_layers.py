@@ -129,6 +129,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "library.snapshot",
         "library.ledger",
         "library.pairing",
+        "library.missing",
         "library.plan",
         "library.annotations",
         "library.stored_labels",

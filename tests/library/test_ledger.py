@@ -8,7 +8,7 @@ import pytest
 
 from imagesearch.errors import StoreError
 from imagesearch.images.find import FoundFile
-from imagesearch.library.ledger import Ledger
+from imagesearch.library.ledger import Ledger, parsed
 from imagesearch.records import Skipped
 
 CONDITIONS = "1.0, 200 megapixels"
@@ -45,6 +45,29 @@ def test_later_lines_win_and_saving_tidies(tmp_path: Path) -> None:
     ledger.save()
     assert not file.exists()
     assert list(file.parent.iterdir()) == []
+
+
+def test_depleted_folders_are_on_disk_before_saving_and_until_they_are_whole(tmp_path: Path) -> None:
+    file = tmp_path / "c.jsonl"
+    ledger = Ledger(file)
+    ledger.add([tried("/p/a.jpg")], CONDITIONS)
+    ledger.note_depleted(frozenset({"/p", "/m/\udce9\n"}))
+    assert Ledger(file).depleted == {"/p", "/m/\udce9\n"}
+    ledger.note_depleted(frozenset({"/p"}))
+    ledger.save()
+    ledger.remove(["/p/a.jpg"])
+    ledger.save()
+    assert (Ledger(file).depleted, len(Ledger(file))) == ({"/p"}, 0)
+    ledger.note_depleted(frozenset())
+    ledger.save()
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "null", '{"depleted": 5}', '{"depleted": "/p", ', "{}"])
+def test_lines_that_mean_nothing_are_left_out(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "c.jsonl"
+    file.write_text(line + "\n")
+    assert (len(Ledger(file)), Ledger(file).depleted, parsed(line)) == (0, frozenset(), None)
 
 
 def test_what_is_settled() -> None:

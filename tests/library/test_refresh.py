@@ -339,6 +339,38 @@ class TestOffline:
         assert report.offline == (OfflineRoot(str(many), "lost 6 of its 10 pictures", 6),)
         assert counts(library.index(many, prune=True)) == {"found": 5, "unchanged": 5, "removed": 6}
 
+    def test_disks_that_take_turns_at_one_place(self, library: Library, many: Path, tmp_path: Path) -> None:
+        first, second = many.rename(tmp_path / "first"), tmp_path / "second"
+        second.mkdir()
+        for number in range(20, 45):
+            draw_picture(number).save(second / f"{number}.png")
+        for plugged_in, missing in [(first, 0), (second, 10), (first, 25), (second, 10), (second, 10)]:
+            plugged_in.rename(many)
+            report = library.index(many)
+            assert (report.removed, sum(folder.pictures for folder in report.offline)) == (0, missing)
+            many.rename(plugged_in)
+        assert counts(library.index(many)) == {}
+        second.rename(many)
+        (many / "20.png").unlink()
+        reasons = [folder.reason for folder in library.index(many).offline]
+        assert reasons == ["lost 11 of its 35 pictures"]
+        assert library.index(many, prune=True).removed == 11
+        (many / "21.png").unlink()  # nothing is left of the loss
+        assert counts(library.index(many)) == {"found": 23, "unchanged": 23, "removed": 1}
+
+    def test_a_folder_is_whole_again(self, library: Library, many: Path) -> None:
+        library.index(many)
+        away = many.with_name("away")
+        (many / "a").rename(away)
+        (many / "b" / "9.png").unlink()
+        for _ in range(2):
+            assert library.index(many).offline == (OfflineRoot(str(many), "lost 6 of its 10 pictures", 6),)
+        away.rename(many / "a")
+        draw_picture(9).save(many / "b" / "9.png")
+        assert counts(library.index(many)) == {"found": 10, "indexed": 1, "reused": 1, "unchanged": 9}
+        (many / "b" / "9.png").unlink()
+        assert counts(library.index(many)) == {"found": 9, "unchanged": 9, "removed": 1}
+
     def test_prune_removes_what_is_missing(self, library: Library, many: Path, colours: Path) -> None:
         library.index(many, colours)
         many.rename(many.with_name("away"))

@@ -262,7 +262,7 @@ def resolved_roots(folders: Iterable[str | os.PathLike[str]], may_be_offline: bo
     return roots
 
 
-def below(path: str, folders: Sequence[str]) -> str | None:
+def below(path: str, folders: Iterable[str]) -> str | None:
     """The deepest of the folders that holds a path (or is it), or None.
 
     Examples:

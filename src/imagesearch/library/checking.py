@@ -6,7 +6,6 @@ the same for all. What is lost can be had again from the pictures: they are enco
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, ImageSearchError, StoreError
 from imagesearch.library.exclusive import changing
-from imagesearch.library.ledger import Entry, Ledger
+from imagesearch.library.ledger import Ledger, parsed
 from imagesearch.records import Hit, Metric, Progress, no_progress, picture_id
 from imagesearch.reports import CheckReport, Finding, IndexReport
 from imagesearch.stores.base import Collection, CollectionSpec, VectorDatabase, Vectors
@@ -193,7 +192,7 @@ class _Check:
         if file is None:
             return
         try:
-            bad = [line for line in file.read_bytes().splitlines() if not _is_entry(line)]
+            bad = [line for line in file.read_bytes().splitlines() if parsed(line) is None]
             if bad and self.encode is not None:
                 Ledger(file).rewrite()
         except FileNotFoundError:
@@ -283,12 +282,3 @@ def _own_scores(vectors: Vectors, metric: Metric) -> NDArray[Any]:
 def _is_as_close(hits: Iterable[Hit], score: float, metric: Metric) -> bool:
     allowed = _SCORE_TOLERANCE * max(1.0, abs(score))
     return any(hit.score >= score - allowed if metric.higher_is_closer else hit.score <= allowed for hit in hits)
-
-
-def _is_entry(line: bytes) -> bool:
-    """Whether a line of a ledger can be understood."""
-    try:
-        Entry(**json.loads(line))
-    except (ValueError, TypeError):
-        return False
-    return True

@@ -1,8 +1,8 @@
-"""The ledger: which files were skipped, why, and whether another try can help.
+"""The ledger: which files were skipped, why, and whether another try can help; and which folders are depleted.
 
 It is kept beside the collection as lines of JSON. A file that certainly cannot be read (damaged, too large) is not
 tried again while it, and what decides about it, stay the same; so the ledger is also what makes a second run over
-a folder with many broken files quick. Losing it costs no more than that.
+a folder with many broken files quick. Losing it costs no more than that, and what is told of depleted folders.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from imagesearch.atomic import replacing
 from imagesearch.errors import StoreError
 from imagesearch.images.find import FoundFile, below, reason_of
 from imagesearch.records import Skipped
+
+# The key of lines that are about a folder.
+_DEPLETED = "depleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class Ledger:
     Args:
         file: where it is kept; None: in memory only.
 
+    Attributes:
+        depleted: folders that lost most of their pictures at once, as where one disk is plugged in for another,
+            and were not whole again since: what is missing there stays in the collection until it is back, or is
+            pruned. Rows alone do not tell: once those of the other disk are the most, few seem to be lost.
+
     Raises:
         StoreError: the file is there, but cannot be read.
     """
@@ -56,6 +64,7 @@ class Ledger:
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._entries: dict[str, Entry] = {}
+        self.depleted: frozenset[str] = frozenset()
         self._changed = False
         if file is not None:
             self._read(file)
@@ -101,10 +110,19 @@ class Ledger:
         if self._file is None or not entries:
             return
         self._changed = True
-        with _writing(self._file):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._file, "a", encoding="ascii") as stream:
-                stream.writelines(_line(entry) for entry in entries)
+        _append(self._file, map(_line, entries))
+
+    def note_depleted(self, folders: frozenset[str]) -> None:
+        """Set :attr:`depleted`; what is added is on disk on return, the rest after :meth:`save`.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        more = folders - self.depleted
+        self._changed |= folders != self.depleted
+        self.depleted = folders
+        if self._file is not None and more:
+            _append(self._file, map(_depleted_line, sorted(more)))
 
     def remove(self, paths: Iterable[str]) -> None:
         """Forget files: they could be read after all, or are not there any more."""
@@ -130,12 +148,13 @@ class Ledger:
         if self._file is None or not self._changed:
             return
         with _writing(self._file):
-            if not self._entries:
+            if not self._entries and not self.depleted:
                 self._file.unlink(missing_ok=True)
             else:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(self._file) as fresh, open(fresh, "w", encoding="ascii") as stream:
-                    stream.writelines(_line(entry) for entry in self._entries.values())
+                    stream.writelines(map(_depleted_line, sorted(self.depleted)))
+                    stream.writelines(map(_line, self._entries.values()))
         self._changed = False
 
     def rewrite(self) -> None:
@@ -159,15 +178,41 @@ class Ledger:
             ) from error
         for line in text.splitlines():
             # A killed process may leave half a line, an older version other fields: such files are tried again.
-            with contextlib.suppress(ValueError, TypeError):
-                entry = Entry(**json.loads(line))
-                if isinstance(entry.path, str) and isinstance(entry.reason, str):
-                    self._entries[entry.path] = entry
+            entry = parsed(line)
+            if isinstance(entry, Entry):
+                self._entries[entry.path] = entry
+            elif entry is not None:
+                self.depleted |= {entry}
+
+
+def parsed(line: str | bytes) -> Entry | str | None:
+    """What a line of the file says: a skipped file, or a depleted folder; None where it cannot be understood."""
+    with contextlib.suppress(ValueError, TypeError):
+        fields = json.loads(line)
+        if isinstance(fields, dict) and isinstance(folder := fields.get(_DEPLETED), str):
+            return folder
+        entry = Entry(**fields)
+        if isinstance(entry.path, str) and isinstance(entry.reason, str):
+            return entry
+    return None
+
+
+# Bytes of a path that are not valid text appear as ``\\udcXX``.
 
 
 def _line(entry: Entry) -> str:
-    """One line; bytes of a path that are not valid text appear as ``\\udcXX``."""
     return json.dumps(asdict(entry)) + "\n"
+
+
+def _depleted_line(folder: str) -> str:
+    return json.dumps({_DEPLETED: folder}) + "\n"
+
+
+def _append(file: Path, lines: Iterable[str]) -> None:
+    with _writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "a", encoding="ascii") as stream:
+            stream.writelines(lines)
 
 
 def rename_ledger(file: Path, new: Path) -> None:

@@ -18,14 +18,12 @@ from imagesearch.images.find import Folders, FoundFile, Walk, below, is_gone
 from imagesearch.images.pipeline import batches
 from imagesearch.library.encoding import ReadOptions, identify_files, nothing_found, refuse_missing
 from imagesearch.library.ledger import Ledger
+from imagesearch.library.missing import find_missing
 from imagesearch.library.pairing import Moved, by_content, paired
 from imagesearch.library.snapshot import Snapshot
 from imagesearch.records import ImageRecord, Progress, Skipped, no_progress
 from imagesearch.reports import OfflineRoot
 from imagesearch.stores.base import Collection
-
-# A folder that lost a larger share of its pictures at once looks like an unplugged disk, not like tidying.
-_CREDIBLE_LOSS = 0.5
 
 # Rows fetched at a time, to compare their content with files'.
 _FETCHED_TOGETHER = 500
@@ -89,6 +87,8 @@ class Plan:
         outdated: ids of the rows that files to encode have already.
         remove: ids of rows to delete: their files are gone, left out now, or cannot be read any more.
         offline: folders whose rows stay although files are missing.
+        depleted: folders to be listed in the ledger as having lost most of their pictures: see
+            :attr:`~imagesearch.library.ledger.Ledger.depleted`.
         settled: files that the ledger lists as unreadable, and that have not changed since.
         unreadable: files and folders that could not be read just now; to be listed in the ledger.
         forget: paths in the ledger whose files are not there any more.
@@ -101,6 +101,7 @@ class Plan:
     outdated: frozenset[int] = frozenset()
     remove: Sequence[int] = ()
     offline: Sequence[OfflineRoot] = ()
+    depleted: frozenset[str] = frozenset()
     settled: Sequence[Skipped] = ()
     unreadable: Sequence[Tried] = ()
     forget: Sequence[str] = ()
@@ -148,15 +149,16 @@ def make_plan(
     new = [file for file in compared.changed if file.path not in kept] if kept else compared.changed
     encode, unreadable = _try_again(new, ledger, reading)
     damaged = snapshot.held(file for file, skip in unreadable if not skip.retryable)
-    gone, offline = _find_gone(collection, walk, snapshot, compared.found_below, prune=options.prune)
+    missing = find_missing(collection, walk, snapshot, compared.found_below, ledger.depleted, prune=options.prune)
     return Plan(
         found=compared.found,
         unchanged=compared.unchanged,
         keep=keep,
         encode=encode,
         outdated=snapshot.held(encode),
-        remove=[*damaged, *gone],
-        offline=offline,
+        remove=[*damaged, *missing.remove],
+        offline=missing.offline,
+        depleted=missing.depleted,
         settled=compared.settled,
         unreadable=[*((FoundFile(folder.path, "", -1, 0), folder) for folder in walk.closed), *unreadable],
         forget=_to_forget(compared, walk, ledger, prune=options.prune),
@@ -343,54 +345,3 @@ def _try_again(
                 continue
         readable.append(file)
     return readable, failed
-
-
-# --- content that is gone ---
-
-
-def _find_gone(
-    collection: Collection | None,
-    walk: Walk,
-    snapshot: Snapshot,
-    found_below: Counter[str],
-    *,
-    prune: bool,
-) -> tuple[list[int], list[OfflineRoot]]:
-    """Rows to remove because their files are gone, and folders that look offline instead."""
-    unseen = snapshot.unseen()
-    if collection is None or not unseen:
-        return [], []
-    gone: dict[int, list[int]] = defaultdict(list)
-    behind_links: Counter[str] = Counter()
-    remove: list[int] = []
-    closed, dangling = [folder.path for folder in walk.closed], list(walk.dangling)
-    for rows in collection.scan_columns(("id", "path")):
-        for key, path in zip(np.asarray(rows["id"]).tolist(), rows["path"], strict=True):
-            if key not in unseen or below(path, closed):
-                continue
-            if (link := below(path, dangling)) is not None:
-                behind_links[link] += 1
-            elif is_gone(path):
-                gone[unseen[key]].append(key)
-            elif os.path.lexists(path):
-                remove.append(key)  # there, but left out now: by a pattern, or known by another path
-    offline = [OfflineRoot(link, walk.dangling[link], count) for link, count in behind_links.items()]
-    for unit, ids in gone.items():
-        folder = snapshot.units[unit]
-        reason = _why_offline(folder, len(ids), snapshot.rows_in(unit), walk, found_below[folder])
-        if reason is None or prune:
-            remove += ids
-        else:
-            offline.append(OfflineRoot(folder, reason, len(ids)))
-    return remove, sorted(offline, key=lambda root: root.root)
-
-
-def _why_offline(folder: str, lost: int, rows: int, walk: Walk, found: int) -> str | None:
-    """Why a unit's missing files may come back, or None if they have probably been deleted."""
-    if folder in walk.missing:
-        return walk.missing[folder]
-    if is_gone(folder):
-        return "no such file or directory"
-    if not found:
-        return "is empty"
-    return f"lost {lost:,} of its {rows:,} pictures" if lost > _CREDIBLE_LOSS * rows else None

@@ -114,6 +114,7 @@ class _Refresh:
     def carry_out(self, plan: Plan, embedder: Callable[[int], Encoder]) -> None:
         self.ledger.remove(plan.forget)
         self.ledger.add(plan.unreadable, self.reading.conditions)
+        self.ledger.note_depleted(plan.depleted)
         # Before rows are removed: vectors may be kept from them.
         files = [*self._keep_vectors(plan.keep), *plan.encode]
         if plan.remove:
