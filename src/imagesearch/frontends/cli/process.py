@@ -96,12 +96,19 @@ def _leave(leaving: SystemExit) -> NoReturn:
     """
     _flush()
     waiting = [thread for thread in threading.enumerate() if not thread.daemon]
-    watched = sys.getprofile() or sys.gettrace() or sys.flags.inspect
-    if waiting != [threading.main_thread()] or watched or not isinstance(leaving.code, int | None):
+    if waiting != [threading.main_thread()] or _is_watched() or not isinstance(leaving.code, int | None):
         raise leaving
     atexit._run_exitfuncs()
     _flush()
     os._exit(leaving.code or 0)
+
+
+def _is_watched() -> bool:
+    """Whether a profiler, a debugger or the like has something to do after the program."""
+    if sys.getprofile() or sys.gettrace() or sys.flags.inspect:
+        return True
+    monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on, there they say so
+    return monitoring is not None and any(map(monitoring.get_tool, range(6)))
 
 
 def _flush() -> None:
