@@ -98,7 +98,9 @@ class Background:
 
     def _mean(self, more: list[int], less: list[int]) -> Floats:
         """The mean of the first rows but some; the others need not be added up again."""
-        total = self._sum + self._vectors[more].sum(axis=0) - self._vectors[less].sum(axis=0)
+        total = self._sum
+        if more or less:
+            total = total + self._vectors[more].sum(axis=0) - self._vectors[less].sum(axis=0)
         return np.asarray(total / self._count(more, less))
 
     def _count(self, more: list[int], less: list[int]) -> int:

@@ -227,7 +227,7 @@ def order(recipe: Recipe, finder: Finder, queries: Vectors, k: int) -> list[list
                 scores = finder.whitened(np.concatenate([query[None], candidates]), number, first)
             else:
                 scores = _scores(recipe.reordering, query, candidates, metric, axes)
-            similar = similarities(row[None], candidates, metric)[0]
+            similar = near.similar[:most]
             scores = np.where(similar >= _NEARLY_EQUAL, scores.max() + similar, scores)
             best = [best[place] for place in by_score(scores).tolist()]
         placed = {*first, *best}
@@ -260,17 +260,28 @@ _COPIES = 10
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """What a search found for one query: keys of its copies; keys and vectors of the others, closest first."""
+    """What a search found for one query.
+
+    Attributes:
+        copies: keys of its copies.
+        keys: those of the others, closest first.
+        vectors: of these, as they are compared.
+        similar: their similarities to the query.
+    """
 
     copies: list[int]
     keys: list[int]
     vectors: Floats
+    similar: Floats
 
 
 def _candidates(query: Floats, keys: Ids, vectors: Vectors, metric: Metric) -> _Candidates:
     compared = as_compared(vectors, metric)
-    copies = is_copy(query, compared)
-    return _Candidates(keys[copies].tolist(), keys[~copies].tolist(), compared[~copies])
+    similar = similarities(query[None], compared, metric)[0]
+    copies = is_copy(query, compared, similar)
+    if not copies.any():
+        return _Candidates([], keys.tolist(), compared, similar)
+    return _Candidates(keys[copies].tolist(), keys[~copies].tolist(), compared[~copies], similar[~copies])
 
 
 def _scores(
@@ -278,7 +289,7 @@ def _scores(
 ) -> Floats:
     """Scores of candidates, higher is closer."""
     if not reordering:
-        return candidates @ query if axes is None else close_with_labels(query, candidates, axes)
+        return candidates @ query if axes is None else close_with_labels(query, candidates, metric, axes)
     together = np.concatenate([query[None], candidates])
     if axes is not None:
         together, metric = with_labels(together, axes), Metric.COSINE

@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 
 # Scores of re-ranking that agree to this many decimals are equal: sums in another order differ from the 15th on.
 _DECIMALS = 9
+# Vectors that are less similar than this are not equal, not even in float32.
+_MAY_BE_EQUAL = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +112,29 @@ def with_labels(vectors: Floats, axes: Floats) -> Floats:
     return _unit(np.hstack([_unit(vectors), _unit(said)]))
 
 
-def close_with_labels(query: Floats, candidates: Floats, axes: Floats) -> Floats:
+def close_with_labels(query: Floats, candidates: Floats, metric: Metric, axes: Floats) -> Floats:
     """The similarities of :func:`with_labels` of a query, shape (dim,), with some candidates, shape (n, dim)."""
-    together = np.concatenate([query[None], candidates])
-    return np.asarray((_cosines(together) + _cosines(together @ axes.T)) / 2)
+    have_unit_length = metric is Metric.COSINE
+    return (_cosines(query, candidates, have_unit_length) + _cosines(axes @ query, candidates @ axes.T)) / 2
 
 
-def _cosines(rows: Floats) -> Floats:
-    """Of the first row with each of the others."""
-    lengths = _lengths(rows)
-    return np.asarray(rows[1:] @ rows[0] / (lengths[1:] * lengths[0]))
+def _cosines(one: Floats, rows: Floats, have_unit_length: bool = False) -> Floats:
+    """Of one row with each of the others, which may be known to have unit length (or to be zero)."""
+    length = float(_lengths(one[None])[0])
+    return np.asarray(rows @ one / (length if have_unit_length else _lengths(rows) * length))
 
 
-def is_copy(query: Floats, candidates: Floats) -> NDArray[np.bool_]:
-    """Which candidates equal the query but for rounding in float32: shape (n,)."""
-    distances = ((candidates - query) ** 2).sum(axis=1)
-    return np.asarray(distances <= 1e-10 * max(float(query @ query), 1e-30))
+def is_copy(query: Floats, candidates: Floats, similar: Floats) -> NDArray[np.bool_]:
+    """Which candidates equal the query but for rounding in float32: shape (n,).
+
+    Args:
+        similar: their :func:`similarities` to it; only the most similar ones are compared number by number.
+    """
+    copies = similar >= _MAY_BE_EQUAL if query.any() else np.ones(len(similar), bool)
+    if copies.any():
+        distances = ((candidates[copies] - query) ** 2).sum(axis=1)
+        copies[copies] = distances <= 1e-10 * max(float(query @ query), 1e-30)
+    return copies
 
 
 def by_score(scores: Floats) -> NDArray[np.int64]:

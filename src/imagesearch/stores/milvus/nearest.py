@@ -27,8 +27,9 @@ from imagesearch.stores.base import Vectors
 from imagesearch.stores.milvus.codes import Codes, Ids, Scores
 
 # Candidates of a first round, at least, and per result; and how many times as many each further round takes. Of
-# 100,000 codes 256 candidates cost hardly more than 32.
-_CANDIDATES, _CANDIDATES_PER_RESULT, _GROWTH = 256, 4, 8
+# 100,000 codes 256 candidates cost hardly more than 32. With four per result, where more than some 20 are wanted,
+# most first rounds were in vain; fewer than that make no first round worth while.
+_CANDIDATES, _CANDIDATES_PER_RESULT, _FEWEST_PER_RESULT, _GROWTH = 256, 12, 4, 8
 
 # So many of them, at least, are compared before it is known which of the others have to be.
 _FIRST = 64
@@ -250,6 +251,8 @@ def _search_codes(parts: list[Part], asked: _Asked) -> list[_Found]:
     found = [_nothing()] * len(asked)
     waiting = np.arange(len(asked))
     wanted = max(_CANDIDATES, _CANDIDATES_PER_RESULT * asked.k)
+    if max(_CANDIDATES, _FEWEST_PER_RESULT * asked.k) <= most:
+        wanted = min(wanted, most)
     while len(waiting) and wanted <= most:
         unsure = []
         queries = asked.queries[waiting].astype(np.float32)
