@@ -56,6 +56,21 @@ def test_copy_and_drop(images: ImageSearch) -> None:
         images.database.copy("missing", "new")
 
 
+def test_a_copy_keeps_what_may_be_on_another_disk(images: ImageSearch, tmp_path: Path) -> None:
+    """Its rows alone do not tell that the folder lost most of its pictures: those of the second disk are more."""
+    place, first = tmp_path / "disk", tmp_path / "first"
+    for numbers in ([1, 2], [3, 4, 5, 6, 7]):
+        place.mkdir()
+        for number in numbers:
+            draw_picture(number).save(place / f"{number}.png")
+        images.index(place)
+        if not first.exists():
+            place.rename(first)
+    images.database.copy("images_starter", "spare")
+    with opened_like(images, collection_name="spare") as spare:
+        assert spare.index(place).removed == 0
+
+
 def test_rename_takes_the_skipped_files_along(images: ImageSearch) -> None:
     before, skipped = ranking(images), images.skipped()
     assert len(skipped) == 1

@@ -152,7 +152,10 @@ class Collections:
 
         check_name(new)
         source = self.open(name)
-        return copy_collection(source, self._database(), self._copy_spec(source, new), progress)
+        report = copy_collection(source, self._database(), self._copy_spec(source, new), progress)
+        copied = self.ledger(new)
+        copied.note_depleted(copied.depleted | self.ledger(name).depleted)
+        return report
 
     def rename(self, name: str, new: str) -> None:
         """Give a collection another name.

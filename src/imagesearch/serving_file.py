@@ -123,8 +123,9 @@ def find(config: Config) -> Announcement | None:
 
 
 def _write(file: Path, values: dict[str, Any]) -> None:
-    for folder in (file.parent.parent, file.parent):  # the first may be that of a database yet to be made
-        folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+    # A database yet to be made is private; the lists of skipped files in it are for all who may use it.
+    file.parent.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+    file.parent.mkdir(exist_ok=True)
     with replacing(file) as temporary:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
         with os.fdopen(handle, "w", encoding="ascii") as stream:

@@ -81,6 +81,11 @@ class TestWhatArrives:
         assert "Accept-Encoding: identity" in head
         assert not [line for line in head if line.lower().startswith(("cookie", "authorization", "referer"))]
 
+    def test_bytes_that_are_no_text_are_asked_for_as_they_are(self) -> None:
+        with serving(sends(response(PNG))) as server:
+            fetch(f"{server.url}/caf\udce9.png", limits=limits())
+            assert "GET /caf%E9.png " in server.requests[0]
+
     def test_proxies_of_the_environment_are_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with serving(sends(response(PNG))) as server, serving(sends(response(png(2)))) as proxy:
             for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
@@ -215,6 +220,7 @@ class TestUrls:
             ("http://[::1/", "is no URL"),
             ("http://example.org/\r\nHost: 127.0.0.1", "control characters"),
             ("http://exa\tmple.org/", "control characters"),
+            ("http://example.org/\ud83d.png", "half of a surrogate pair"),
             (f"http://example.org/{'a' * 9000}", "longer than 8,192"),
         ],
     )

@@ -168,6 +168,16 @@ def test_the_list_of_skipped_files(place: Path) -> None:
         assert [Path(skip.path).name for skip in images.skipped()] == ["broken.png"]
 
 
+def test_a_list_of_skipped_files_that_cannot_be_read(place: Path) -> None:
+    with open_images(place) as images:
+        images.index()
+        file = images.database.ledger_file("pictures")
+        assert file is not None
+        file.mkdir(parents=True)
+        (finding,) = images.check().findings
+        assert (finding.file, finding.problem) == (str(file), "cannot be read: is a directory")
+
+
 # --- any database ---
 
 

@@ -221,7 +221,11 @@ def _host(parts: SplitResult) -> str:
 def _request(parts: SplitResult) -> str:
     path = parts.path or "/"
     asked = f"{path}?{parts.query}" if parts.query else path
-    return quote(asked, safe=string.punctuation)
+    try:
+        # A byte of the command line that is not valid text is asked for as it is.
+        return quote(asked, safe=string.punctuation, errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise _RefusedError("has half of a surrogate pair") from error
 
 
 def _ask(target: _Target, limits: FetchLimits, deadline: Deadline, context: ssl.SSLContext | None) -> bytes | str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagesearch.errors import CollectionNotFoundError, ForeignCollectionError, ImageSearchError, StoreError
+from imagesearch.images.find import reason_of
 from imagesearch.library.exclusive import changing
 from imagesearch.library.ledger import Ledger, parsed
 from imagesearch.records import Hit, Metric, Progress, no_progress, picture_id
@@ -198,9 +199,9 @@ class _Check:
         except FileNotFoundError:
             return
         except (OSError, StoreError) as error:
-            self._note(
-                f"cannot be read: {error}", "delete it: its files are tried again", os.fspath(file), can=False
-            )
+            reason = reason_of(error) if isinstance(error, OSError) else error
+            hint = "correct that, or delete it: its files are then tried again"
+            self._note(f"cannot be read: {reason}", hint, os.fspath(file), can=False)
             return
         if bad:
             text = f"has {len(bad):,} line{'' if len(bad) == 1 else 's'} that cannot be understood"

@@ -286,6 +286,17 @@ class TestFile:
             with ImageSearch(config) as images:
                 assert images.find_collection() is None
 
+    @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such permissions")
+    def test_a_group_that_shares_the_database_keeps_its_list_of_skipped_files(self, database: Shelf) -> None:
+        before = os.umask(0o002)
+        try:
+            with serving_file.announce(database.config, "http://127.0.0.1:9", SECRET):
+                pass
+        finally:
+            os.umask(before)
+        folder = Path(database.uri) / "imagesearch-skipped"
+        assert folder.stat().st_mode & 0o777 == 0o775
+
     def test_where_nothing_can_be_written(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (tmp_path / "new.db").write_text("a file")
         config = config_of({"milvus": {"uri": str(tmp_path / "new.db")}})
