@@ -192,6 +192,20 @@ def test_a_projection_outside_the_text_tower_is_not_forgotten(tmp_path: Path) ->
     assert load_text_tower(find_checkpoint(str(tmp_path))) is None
 
 
+def test_long_texts_fit_where_positions_begin_behind_the_padding(tmp_path: Path) -> None:
+    """AltCLIP's text tower is a RoBERTa, and its tokenizer may allow more than there are positions."""
+    from transformers import AltCLIPConfig, AltCLIPModel
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {"vocab_size": 50, "max_position_embeddings": 40, "pad_token_id": 1, "project_dim": 24}
+    vision = shape | {"image_size": 32, "patch_size": 8}
+    config = AltCLIPConfig(text_config=shape | text, vision_config=vision, projection_dim=24)
+    AltCLIPModel(config).save_pretrained(save_checkpoint(tmp_path, "clip"))
+    save_tokenizer(tmp_path, "clip")
+    mine = load(tmp_path)
+    assert np.isfinite(mine.encode_texts(["a very long walk in the snow " * 40])).all()
+
+
 class TestPrompts:
     @pytest.mark.parametrize(
         "text",
