@@ -65,7 +65,8 @@ def pool(output: Any, pooling: str, name: str) -> torch.Tensor:
     """
     if pooling == "pooler":
         return _of_output(output, "pooler_output", name).flatten(1)
-    states = _of_output(output, "last_hidden_state", name)
+    maps = getattr(output, "feature_maps", None)  # of what Transformers has as a backbone alone (HGNetV2)
+    states = maps[-1] if maps else _of_output(output, "last_hidden_state", name)
     if pooling == "cls":
         return states.select(1, 0)
     # (n, channels, height, width) from convolutional networks, (n, tokens, channels) from transformers
