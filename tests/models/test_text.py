@@ -22,7 +22,7 @@ from imagesearch.models.pooling import features_of
 from imagesearch.models.runtimes.base import RuntimeOptions
 from imagesearch.models.runtimes.export import is_installed
 from imagesearch.models.runtimes.selection import open_embedder, open_text_embedder
-from imagesearch.models.text import TEMPLATES, encode_queries, prompts_for
+from imagesearch.models.text import TEMPLATES, claims_text_tower, encode_queries, prompts_for
 
 from .conftest import save_checkpoint, save_tokenizer
 from .test_embedder import without_weights
@@ -259,6 +259,14 @@ class TestRefusals:
         (folder / "tokenizer.json").write_text("{ half")
         with pytest.raises(ModelError, match="cannot load its tokenizer"):
             load(folder).encode_texts(["a cat"])
+
+
+def test_a_classifier_made_of_two_towers_claims_no_text_tower(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "clip")
+    assert claims_text_tower(find_checkpoint(str(folder)))
+    settings = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(settings.replace('"CLIPModel"', '"CLIPForImageClassification"'))
+    assert not claims_text_tower(find_checkpoint(str(folder)))
 
 
 def test_a_tokenizer_does_not_change_who_a_checkpoint_is(

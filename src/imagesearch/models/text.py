@@ -243,7 +243,10 @@ def claims_text_tower(checkpoint: Checkpoint) -> bool:
         settings = json.loads((checkpoint.folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{checkpoint.name}: cannot read its settings: {error}") from error
-    return isinstance(settings, dict) and {"text_config", "vision_config"} <= set(settings)
+    if not isinstance(settings, dict) or not {"text_config", "vision_config"} <= set(settings):
+        return False
+    # Such as CLIPForImageClassification, which keeps the settings of both towers, and the weights of one.
+    return "ForImageClassification" not in str(settings.get("architectures"))
 
 
 _NO_TOWER = (
