@@ -23,6 +23,7 @@ from imagesearch.models.hub import find_checkpoint
 from imagesearch.models.network import Network
 from imagesearch.models.preprocessing import without_ends
 
+from ..conftest import draw_picture
 from .conftest import FAMILIES, save_checkpoint
 
 Load = Callable[..., Embedder]
@@ -292,6 +293,20 @@ class TestMissingWeights:
             ).fingerprint.dim
             == 24
         )
+
+    def test_a_classifier_made_of_two_towers_has_its_image_tower(self, tmp_path: Path) -> None:
+        """CLIPForImageClassification keeps neither the text tower nor the projections."""
+        folder = without_weights(save_checkpoint(tmp_path / "m", "clip"), "text")
+        network = Network.load(find_checkpoint(str(without_weights(folder, "visual_projection"))), "features")
+        expected = network.model.vision_model
+        mine = Embedder.of_network(network, normalize=False)
+        assert mine.fingerprint.pooling == "pooler"
+        pixels = mine.preprocess(draw_picture(0, (40, 40)))
+        with network.inference():
+            vectors = expected(pixel_values=network.stack([pixels])).pooler_output.float().numpy()
+        assert np.allclose(mine.encode([pixels]), vectors, atol=1e-5)
+        with pytest.raises(ModelError, match="has no text tower"):
+            mine.encode_texts(["a cat"])
 
 
 class TestOddPictures:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from imagesearch.errors import ModelError
@@ -154,6 +155,32 @@ def test_convolutional_networks_for_grey_pictures(tmp_path: Path) -> None:
     ResNetForImageClassification(ResNetConfig(**shape, num_channels=1)).save_pretrained(folder)
     with pytest.raises(ModelError, match=r"mine: its network fails on .* channel"):
         Embedder.of_network(load(folder))
+
+
+def test_an_architecture_that_takes_no_pictures(vit: Path) -> None:
+    from transformers import PerceiverConfig, PerceiverModel
+
+    shape = {"num_latents": 4, "d_latents": 8, "d_model": 8, "num_blocks": 1, "num_self_attends_per_block": 1}
+    heads = {"num_self_attention_heads": 1, "num_cross_attention_heads": 1}
+    PerceiverModel(PerceiverConfig(**shape, **heads)).save_pretrained(vit)
+    assert "makes no vectors of pictures" in refusal(vit)
+
+
+def test_networks_that_transformers_has_as_a_backbone_alone(vit: Path) -> None:
+    from transformers import HGNetV2Config, HGNetV2ForImageClassification
+
+    stages = {"in": [8, 16, 16, 16], "mid": [8] * 4, "out": [16] * 4}
+    shape = {f"stage_{part}_channels": channels for part, channels in stages.items()}
+    depths = {"stage_num_blocks": [1] * 4, "stage_numb_of_layers": [1] * 4, "hidden_sizes": [16] * 4}
+    config = HGNetV2Config(embedding_size=8, stem_channels=[3, 8, 8], **shape, **depths)
+    HGNetV2ForImageClassification(config).save_pretrained(vit)
+    network = load(vit)
+    mine = Embedder.of_network(network, normalize=False)
+    assert mine.fingerprint.pooling == "mean"
+    with network.inference():
+        plain = load_model(network.checkpoint, "features").model.eval()
+        expected = plain(pixel_values=network.stack([network.blank])).feature_maps[-1].mean(dim=(2, 3)).numpy()
+    assert np.allclose(mine.encode([network.blank]), expected, atol=1e-5)
 
 
 def test_float32_whatever_the_file_holds(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from imagesearch.models.pooling import features_of
 from imagesearch.models.runtimes.base import RuntimeOptions
 from imagesearch.models.runtimes.export import is_installed
 from imagesearch.models.runtimes.selection import open_embedder, open_text_embedder
-from imagesearch.models.text import TEMPLATES, encode_queries, prompts_for
+from imagesearch.models.text import TEMPLATES, claims_text_tower, encode_queries, prompts_for
 
 from .conftest import save_checkpoint, save_tokenizer
 from .test_embedder import without_weights
@@ -192,6 +192,20 @@ def test_a_projection_outside_the_text_tower_is_not_forgotten(tmp_path: Path) ->
     assert load_text_tower(find_checkpoint(str(tmp_path))) is None
 
 
+def test_long_texts_fit_where_positions_begin_behind_the_padding(tmp_path: Path) -> None:
+    """AltCLIP's text tower is a RoBERTa, and its tokenizer may allow more than there are positions."""
+    from transformers import AltCLIPConfig, AltCLIPModel
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {"vocab_size": 50, "max_position_embeddings": 40, "pad_token_id": 1, "project_dim": 24}
+    vision = shape | {"image_size": 32, "patch_size": 8}
+    config = AltCLIPConfig(text_config=shape | text, vision_config=vision, projection_dim=24)
+    AltCLIPModel(config).save_pretrained(save_checkpoint(tmp_path, "clip"))
+    save_tokenizer(tmp_path, "clip")
+    mine = load(tmp_path)
+    assert np.isfinite(mine.encode_texts(["a very long walk in the snow " * 40])).all()
+
+
 class TestPrompts:
     @pytest.mark.parametrize(
         "text",
@@ -245,6 +259,14 @@ class TestRefusals:
         (folder / "tokenizer.json").write_text("{ half")
         with pytest.raises(ModelError, match="cannot load its tokenizer"):
             load(folder).encode_texts(["a cat"])
+
+
+def test_a_classifier_made_of_two_towers_claims_no_text_tower(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "clip")
+    assert claims_text_tower(find_checkpoint(str(folder)))
+    settings = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(settings.replace('"CLIPModel"', '"CLIPForImageClassification"'))
+    assert not claims_text_tower(find_checkpoint(str(folder)))
 
 
 def test_a_tokenizer_does_not_change_who_a_checkpoint_is(

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,6 +86,8 @@ def load_model(checkpoint: Checkpoint, task: Task, **settings: Any) -> LoadedMod
         raise ModelError(f"{_place(checkpoint)}: {first_line(error)}{extra}") from error
     except Exception as error:
         raise ModelError(f"{_place(checkpoint)}: cannot be loaded: {_reason(error, task)}") from error
+    if not hasattr(model, "get_image_features") and "pixel_values" not in signature(model.forward).parameters:
+        raise ModelError(f"{_place(checkpoint)}: cannot be loaded: its architecture makes no vectors of pictures")
     return LoadedModel(checkpoint, task, model, model.config, frozenset(info["missing_keys"]))
 
 

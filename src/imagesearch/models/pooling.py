@@ -48,8 +48,7 @@ def pooled(network: Network, pooling: str) -> Callable[[torch.Tensor], torch.Ten
         model = network.model
         if pooling == TEXT_SPACE:
             return features_of(model.get_image_features(pixel_values=pixels))
-        # Models with a text tower want texts too; their image tower alone does not.
-        return pool(getattr(model, "vision_model", model)(pixel_values=pixels), pooling, network.checkpoint.name)
+        return pool(_image_tower(model)(pixel_values=pixels), pooling, network.checkpoint.name)
 
     return compute
 
@@ -66,7 +65,8 @@ def pool(output: Any, pooling: str, name: str) -> torch.Tensor:
     """
     if pooling == "pooler":
         return _of_output(output, "pooler_output", name).flatten(1)
-    states = _of_output(output, "last_hidden_state", name)
+    maps = getattr(output, "feature_maps", None)  # of what Transformers has as a backbone alone (HGNetV2)
+    states = maps[-1] if maps else _of_output(output, "last_hidden_state", name)
     if pooling == "cls":
         return states.select(1, 0)
     # (n, channels, height, width) from convolutional networks, (n, tokens, channels) from transformers
@@ -91,30 +91,42 @@ def choose_pooling(network: Network) -> str:
     * otherwise the class token, as Transformers fills a missing pooler with random numbers that differ in
       every process; and the mean over positions where there is no class token.
     """
-    if hasattr(network.model, "get_image_features"):
+    if _shares_space(network):
         return TEXT_SPACE
-    if not network.missing and _has_pooler(network):
+    if not _missing(network) and _has_pooler(network):
         return "pooler"
     return "cls" if has_class_token(network.model) else "mean"
 
 
 def _check_weights(network: Network) -> None:
     """Refuse a network whose vectors would be random; only a pooler may be missing, or a tower for texts."""
-    missing = [name for name in network.missing if "pooler" not in name]
-    if hasattr(network.model, "get_image_features"):
-        missing = [name for name in network.missing if "vision" in name or "visual" in name]
-    if missing:
+    may_lack = () if _shares_space(network) else ("pooler",)
+    if missing := [name for name in _missing(network) if not any(part in name for part in may_lack)]:
         raise ModelError(
             f"{network.checkpoint.name}: the checkpoint lacks {len(missing)} of the network's weights"
             f" (first: {min(missing)}); its vectors would be random"
         )
 
 
+def _missing(network: Network) -> list[str]:
+    """Names of the parameters that the checkpoint did not have, and that vectors of images depend on."""
+    if not hasattr(network.model, "get_image_features"):
+        return sorted(network.missing)
+    needed = ("vision", "visual") if _shares_space(network) else ("vision",)
+    return sorted(name for name in network.missing if any(part in name for part in needed))
+
+
+def _shares_space(network: Network) -> bool:
+    """Whether images are projected into a space of texts; CLIP's kin saved as classifiers are not."""
+    projections = {"visual_projection.weight", "text_projection.weight"}
+    return hasattr(network.model, "get_image_features") and not projections <= network.missing
+
+
 def _check_pooling(network: Network, pooling: str) -> str:
     name = network.checkpoint.name
     if pooling == "pooler" and any("pooler" in missing for missing in network.missing):
         raise ModelError(f"model.pooling = 'pooler': {name} has no trained pooler (allowed: auto, cls, mean)")
-    if pooling == "pooler" and hasattr(network.model, "get_image_features"):
+    if pooling == "pooler" and _shares_space(network):
         return TEXT_SPACE
     if pooling == "cls" and not has_class_token(network.model):
         raise ModelError(f"model.pooling = 'cls': {name} has no class token (allowed: auto, pooler, mean)")
@@ -122,9 +134,15 @@ def _check_pooling(network: Network, pooling: str) -> str:
 
 
 def _has_pooler(network: Network) -> bool:
+    model = _image_tower(network.model)
     with network.inference():
-        output = network.model(pixel_values=network.stack([network.blank]))
+        output = model(pixel_values=network.stack([network.blank]))
     return getattr(output, "pooler_output", None) is not None
+
+
+def _image_tower(model: Any) -> Any:
+    """Of models with a text tower, which want texts too, the part that does not; else the whole."""
+    return getattr(model, "vision_model", model)
 
 
 def has_class_token(model: Any) -> bool:

@@ -49,6 +49,7 @@ class TextTower:
         config: the checkpoint's Transformers configuration.
         missing: names of its parameters that the checkpoint did not have.
         device: where it runs.
+        reserved: how many of its positions no token gets.
         compute: tokens, by the names of Transformers' arguments, each of shape (n, tokens), to vectors of shape
             (n, dim).
     """
@@ -57,6 +58,7 @@ class TextTower:
     config: Any
     missing: frozenset[str]
     device: str
+    reserved: int
     compute: Callable[[dict[str, Any]], torch.Tensor]
 
     @classmethod
@@ -78,7 +80,7 @@ class TextTower:
             features: torch.Tensor = getattr(output, "text_embeds", output.get("pooler_output"))
             return features
 
-        return cls(checkpoint, loaded.config, loaded.missing, device, compute)
+        return cls(checkpoint, loaded.config, loaded.missing, device, _reserved(model), compute)
 
     @classmethod
     def of_network(cls, network: Network) -> TextTower:
@@ -94,7 +96,14 @@ class TextTower:
             return features_of(network.model.get_text_features(**tokens))
 
         missing = frozenset(weight for weight in network.missing if "text" in weight)
-        return cls(network.checkpoint, network.config, missing, network.device, compute)
+        return cls(network.checkpoint, network.config, missing, network.device, _reserved(network.model), compute)
+
+
+def _reserved(model: Any) -> int:
+    """Positions without tokens: RoBERTa (in AltCLIP) counts from behind the number of its padding token."""
+    embeddings = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    padding = (getattr(module, "padding_idx", None) for module in embeddings)
+    return max((number + 1 for number in padding if number is not None), default=0)
 
 
 class TextEmbedder:
@@ -153,7 +162,9 @@ class TextEmbedder:
         config = self._tower.config
         is_siglip = str(config.model_type).startswith("siglip")
         positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
-        longest = min(positions or self._tokenizer.model_max_length, self._tokenizer.model_max_length)
+        longest = self._tokenizer.model_max_length
+        if positions:
+            longest = min(positions - self._tower.reserved, longest)
         with self._tokenizing:
             tokens = self._tokenizer(
                 [text.lower() for text in texts] if is_siglip else list(texts),
@@ -232,7 +243,10 @@ def claims_text_tower(checkpoint: Checkpoint) -> bool:
         settings = json.loads((checkpoint.folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{checkpoint.name}: cannot read its settings: {error}") from error
-    return isinstance(settings, dict) and {"text_config", "vision_config"} <= set(settings)
+    if not isinstance(settings, dict) or not {"text_config", "vision_config"} <= set(settings):
+        return False
+    # Such as CLIPForImageClassification, which keeps the settings of both towers, and the weights of one.
+    return "ForImageClassification" not in str(settings.get("architectures"))
 
 
 _NO_TOWER = (

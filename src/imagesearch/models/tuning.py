@@ -177,7 +177,7 @@ def _outcome(model: Any, picture: torch.Tensor) -> torch.Tensor | None:
         return None  # it wants texts as well; and such towers with batch normalisation are rare
     with torch.inference_mode():
         try:
-            output: torch.Tensor = model(pixel_values=picture)[0]
+            output: torch.Tensor | tuple[torch.Tensor, ...] = model(pixel_values=picture)[0]
         except (RuntimeError, ValueError):
             return None  # whoever runs it on pictures says what is wrong with it: network.inference
-    return output
+    return output[-1] if isinstance(output, tuple) else output  # a backbone's feature maps
