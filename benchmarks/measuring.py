@@ -112,7 +112,8 @@ class Run:
 def environment(tree: Path | None = None) -> dict[str, str]:
     """The environment of a process that imports this folder's modules, and the program of a source tree.
 
-    Modules are compiled once per benchmark, as in an installed program, and no source tree is written to.
+    Modules are compiled once per benchmark, as in an installed program, and no source tree is written to; unless
+    ``$PYTHONPYCACHEPREFIX`` says where they are kept.
 
     Args:
         tree: of an earlier commit; default: the installed program.
@@ -120,7 +121,8 @@ def environment(tree: Path | None = None) -> dict[str, str]:
     folders = [str(tree / "src")] if tree else []
     folders += [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     found = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**found, "PYTHONPATH": os.pathsep.join(folders), "PYTHONPYCACHEPREFIX": _BYTECODE.name}
+    found.setdefault("PYTHONPYCACHEPREFIX", _BYTECODE.name)
+    return {**found, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 # Where no config.yaml is found: an earlier program refuses the settings of a later one.
