@@ -112,8 +112,8 @@ class Run:
 def environment(tree: Path | None = None) -> dict[str, str]:
     """The environment of a process that imports this folder's modules, and the program of a source tree.
 
-    Modules are compiled once per benchmark (or once for all, in the folder that PYTHONPYCACHEPREFIX names), as in
-    an installed program, and no source tree is written to.
+    Modules are compiled once per benchmark, as in an installed program, and no source tree is written to; unless
+    ``$PYTHONPYCACHEPREFIX`` says where they are kept.
 
     Args:
         tree: of an earlier commit; default: the installed program.

@@ -424,7 +424,10 @@ def imports_of(name: str, path: Path) -> Iterator[Import]:
     yield from visit(ast.parse(path.read_text(encoding="utf-8")), True)
 
 
-ALL_IMPORTS = [entry for name, path in modules().items() for entry in imports_of(name, path)]
+@functools.cache
+def all_imports() -> list[Import]:
+    """Of every module; not while tests are collected, which every process does."""
+    return [entry for name, path in modules().items() for entry in imports_of(name, path)]
 
 
 def place(module: str) -> tuple[int, int]:
@@ -438,7 +441,7 @@ def place(module: str) -> tuple[int, int]:
 
 def test_the_parser_sees_imports_inside_functions() -> None:
     """Otherwise every test below would pass on an empty list."""
-    seen = {(entry.importer, entry.imported.partition(".")[0], entry.at_import) for entry in ALL_IMPORTS}
+    seen = {(entry.importer, entry.imported.partition(".")[0], entry.at_import) for entry in all_imports()}
     assert ("models.network", "transformers", False) in seen
     assert ("search.query", "numpy", True) in seen
     assert ("service", "imagesearch", False) in seen
@@ -471,7 +474,7 @@ def test_packages_hold_no_code() -> None:
 
 def test_lower_levels_never_import_higher_ones() -> None:
     wrong = []
-    for entry in ALL_IMPORTS:
+    for entry in all_imports():
         target = entry.imported.removeprefix("imagesearch.")
         if target == entry.imported:  # another package, or this package's own front door
             continue
@@ -486,7 +489,7 @@ def test_lower_levels_never_import_higher_ones() -> None:
 def test_neighbouring_folders_of_a_level_do_not_know_each_other() -> None:
     """Except that stored paths are written as images.paths writes them, and that an engine knows the contracts."""
     wrong = []
-    for entry in ALL_IMPORTS:
+    for entry in all_imports():
         target = entry.imported.removeprefix("imagesearch.")
         if target == entry.imported or target == "images.paths":
             continue
@@ -505,7 +508,7 @@ def test_neighbouring_folders_of_a_level_do_not_know_each_other() -> None:
 def test_nobody_below_the_front_ends_uses_the_front_door() -> None:
     """``import imagesearch`` from inside would make a circle."""
     assert not [
-        str(e) for e in ALL_IMPORTS if e.imported == "imagesearch" and not e.importer.startswith("frontends.")
+        str(e) for e in all_imports() if e.imported == "imagesearch" and not e.importer.startswith("frontends.")
     ]
 
 
@@ -513,7 +516,7 @@ def test_nobody_below_the_front_ends_uses_the_front_door() -> None:
 def test_one_importer_per_vendor(vendor: str) -> None:
     wrong = [
         str(entry)
-        for entry in ALL_IMPORTS
+        for entry in all_imports()
         if entry.imported.partition(".")[0] == vendor
         and not any(fnmatch.fnmatchcase(entry.importer, owner) for owner in OWNERS[vendor].split())
     ]
@@ -521,7 +524,7 @@ def test_one_importer_per_vendor(vendor: str) -> None:
 
 
 def test_errors_import_nothing() -> None:
-    assert [str(e) for e in ALL_IMPORTS if e.importer == "errors" and e.imported != "__future__"] == []
+    assert [str(e) for e in all_imports() if e.importer == "errors" and e.imported != "__future__"] == []
 
 
 def is_opened_by_name(module: str) -> bool:
@@ -532,7 +535,7 @@ def is_opened_by_name(module: str) -> bool:
 def test_nothing_heavy_at_import() -> None:
     wrong = [
         str(entry)
-        for entry in ALL_IMPORTS
+        for entry in all_imports()
         if entry.at_import
         and (entry.imported.partition(".")[0] in HEAVY or entry.imported.removeprefix("imagesearch.") in ON_DEMAND)
         and not is_opened_by_name(entry.importer)
@@ -545,7 +548,7 @@ def test_engines_are_imported_by_name_only() -> None:
     """The registry names their modules: nobody else knows them, and what they import costs no other command."""
     wrong = [
         str(entry)
-        for entry in ALL_IMPORTS
+        for entry in all_imports()
         if is_opened_by_name(entry.imported.removeprefix("imagesearch."))
         and not is_opened_by_name(entry.importer)
         and (entry.at_import or entry.imported.removeprefix("imagesearch.") not in NAMED)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from imagesearch.errors import UsageError
 from imagesearch.frontends import figures
 from imagesearch.frontends.errors import WrongUsageError
 from imagesearch.records import Hit, ImageRecord, Metric, Prediction, Skipped
+
+if TYPE_CHECKING:  # not while tests are collected, which every process does
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
 RED, GREEN, BLUE = (220, 20, 30), (20, 180, 40), (30, 60, 220)
 
@@ -43,8 +46,14 @@ def texts(figure: Figure) -> list[str]:
     return found + [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+def agg(figure: Figure) -> FigureCanvasAgg:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    return FigureCanvasAgg(figure)
+
+
 def pixels(figure: Figure) -> np.ndarray:
-    canvas = FigureCanvasAgg(figure)
+    canvas = agg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 
@@ -54,7 +63,7 @@ def share(image: np.ndarray, colour: tuple[int, ...]) -> float:
 
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = agg(figure).get_renderer()
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure.texts]
     page = figure.bbox
     assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 for _, box in boxes)
@@ -159,6 +168,7 @@ def test_a_full_disk_leaves_the_earlier_figure(plain: list[str], tmp_path: Path)
 
 def test_a_display_opens_a_window(plain: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     shown = []
     plt.switch_backend("agg")

@@ -10,7 +10,10 @@ from imagesearch.learning.label_sets import LabelledPictures
 from imagesearch.learning.splits import Split
 from imagesearch.records import ImageRecord
 
-sklearn_metrics = pytest.importorskip("sklearn.metrics")
+from ..conftest import skip_without
+
+skip_without("sklearn")
+
 NOTHING = np.empty(0)
 
 
@@ -24,17 +27,19 @@ def labelled(vectors: np.ndarray, members: np.ndarray) -> LabelledPictures:
 
 
 def test_accuracy_and_f1_are_those_of_scikit_learn() -> None:
+    from sklearn import metrics as theirs
+
     random = np.random.default_rng(0)
     truth = random.integers(0, 5, 300)
     guess = np.where(random.random(300) < 0.6, truth, random.integers(0, 5, 300))
     found = measure("x", of_classes(guess), of_classes(truth), retrieval=NOTHING)
-    assert found.accuracy.value == pytest.approx(sklearn_metrics.accuracy_score(truth, guess))
-    assert found.macro_f1.value == pytest.approx(sklearn_metrics.f1_score(truth, guess, average="macro"))
+    assert found.accuracy.value == pytest.approx(theirs.accuracy_score(truth, guess))
+    assert found.macro_f1.value == pytest.approx(theirs.f1_score(truth, guess, average="macro"))
     assert found.macro_f1.low < found.macro_f1.value < found.macro_f1.high
     assert found.retrieval is None
     names = [f"c{number}" for number in range(5)]
     table = per_class(of_classes(guess), of_classes(truth), names)
-    precision, recall, f1, counts = sklearn_metrics.precision_recall_fscore_support(truth, guess)
+    precision, recall, f1, counts = theirs.precision_recall_fscore_support(truth, guess)
     for number, name in enumerate(names):
         wanted = [counts[number], precision[number], recall[number], f1[number]]
         assert list(table[name].values()) == pytest.approx(wanted)
@@ -52,6 +57,8 @@ def test_a_gain_is_over_the_baseline_on_the_same_pictures() -> None:
 
 
 def test_neighbours_vote_and_their_number_is_chosen() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
     random = np.random.default_rng(0)
     codes = np.arange(400) % 2
     vectors = (random.standard_normal((400, 8)) + 0.6 * np.eye(8)[codes]).astype(np.float32)
@@ -59,7 +66,7 @@ def test_neighbours_vote_and_their_number_is_chosen() -> None:
     parts = Split(np.arange(300), np.arange(300, 400))
     predictions, k = predict_by_neighbours(everything, parts, np.arange(400))
     assert k > 1  # noise: one neighbour is not enough
-    neighbours = pytest.importorskip("sklearn.neighbors").KNeighborsClassifier(k, metric="cosine")
+    neighbours = KNeighborsClassifier(k, metric="cosine")
     theirs = neighbours.fit(vectors[:300], codes[:300]).predict(vectors[300:])
     agree = (predictions.argmax(axis=1) == theirs).mean()
     assert agree >= (1.0 if k % 2 else 0.8)  # of an even number ties are decided otherwise

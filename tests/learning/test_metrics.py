@@ -11,7 +11,9 @@ from hypothesis.extra.numpy import arrays
 from imagesearch.errors import UsageError
 from imagesearch.learning import metrics
 
-sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the independent library")
+from ..conftest import skip_without
+
+skip_without("sklearn")  # the independent library
 
 
 def random_rankings(levels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,16 +27,20 @@ def random_rankings(levels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 @pytest.mark.parametrize("levels", [1, 3, 10, 10**9])
 def test_average_precision_equals_scikit_learns_ties_included(levels: int) -> None:
+    from sklearn.metrics import average_precision_score
+
     scores, relevant = random_rankings(levels)
-    expected = [sklearn.average_precision_score(*row) for row in zip(relevant, scores, strict=True)]
+    expected = [average_precision_score(*row) for row in zip(relevant, scores, strict=True)]
     assert metrics.average_precision_of_scores(scores, relevant) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("levels", [1, 3, 10, 10**9])
 @pytest.mark.parametrize("k", [1, 10, 40, 100])
 def test_ndcg_equals_scikit_learns_ties_included(levels: int, k: int) -> None:
+    from sklearn.metrics import ndcg_score
+
     scores, relevant = random_rankings(levels)
-    expected = [sklearn.ndcg_score([row], [own], k=k) for row, own in zip(relevant * 1.0, scores, strict=True)]
+    expected = [ndcg_score([row], [own], k=k) for row, own in zip(relevant * 1.0, scores, strict=True)]
     assert metrics.ndcg_of_scores(scores, relevant, k) == pytest.approx(expected, abs=1e-9)
 
 
@@ -46,13 +52,15 @@ def test_without_ties_rankings_and_scores_give_the_same() -> None:
 
 
 def test_precision_and_recall_equal_scikit_learns() -> None:
+    from sklearn.metrics import precision_score, recall_score
+
     scores, relevant = random_rankings(10**9)
     rows = metrics.relevance_in_order(scores, relevant)
     first_ten = np.zeros_like(rows)
     first_ten[:, :10] = True
     pairs = list(zip(rows, first_ten, strict=True))
-    assert metrics.precision_at(rows, 10) == pytest.approx([sklearn.precision_score(*pair) for pair in pairs])
-    assert metrics.recall_at(rows, 10) == pytest.approx([sklearn.recall_score(*pair) for pair in pairs])
+    assert metrics.precision_at(rows, 10) == pytest.approx([precision_score(*pair) for pair in pairs])
+    assert metrics.recall_at(rows, 10) == pytest.approx([recall_score(*pair) for pair in pairs])
 
 
 def test_a_ranking_by_hand() -> None:

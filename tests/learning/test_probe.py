@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,16 @@ from imagesearch.learning.logistic import LogisticRegression
 from imagesearch.learning.probe import train_probe
 from imagesearch.learning.splits import folds
 
-sklearn_linear = pytest.importorskip("sklearn.linear_model")
+from ..conftest import skip_without
+
+skip_without("sklearn")
+
+
+def scikit_learns(strength: float) -> Any:
+    """What it is compared with, as exact as it can be; the penalty is one over ``strength``."""
+    from sklearn import linear_model
+
+    return linear_model.LogisticRegression(C=strength, tol=1e-10, max_iter=10_000)
 
 
 def blobs(
@@ -40,7 +51,7 @@ def test_the_minimum_is_that_of_scikit_learn(l2: float) -> None:
     vectors, codes = blobs()
     precise = vectors.astype(np.float64)
     own = LogisticRegression(precise, of_classes(codes)).fit(l2, tolerance=1e-7, limit=1000)
-    theirs = sklearn_linear.LogisticRegression(C=1 / (l2 * len(codes)), tol=1e-10, max_iter=10_000)
+    theirs = scikit_learns(1 / (l2 * len(codes)))
     theirs.fit(precise, codes)
     np.testing.assert_allclose(own.weights, theirs.coef_, atol=1e-4)
     mine, other = probabilities(own.logits(precise)), theirs.predict_proba(precise)
@@ -51,7 +62,7 @@ def test_fewer_vectors_than_numbers_in_one() -> None:
     vectors, codes = blobs(classes=3, each=8, dim=60)
     precise = vectors.astype(np.float64)
     own = LogisticRegression(precise, of_classes(codes)).fit(0.01, tolerance=1e-7, limit=1000)
-    theirs = sklearn_linear.LogisticRegression(C=1 / (0.01 * len(codes)), tol=1e-10, max_iter=10_000)
+    theirs = scikit_learns(1 / (0.01 * len(codes)))
     theirs.fit(precise, codes)
     np.testing.assert_allclose(own.weights, theirs.coef_, atol=1e-4)
 
@@ -61,7 +72,7 @@ def test_weighted_pictures_as_in_scikit_learn() -> None:
     weights = np.random.default_rng(1).uniform(0.1, 3, len(codes))
     own = LogisticRegression(vectors.astype(np.float64), of_classes(codes), importance=weights)
     found = own.fit(0.01, tolerance=1e-7, limit=1000)
-    theirs = sklearn_linear.LogisticRegression(C=1 / (0.01 * weights.sum()), tol=1e-10, max_iter=10_000)
+    theirs = scikit_learns(1 / (0.01 * weights.sum()))
     theirs.fit(vectors.astype(np.float64), codes, sample_weight=weights)
     np.testing.assert_allclose(found.weights, theirs.coef_, atol=1e-4)
 
@@ -72,7 +83,7 @@ def test_several_labels_are_one_regression_each() -> None:
     own = LogisticRegression(vectors.astype(np.float64), members, several=True)
     found = own.fit(0.01, tolerance=1e-8, limit=1000)
     for label in range(4):
-        theirs = sklearn_linear.LogisticRegression(C=1 / (0.01 * len(vectors)), tol=1e-10, max_iter=10_000)
+        theirs = scikit_learns(1 / (0.01 * len(vectors)))
         theirs.fit(vectors.astype(np.float64), members[:, label])
         np.testing.assert_allclose(found.weights[label], theirs.coef_[0], atol=1e-4)
         np.testing.assert_allclose(found.bias[label], theirs.intercept_[0], atol=1e-4)
@@ -142,7 +153,7 @@ def test_few_pictures_out_of_their_folds_as_in_scikit_learn() -> None:
     places, losses = folds(members, np.arange(len(codes)), 5, seed=0), np.empty(len(codes))
     for fold in range(5):
         inside = places != fold
-        theirs = sklearn_linear.LogisticRegression(C=2 / (found.l2 * inside.sum()), tol=1e-10, max_iter=10_000)
+        theirs = scikit_learns(2 / (found.l2 * inside.sum()))
         theirs.fit(standard[inside], codes[inside])  # two classes share one row of weights: its square counts half
         chances = theirs.predict_proba(standard[~inside])
         losses[~inside] = -np.log(chances[np.arange(len(chances)), codes[~inside]])

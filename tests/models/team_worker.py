@@ -1,9 +1,9 @@
 """What each of several processes does in ``test_processes.py``: train tiny networks together.
 
     torchrun --nproc-per-node 2 -m tests.models.team_worker FOLDER CHECKPOINT...
-    torchrun --nproc-per-node 2 -m tests.models.team_worker --fail RANK HOW CHECKPOINT PICTURES
 
-FOLDER has a folder of pictures for each checkpoint, of its name; what became of them is written to FOLDER.
+FOLDER has a folder of pictures for each checkpoint, of its name; what became of them is written to FOLDER. Without
+torchrun, :func:`fail` trains in a process that the test starts itself.
 """
 
 from __future__ import annotations
@@ -73,8 +73,17 @@ def gathered(team: Team) -> tuple[np.ndarray, np.ndarray]:
     return rows.detach().numpy(), own.grad.numpy()
 
 
-def fail(rank: int, how: str, checkpoint: str, folder: Path) -> None:
-    """Train until the process of that rank fails: to load the network, or to read a picture in the middle."""
+def fail(world: dict[str, str], said: Path, rank: int, how: str, checkpoint: str, folder: Path) -> None:
+    """Train until the process of that rank fails: to load the network, or to read a picture in the middle.
+
+    Args:
+        world: the environment, in which a launcher would say which of the processes this is.
+        said: the file that stderr goes to.
+    """
+    os.environ.clear()
+    os.environ.update(world)
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 2)
     count = 0
     errors: dict[str, Exception] = {
         "load": ModelError("damaged"),
@@ -110,8 +119,6 @@ def fail(rank: int, how: str, checkpoint: str, folder: Path) -> None:
 
 
 def main() -> None:
-    if sys.argv[1] == "--fail":
-        fail(int(sys.argv[2]), sys.argv[3], sys.argv[4], Path(sys.argv[5]))
     folder, *checkpoints = sys.argv[1:]
     with joined("cpu") as team:
         rows, gradient = gathered(team)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -17,12 +18,17 @@ from imagesearch.models.processes import Team, launched_team
 
 from ..conftest import REPOSITORY, draw_picture, skip_without
 from .conftest import save_checkpoint
-from .team_worker import ALL, CLASSES, PLANS, train
+from .team_worker import ALL, CLASSES, PLANS, fail, train
 
 skip_without("accelerate", "pytorch_metric_learning")
 
 # Relative to the largest number: sums of gradients are rounded in another order.
 TOLERANCE = 1e-3
+# Processes that have imported what takes seconds to import: each is a copy of one that did.
+FORKING = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+FORKING.set_forkserver_preload(
+    ["torch", "accelerate", "transformers.trainer", "transformers.models.vit.modeling_vit"]
+)
 FAMILIES = ("vit_labels", "dinov2_labels")  # the latter has a token of masks, which labelling has no use for
 
 
@@ -82,26 +88,28 @@ def test_rows_of_all_processes_and_their_derivatives(trained_together: Path) -> 
         pytest.param("bug", "RuntimeError: a bug", 0, marks=pytest.mark.slow),
     ],
 )
-def test_one_that_fails_says_why_and_ends_the_others(folder: Path, how: str, error: str, rank: int) -> None:
+def test_one_that_fails_says_why_and_ends_the_others(
+    folder: Path, tmp_path: Path, how: str, error: str, rank: int
+) -> None:
     """Without a launcher, which would end them itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     family = folder / "checkpoints" / "vit_labels"
-    command = [sys.executable, "-m", "tests.models.team_worker", "--fail", str(rank), how, str(family)]
+    files = [tmp_path / f"said by {number}" for number in range(2)]
+    worlds = [os.environ | place | {"RANK": str(number), "LOCAL_RANK": str(number)} for number in range(2)]
     started = [
-        subprocess.Popen(
-            [*command, str(folder / "vit_labels")],
-            env=os.environ | place | {"RANK": str(number), "LOCAL_RANK": str(number)},
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=REPOSITORY,
-        )
-        for number in range(2)
+        FORKING.Process(target=fail, args=(world, file, rank, how, str(family), folder / "vit_labels"))
+        for world, file in zip(worlds, files, strict=True)
     ]
-    said = [process.communicate(timeout=100)[1] for process in started]
-    assert [process.returncode for process in started] == [1, 1]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(100)
+        process.kill()  # unless it has ended
+    said = [file.read_text(encoding="utf-8") for file in files]
+    assert [process.exitcode for process in started] == [1, 1], said
     assert error in said[rank]
     is_told = how == "load" and rank == 0  # before they train, the others wait for the first one
     other = "FirstProcessError" if is_told else "OtherProcessError: another process of this training ended"

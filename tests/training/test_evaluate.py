@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from imagesearch import ImageSearch
 
 from ..conftest import draw_picture
 
-evaluate = pytest.importorskip("training.evaluate")
-
 
 def test_speeds_are_measured_from_files(tmp_path: Path) -> None:
+    from training import evaluate
+
     files = []
     for number in range(3):
         files.append(tmp_path / f"{number}.png")

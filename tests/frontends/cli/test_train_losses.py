@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import transformers
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -93,6 +92,8 @@ def test_what_does_not_find_better_is_not_written(run: Run, classes: Path) -> No
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each step of training."""
+    import transformers
+
     taken: list[int] = []
 
     def count(self: Any, *given: Any, **options: Any) -> Any:
