@@ -137,6 +137,27 @@ def test_one_that_lies_there_already_stays(tree: Path, tmp_path: Path) -> None:
     assert sorter.undo_file is None
 
 
+@pytest.mark.parametrize("how", ["copy", "link"])
+def test_what_an_earlier_run_filed_stays_as_it_is(tree: Path, tmp_path: Path, how: How) -> None:
+    (tree / "same.jpg").write_bytes((tree / "a.jpg").read_bytes())
+    into, journal = tmp_path / "out", file_all(tree, tmp_path / "out", how)
+    before = snapshot(into)
+    with Sorter(into, how) as sorter:
+        found = [sorter.file(path, "dog") for path in sorted(tree.rglob("*.jpg"))]
+        assert {item.problem for item in found} == {"is there already"}
+        assert len({item.target for item in found}) == 5
+        assert sorter.undo_file is None
+    assert snapshot(into) == before
+    (into / "dog" / "b.jpg").unlink()
+    (into / "dog" / "b.jpg").write_text("of the same size"[: (tree / "b.jpg").stat().st_size])
+    with Sorter(into, how) as sorter:
+        again = sorter.file(tree / "b.jpg", "dog")
+    assert (again.target, again.problem) == (str(into / "dog" / "b-2.jpg"), "")
+    assert sorter.undo_file is not None
+    assert undo(sorter.undo_file).kept == ()
+    assert [skip.path for skip in undo(journal).kept] == [str(into / "dog" / "b.jpg")]
+
+
 def test_a_symbolic_link_is_not_moved(tree: Path, tmp_path: Path) -> None:
     (tree / "link.jpg").symlink_to("a.jpg")
     with Sorter(tmp_path / "out", "move") as sorter:

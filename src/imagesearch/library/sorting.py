@@ -16,6 +16,7 @@ from imagesearch.errors import UsageError
 from imagesearch.images.find import reason_of
 from imagesearch.library.placing import (
     copy_content,
+    digest_of,
     give_name,
     make_link,
     move_file,
@@ -34,6 +35,7 @@ UNSURE = "unsure"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\ud800-\udfff]+')
 # Names that Windows keeps for devices, whatever their ending.
 _DEVICES = re.compile(r"\A(con|prn|aux|nul|com\d|lpt\d)( *\..*)?\Z", re.IGNORECASE)
+_THERE = "is there already"
 # In bytes; files below have long names, too, and a number may be added.
 _MAX_FOLDER = 120
 
@@ -97,6 +99,7 @@ class Sorter:
         self._into, self._how = Path(into).expanduser().absolute(), how
         self._names = FolderNames()
         self._journal: UndoFile | None = None
+        self._placed: set[str] = set()
 
     @property
     def undo_file(self) -> Path | None:
@@ -105,6 +108,8 @@ class Sorter:
 
     def file(self, picture: str | os.PathLike[str], label: str | None) -> Filed:
         """Put a picture into the folder of its label, under its name or, if that is taken, with a number.
+
+        What an earlier run has copied or linked, and was not changed since, stays as it is.
 
         Args:
             label: None: into :data:`UNSURE`.
@@ -116,31 +121,57 @@ class Sorter:
             UsageError: the folder or the journal cannot be written: then nothing more may be filed.
         """
         source = os.path.abspath(os.fspath(picture))
-        name = self._names[label]
-        folder = os.path.join(self._into, name)
+        folder = os.path.join(self._into, self._names[label])
         if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
-            return Filed(source, source, "is there already")
+            return Filed(source, source, _THERE)
         if problem := self._problem(source):
             return Filed(source, None, problem)
-        try:
-            journal = self._journal or self._begin()
-            if not os.path.isdir(folder):
-                number = journal.begin("folder", folder)
-                os.mkdir(folder)
-                journal.done(number)
-        except OSError as error:
-            raise UsageError(f"cannot sort into {folder!r}: {reason_of(error)}") from error
-        for target in numbered_names(os.path.basename(source)):
-            place = os.path.join(folder, target)
-            if not os.path.lexists(place):
-                try:
-                    self._place(journal, source, place)
-                except FileExistsError:  # somebody made one meanwhile
-                    continue
-                except OSError as error:
-                    return Filed(source, None, reason_of(error))
-                return Filed(source, place)
+        for name in numbered_names(os.path.basename(source)):
+            place = os.path.join(folder, name)
+            if os.path.lexists(place):
+                if self._was_filed(source, place):
+                    return Filed(source, place, _THERE)
+                continue
+            try:
+                journal = self._ready(folder)
+            except OSError as error:
+                raise UsageError(f"cannot sort into {folder!r}: {reason_of(error)}") from error
+            try:
+                self._place(journal, source, place)
+            except FileExistsError:  # somebody made one meanwhile
+                continue
+            except OSError as error:
+                return Filed(source, None, reason_of(error))
+            self._placed.add(place)
+            return Filed(source, place)
         raise AssertionError("the names are without end")
+
+    def _was_filed(self, source: str, place: str) -> bool:
+        """Whether an earlier run has put this picture there: what this one did is of another picture."""
+        if self._how == "move" or place in self._placed:
+            return False
+        try:
+            if self._how == "link":
+                is_ours = os.path.islink(place) and os.readlink(place) == source
+                return is_ours or os.path.samestat(os.stat(source), os.lstat(place))
+            if (
+                os.path.islink(place)
+                or not os.path.isfile(place)
+                or os.path.getsize(place) != os.path.getsize(source)
+            ):
+                return False
+            return digest_of(place) == digest_of(source)
+        except OSError:  # then it gets another name, or is told why not
+            return False
+
+    def _ready(self, folder: str) -> UndoFile:
+        """The journal, and the folder to put something into."""
+        journal = self._journal or self._begin()
+        if not os.path.isdir(folder):
+            number = journal.begin("folder", folder)
+            os.mkdir(folder)
+            journal.done(number)
+        return journal
 
     def _problem(self, source: str) -> str:
         """Why a picture is left alone; empty: it is not."""

@@ -179,7 +179,7 @@ class Filing:
         self._request, self._labelling = request, labelling
         self._store = labelling.store() if request.store else None
         self._sorter = Sorter(request.into, request.how) if request.into is not None else None  # type: ignore[arg-type]
-        self._filed = 0
+        self._filed = self._there = 0
         self.failed = False
 
     def take(self, path: str, predictions: list[Prediction]) -> str | None:
@@ -200,7 +200,9 @@ class Filing:
         if filed.target is None:
             self.failed = True
             note(f"{path}: {filed.problem}")
-        elif not filed.problem:
+        elif filed.problem:
+            self._there += 1
+        else:
             self._filed += 1
         return filed.target
 
@@ -212,8 +214,10 @@ class Filing:
     ) -> None:
         if self._sorter is not None:
             self._sorter.__exit__(kind, error, trace)
+            into = os.path.abspath(os.path.expanduser(str(self._request.into)))
+            if self._there:
+                note(f"{counted(self._there, 'picture')} {'is' if self._there == 1 else 'are'} in {into} already")
             if self._sorter.undo_file is not None:
-                into = os.path.abspath(os.path.expanduser(str(self._request.into)))
                 note(f"{counted(self._filed, 'picture')} {_DONE[self._request.how]} to {into}")
                 note(f"to take it back: imagesearch classify --undo {self._sorter.undo_file}")
         if self._store is not None:
