@@ -16,7 +16,7 @@ from imagesearch import ImageSearch, LabelOptions
 from imagesearch.errors import ModelError, UsageError
 from imagesearch.models.candidates import ChosenLabels, Logits, ZeroShotClassifier, labels_by_text
 from imagesearch.models.classifier import Classifier
-from imagesearch.models.hub import find_checkpoint
+from imagesearch.models.hub import Checkpoint, find_checkpoint
 from imagesearch.models.network import Network
 from imagesearch.models.runtimes.base import RuntimeOptions
 from imagesearch.models.runtimes.selection import open_embedder
@@ -142,6 +142,18 @@ def test_the_scale_is_read_from_any_file(
     found = Logits.of(find_checkpoint(str(folder)))
     assert found.scale == pytest.approx(expected.scale, rel=tolerance)
     assert found.bias == pytest.approx(expected.bias, rel=tolerance)
+
+
+def test_align_has_a_temperature_in_place_of_a_scale(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    (tmp_path / "config.json").write_text('{"model_type": "align"}')
+    save_file({"temperature": torch.tensor(0.05)}, tmp_path / "model.safetensors")
+    assert Logits.of(Checkpoint("align", tmp_path, "1")).scale == pytest.approx(20)
+    save_file({"temperature": torch.tensor(0.0)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="has no logit_scale"):
+        Logits.of(Checkpoint("align", tmp_path, "1"))
 
 
 def test_a_sigmoid_does_not_overflow() -> None:

@@ -51,11 +51,16 @@ class Logits:
         Raises:
             ModelError: it has none, or its files are damaged.
         """
-        each_alone = str(_settings(checkpoint).get("model_type")).startswith("siglip")
-        found = _numbers(checkpoint, ("logit_scale", "logit_bias"))
-        if "logit_scale" not in found:
+        family = str(_settings(checkpoint).get("model_type"))
+        if family == "align":
+            found = _numbers(checkpoint, ("temperature",))
+            scale = 1 / found["temperature"] if found.get("temperature") else None
+        else:
+            found = _numbers(checkpoint, ("logit_scale", "logit_bias"))
+            scale = float(np.exp(np.float32(found["logit_scale"]))) if "logit_scale" in found else None
+        if scale is None:
             raise ModelError(f"{checkpoint.name} has no logit_scale: how sure it is of a text is not known")
-        return cls(float(np.exp(np.float32(found["logit_scale"]))), found.get("logit_bias", 0.0), each_alone)
+        return cls(scale, found.get("logit_bias", 0.0), family.startswith("siglip"))
 
     def scores(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities, float32, shape (pictures, labels)."""
