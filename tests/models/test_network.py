@@ -48,6 +48,11 @@ def test_a_folder_without_weights(vit: Path) -> None:
     assert "has no weights (model.safetensors or pytorch_model.bin)" in refusal(vit)
 
 
+def test_parts_of_weights_without_their_list(vit: Path) -> None:
+    (vit / "model.safetensors").rename(vit / "model-00001-of-00002.safetensors")
+    assert "without the file that lists them: model.safetensors.index.json" in refusal(vit)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty"])
 def test_damaged_weights(vit: Path, damage: str) -> None:
     file = vit / "model.safetensors"

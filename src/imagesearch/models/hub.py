@@ -45,6 +45,7 @@ _TOKENIZER = (
 )
 _SAMPLE = 2**20
 _WEIGHTS = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)")
+_WHOLE = ("model", "pytorch_model")
 # As the hub's own check: no "-" or "." at either end, no "--" or "..".
 _HUB_NAME = re.compile(r"(?!.*(--|\.\.))(?!.*\.git$)\w([\w.-]*\w)?(/\w([\w.-]*\w)?)?", re.ASCII)
 
@@ -174,6 +175,11 @@ def _revisions(folder: Path) -> tuple[str, tuple[str, ...]]:
         weights = sorted(entry for entry in folder.iterdir() if _WEIGHTS.fullmatch(entry.name) and entry.is_file())
         if not weights:
             raise ModelError(f"{str(folder)!r} has no weights (model.safetensors or pytorch_model.bin)")
+        if not any(file.stem in _WHOLE for file in weights) and not any(folder.glob("*.index.json")):
+            raise ModelError(
+                f"{str(folder)!r} has parts of weights, such as {weights[0].name}, without the file that lists"
+                " them: model.safetensors.index.json or pytorch_model.bin.index.json"
+            )
         settings = [(folder / name).read_bytes() for name in SETTINGS if (folder / name).is_file()]
         whole = [f"{file.name} {file_digest(file)}".encode() for file in weights]
         sampled = [f"{file.name} {file.stat().st_size}".encode() + _sample(file) for file in weights]
