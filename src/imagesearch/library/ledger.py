@@ -2,7 +2,8 @@
 
 It is kept beside the collection as lines of JSON. A file that certainly cannot be read (damaged, too large) is not
 tried again while it, and what decides about it, stay the same; so the ledger is also what makes a second run over
-a folder with many broken files quick. Losing it costs no more than that, and what is told of depleted folders.
+a folder with many broken files quick. Losing it costs that, and perhaps pictures of a disk in whose place another
+one is (see :attr:`Ledger.depleted`).
 """
 
 from __future__ import annotations
@@ -197,10 +198,8 @@ def parsed(line: str | bytes) -> Entry | str | None:
     return None
 
 
-# Bytes of a path that are not valid text appear as ``\\udcXX``.
-
-
 def _line(entry: Entry) -> str:
+    """One line; bytes of a path that are not valid text appear as ``\\udcXX``."""
     return json.dumps(asdict(entry)) + "\n"
 
 

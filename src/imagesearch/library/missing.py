@@ -49,7 +49,7 @@ def find_missing(
         snapshot: of the collection, which has seen what was found.
         found_below: number of files found by unit: see :class:`~imagesearch.library.snapshot.Snapshot`.
         depleted: folders that had lost most of their pictures before.
-        prune: no folder is taken for offline because of what it lost.
+        prune: remove rows of missing files even where their folder looks offline.
 
     Raises:
         StoreError: the database fails.

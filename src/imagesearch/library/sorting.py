@@ -154,13 +154,9 @@ class Sorter:
             if self._how == "link":
                 is_ours = os.path.islink(place) and os.readlink(place) == source
                 return is_ours or os.path.samestat(os.stat(source), os.lstat(place))
-            if (
-                os.path.islink(place)
-                or not os.path.isfile(place)
-                or os.path.getsize(place) != os.path.getsize(source)
-            ):
-                return False
-            return digest_of(place) == digest_of(source)
+            is_file = os.path.isfile(place) and not os.path.islink(place)
+            has_its_size = is_file and os.path.getsize(place) == os.path.getsize(source)
+            return has_its_size and digest_of(place) == digest_of(source)
         except OSError:  # then it gets another name, or is told why not
             return False
 

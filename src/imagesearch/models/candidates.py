@@ -52,7 +52,7 @@ class Logits:
             ModelError: it has none, or its files are damaged.
         """
         family = str(_settings(checkpoint).get("model_type"))
-        if family == "align":
+        if family == "align":  # its logits are cosines divided by a temperature
             found = _numbers(checkpoint, ("temperature",))
             scale = 1 / found["temperature"] if found.get("temperature") else None
         else:
