@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -388,8 +390,8 @@ class TestCollection:
             assert ours == outcome(lambda wrong=wrong: wrong(shelf.images))
 
     def test_a_table_with_empty_cells_where_it_names_pictures(self, shelf: Shelf, client: Client) -> None:
-        table = shelf.place / "gaps.csv"
-        table.write_text("name,hue\n,red\na\0b,red\n03.png,blue\n")
+        table = shelf.place / "gaps.parquet"  # Python 3.10 reads no CSV with NUL
+        pq.write_table(pa.table({"name": ["", "a\0b", "03.png"], "hue": ["red", "red", "blue"]}), table)
         report = client.annotate(table, "name")
         assert report == shelf.images.annotate(table, "name")
         assert (report.pictures, report.unmatched) == (1, ("", "a\0b"))

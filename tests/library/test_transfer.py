@@ -379,7 +379,9 @@ def test_what_is_no_vector(tmp_path: Path, value: list[float | None] | None) -> 
     vectors = [*table["vector"].to_pylist()[:-1], value]
     changed = pa.array(vectors, pa.list_(pa.float32(), 16))
     pq.write_table(table.set_column(table.schema.get_field_index("vector"), "vector", changed), file)
-    with pytest.raises(TransferError, match=r"a\.parquet' is damaged: a (row has no|vector is not finite)"):
+    # The last is pyarrow's own, of versions that have no such rows.
+    reasons = "a row has no vector|a vector is not finite|Expected all lists to be of size"
+    with pytest.raises(TransferError, match=rf"a\.parquet' is damaged: ({reasons})"):
         import_collection(file, database, COPY)
     assert database.names() == []  # no empty collection
 
